@@ -1,0 +1,51 @@
+"""Say in one sentence what is wrong with an installation, before a chapter fails half-way."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+
+from audiossl_lite._version import __version__
+
+MINIMUM_PYTHON = (3, 11)
+MATCHED_PAIR = ("torch", "torchaudio")
+SHOWN_PACKAGES = ("torch", "torchaudio", "lightning", "numpy", "soundfile")
+
+
+class InstallationError(RuntimeError):
+    """The installation cannot run the book; the message says what to do."""
+
+
+def _installed_version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError as error:
+        raise InstallationError(
+            f"{package} is not installed for {sys.executable}; run `make book` or "
+            "`pip install -c constraints.txt -e .[dev]` in the project folder."
+        ) from error
+
+
+def check_env(*, quiet: bool = False) -> dict[str, str]:
+    """Return the versions that matter and print them in one line, or fail with one clear sentence.
+
+    Errors: InstallationError when Python is older than 3.11, a package is missing, or torch and
+    torchaudio are not of the same release.
+    Where: this project; chapter 01
+    """
+    if sys.version_info[:2] < MINIMUM_PYTHON:
+        raise InstallationError(
+            f"Python {platform.python_version()} is too old; the book needs Python 3.11 or newer."
+        )
+    versions = {"audiossl_lite": __version__, "python": platform.python_version()}
+    versions |= {package: _installed_version(package) for package in SHOWN_PACKAGES}
+    releases = {versions[package].split("+")[0] for package in MATCHED_PAIR}
+    if len(releases) != 1:
+        raise InstallationError(
+            f"torch {versions['torch']} and torchaudio {versions['torchaudio']} are not a matched "
+            "pair; reinstall with `pip install -c constraints.txt -e .[dev]`."
+        )
+    if not quiet:
+        print(" | ".join(f"{name} {version}" for name, version in versions.items()))
+    return versions
