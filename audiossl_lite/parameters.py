@@ -1,0 +1,242 @@
+"""The parameters of a chapter: six names, their types, and strict checks with helpful messages."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from audiossl_lite.namespace import assigned_parameter_names
+
+SCALES = ("lite", "workshop", "paper")
+DEFAULTS: dict[str, Any] = {
+    "preset": "lite",
+    "data_root": "",
+    "output_dir": "",
+    "seed": 0,
+    "device": "auto",
+    "overrides": "",
+}
+EMBEDDED_NAMES = ("", "synthetic")
+
+
+class ParameterError(ValueError):
+    """A parameter has an unknown name or a value that cannot be used."""
+
+
+def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
+    """Return the known name that looks most like `name`.
+
+    Where: this project; chapter 01
+    """
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return close[0] if close else known[0]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The checked parameters of one chapter; `data_root` is absolute, or empty for embedded sounds."""
+
+    preset: str = "lite"
+    data_root: str = ""
+    output_dir: str = ""
+    seed: int = 0
+    device: str = "auto"
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def torch_device(self) -> str:
+        """The device to use: `auto` becomes cuda, then mps, then cpu, whichever is there first."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+
+    @property
+    def data_name(self) -> str:
+        """The data in one word: `embedded sounds`, or the name of the folder."""
+        return Path(self.data_root).name if self.data_root else "embedded sounds"
+
+    def output_folder(self, *parts: str) -> Path:
+        """Create and return a folder for checkpoints and results of this run.
+
+        Without `output_dir` it is a fresh temporary folder, so that no run meets an older one's files.
+        """
+        if self.output_dir:
+            root = Path(self.output_dir)
+        else:
+            import tempfile
+
+            root = Path(tempfile.mkdtemp(prefix="audiossl_lite_"))
+        folder = root.joinpath(*parts)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def parse_overrides(value: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Read overrides given as `key=value,key=value`, as JSON, or as a mapping.
+
+    Values become int, float, bool, None, list or tuple where they look like one, else stay text.
+    Errors: ParameterError when an item has no `=` or the JSON is not an object.
+    Where: this project; chapter 05
+    """
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ParameterError(f"overrides must have text keys, got {dict(value)!r}.")
+        return dict(value)
+    if not isinstance(value, str):
+        raise ParameterError(
+            f"overrides must be text such as 'epochs=3,lr=0.1', or a dict; got {value!r} "
+            f"({type(value).__name__})."
+        )
+    text = value.strip()
+    if text.startswith("{"):
+        try:
+            return dict(json.loads(text))
+        except ValueError as error:
+            raise ParameterError(f"overrides is not valid JSON ({error}): {text}") from error
+    items = [item for item in re.split(r",(?![^\[\(]*[\]\)])", text) if item.strip()]
+    result: dict[str, Any] = {}
+    for item in items:
+        key, equals, raw = item.partition("=")
+        if not equals or not key.strip():
+            raise ParameterError(
+                f"overrides item {item.strip()!r} has no value; write key=value,key=value."
+            )
+        if key.strip() in result:
+            raise ParameterError(f"overrides names {key.strip()!r} twice.")
+        result[key.strip()] = _literal(raw.strip())
+    return result
+
+
+def _literal(text: str) -> Any:
+    lowered = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in lowered:
+        return lowered[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str):
+        raise ParameterError(f"{name} must be text, got {value!r} ({type(value).__name__}).")
+    if value not in choices:
+        raise ParameterError(
+            f"unknown {name} {value!r}; did you mean {nearest(value, choices)!r}? "
+            f"Choices: {', '.join(choices)}."
+        )
+    return value
+
+
+def _check_seed(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ParameterError(
+            f"seed must be a whole number, got {value!r} ({type(value).__name__}); "
+            "write for example -p seed 1."
+        )
+    if not 0 <= value < 2**63:
+        raise ParameterError(f"seed must be between 0 and 2**63 - 1, got {value}.")
+    return value
+
+
+def _check_device(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"cuda:\d+", value):
+        return value
+    return _check_choice("device", value, ("auto", "cpu", "cuda", "mps"))
+
+
+def _as_path_text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ParameterError(
+            f"{name} must be a path as text, got {value!r} ({type(value).__name__})."
+        )
+    return os.fspath(value)
+
+
+def _check_data_root(value: Any) -> str:
+    text = _as_path_text("data_root", value)
+    if text in EMBEDDED_NAMES:
+        return ""
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise ParameterError(
+            f"data_root {text!r} does not exist (looked for {path.absolute()}); give a folder of "
+            "audio or a CSV manifest, or leave it empty for the embedded sounds."
+        )
+    return str(path.resolve())
+
+
+def _check_output_dir(value: Any) -> str:
+    text = _as_path_text("output_dir", value)
+    if not text:
+        return ""
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ParameterError(f"output_dir {text!r} is a file; give a folder.")
+    return str(path.resolve())
+
+
+CHECKS = {
+    "preset": lambda value: _check_choice("preset", value, SCALES),
+    "data_root": _check_data_root,
+    "output_dir": _check_output_dir,
+    "seed": _check_seed,
+    "device": _check_device,
+    "overrides": parse_overrides,
+}
+
+
+def unknown_parameter(name: str) -> ParameterError:
+    """Build the error for a name that is no parameter, naming the nearest one that is."""
+    return ParameterError(
+        f"unknown parameter {name!r}; did you mean {nearest(name, tuple(DEFAULTS))!r}? "
+        f"Parameters: {', '.join(DEFAULTS)}."
+    )
+
+
+def make_parameters(values: Mapping[str, Any]) -> Parameters:
+    """Check names and values and return them as `Parameters`; missing names keep their defaults.
+
+    Errors: ParameterError, naming the parameter, the value and what to do.
+    Where: this project; chapter 01
+    """
+    for name in values:
+        if name not in DEFAULTS:
+            raise unknown_parameter(name)
+    checked = {name: CHECKS[name](value) for name, value in values.items()}
+    return Parameters(**checked)
+
+
+def check_parameters(namespace: Mapping[str, Any]) -> Parameters:
+    """Check the parameters of a running notebook; call it in the cell after the parameters.
+
+    namespace: `globals()` of the notebook. Papermill silently accepts a misspelt `-p` name; at this
+    point of a notebook such a name is the only unexpected variable, so that it can be found here.
+    Errors: ParameterError for an unknown name (naming the nearest), a missing one or a bad value.
+    Where: this project; chapter 01
+    """
+    for name in assigned_parameter_names(namespace):
+        if name not in DEFAULTS:
+            raise unknown_parameter(name)
+    names = [item.name for item in fields(Parameters)]
+    missing = [name for name in names if name not in namespace]
+    if missing:
+        raise ParameterError(
+            f"parameter {missing[0]!r} is not set; run the cell tagged `parameters` first."
+        )
+    return make_parameters({name: namespace[name] for name in names})
