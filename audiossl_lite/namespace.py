@@ -1,7 +1,7 @@
 """Find which variables of a running notebook were meant as parameters.
 
-Under papermill, a parameter given on the command line becomes an assignment in a cell of its own,
-put after the cell tagged `parameters`. A misspelt one is then a variable that no other cell defines.
+Under papermill, a parameter given on the command line becomes an assignment in a cell of its own
+after the cell tagged `parameters`. A misspelt one is then a variable that no other cell defines.
 In a live session the check cell may be run again after the rest of the chapter, when many
 variables exist; what the chapter's own cells assign is therefore left out.
 """
@@ -18,7 +18,7 @@ PARAMETER_TYPES = (str, int, float, bool, list, dict, tuple, type(None))
 
 
 def names_bound_in(source: str) -> set[str]:
-    """Return the names that a cell's source assigns or imports at any depth; {} if it cannot be read."""
+    """Return the names that a cell's source assigns or imports; none if it cannot be read."""
     try:
         from IPython.core.inputtransformer2 import TransformerManager
 

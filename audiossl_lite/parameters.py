@@ -41,7 +41,7 @@ def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The checked parameters of one chapter; `data_root` is absolute, or empty for embedded sounds."""
+    """The checked parameters of one chapter; an empty `data_root` means the embedded sounds."""
 
     preset: str = "lite"
     data_root: str = ""
@@ -69,7 +69,7 @@ class Parameters:
     def output_folder(self, *parts: str) -> Path:
         """Create and return a folder for checkpoints and results of this run.
 
-        Without `output_dir` it is a fresh temporary folder, so that no run meets an older one's files.
+        Without `output_dir` it is a fresh temporary folder, so no run meets an older one's files.
         """
         if self.output_dir:
             root = Path(self.output_dir)

@@ -1,8 +1,8 @@
 """Progress that reads well in a live notebook, in a log file and on a built page.
 
-The environment variable AUDIOSSL_PROGRESS chooses: `auto` draws a bar for a person, `log` writes a
-line to standard error every few seconds (the runner sets it; the book leaves standard error out), and
-`off` prints nothing.
+The environment variable AUDIOSSL_PROGRESS chooses: `auto` draws a bar for a person, `log` writes
+a line to standard error every few seconds (the runner sets it; the book leaves standard error
+out), and `off` prints nothing.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class SilentBar:
 
 
 class progress_bar:
-    """Context manager around a bar: `with progress_bar(100, "pretraining") as bar: bar.update(1, loss=0.4)`.
+    """Context manager around a bar: `with progress_bar(100, "train") as bar: bar.update(1, loss=0.4)`.
 
     total: number of steps, or None when unknown. The values given to `update` are shown beside it.
     Where: this project; chapter 04

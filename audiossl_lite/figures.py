@@ -1,0 +1,195 @@
+"""Figures with words: every picture carries a description, and frames move without a kernel."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+DPI = 110
+MIN_ALT_CHARACTERS = 12
+
+
+def figure_style() -> None:
+    """Set one look for all figures: white ground (readable in dark mode), colour-blind palette.
+
+    Where: this project; chapter 01
+    """
+    import seaborn as sns
+
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.9)
+    plt.rcParams.update(
+        {
+            "figure.facecolor": "white",
+            "axes.facecolor": "white",
+            "savefig.facecolor": "white",
+            "savefig.transparent": False,
+            "figure.figsize": (7.0, 3.2),
+            "figure.dpi": DPI,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "image.cmap": "magma",
+            "legend.frameon": False,
+        }
+    )
+
+
+def _check_alt(alt: str) -> str:
+    text = " ".join(alt.split())
+    if len(text) < MIN_ALT_CHARACTERS:
+        raise ValueError(f"alt text {alt!r} is too short; say in a sentence what the figure shows.")
+    return text
+
+
+def figure_png(figure: Figure, dpi: int = DPI) -> bytes:
+    """Draw a figure as PNG bytes on white ground.
+
+    Where: this project; chapter 01
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False)
+    return buffer.getvalue()
+
+
+def image_html(png: bytes, alt: str, width_px: int) -> str:
+    """Return an image tag with its bytes inside and its description beside them.
+
+    Where: this project; chapter 01
+    """
+    data = base64.b64encode(png).decode("ascii")
+    return (
+        f'<img class="dark-light" alt="{html.escape(_check_alt(alt), quote=True)}" '
+        f'style="max-width:100%;height:auto;background:white" width="{width_px}" '
+        f'src="data:image/png;base64,{data}">'
+    )
+
+
+def show_figure(figure: Figure, alt: str, *, dpi: int = DPI) -> None:
+    """Show a figure as PNG with a description for those who cannot see it, and close it.
+
+    alt: one sentence on what the picture shows. Errors: ValueError when it is missing or too short.
+    Where: this project; chapter 01
+    """
+    from IPython.display import display
+
+    text = _check_alt(alt)
+    width_px = round(figure.get_figwidth() * 100)
+    page = image_html(figure_png(figure, dpi), text, width_px)
+    plt.close(figure)
+    display({"text/html": page, "text/plain": f"Figure: {text}"}, raw=True)
+
+
+def _as_image(spec: Any) -> np.ndarray:
+    if hasattr(spec, "detach"):
+        spec = spec.detach().cpu().numpy()
+    image = np.asarray(spec, dtype=np.float64)
+    if image.ndim == 3 and image.shape[0] == 1:
+        image = image[0]
+    if image.ndim != 2:
+        raise ValueError(f"a spectrogram is (frames, bands), got shape {image.shape}.")
+    return image
+
+
+def show_spectrogram(
+    spec: Any,
+    ax: Axes | None = None,
+    *,
+    hop_s: float = 0.01,
+    start_s: float = 0.0,
+    frequencies_hz: Sequence[float] | None = None,
+    title: str = "",
+    colorbar: bool = False,
+    unit: str = "",
+    vmin: float | None = None,
+    vmax: float | None = None,
+) -> Axes:
+    """Draw a spectrogram (T, F) with time in seconds and frequency in Hz or mel bands.
+
+    frequencies_hz: centre of each band (F,), for ticks in Hz; without it the axis counts bands.
+    unit: the name of the values, shown at the colour bar. Returns the axes; follow with
+    `show_figure(ax.figure, alt=...)`. Errors: ValueError for another shape.
+    Where: this project; chapter 01
+    """
+    image = _as_image(spec)
+    n_frames, n_bands = image.shape
+    if frequencies_hz is not None and len(frequencies_hz) != n_bands:
+        raise ValueError(f"{len(frequencies_hz)} frequencies for {n_bands} bands.")
+    if ax is None:
+        _, ax = plt.subplots()
+    extent = (start_s, start_s + n_frames * hop_s, -0.5, n_bands - 0.5)
+    drawn = ax.imshow(
+        image.T,
+        origin="lower",
+        aspect="auto",
+        extent=extent,
+        vmin=vmin,
+        vmax=vmax,
+        interpolation="nearest",
+    )
+    ax.set_xlabel("time (s)")
+    if frequencies_hz is None:
+        ax.set_ylabel("band")
+    else:
+        ticks = np.unique(np.linspace(0, n_bands - 1, 5).round().astype(int))
+        ax.set_yticks(ticks, [f"{frequencies_hz[tick]:.0f}" for tick in ticks])
+        ax.set_ylabel("frequency (Hz)")
+    if title:
+        ax.set_title(title)
+    if colorbar:
+        ax.figure.colorbar(drawn, ax=ax, label=unit)
+    return ax
+
+
+def frames_slider(
+    figures: Sequence[Figure],
+    labels: Sequence[str] | None = None,
+    *,
+    alts: Sequence[str] | None = None,
+    title: str = "frame",
+    dpi: int = 80,
+) -> None:
+    """Show figures one at a time under a slider that also works on the built page.
+
+    labels: text beside the slider for each figure (default: its number). alts: description of each
+    figure (default: the title and the label). The figures are closed.
+    Errors: ValueError for no figures or lists of other lengths.
+    Where: this project; chapter 01
+    """
+    import ipywidgets
+    from IPython.display import display
+
+    if not figures:
+        raise ValueError("frames_slider got no figures.")
+    labels = [str(label) for label in (labels or range(1, len(figures) + 1))]
+    alts = list(alts) if alts is not None else [f"{title}, {label}" for label in labels]
+    if not len(figures) == len(labels) == len(alts):
+        raise ValueError(
+            f"{len(figures)} figures, {len(labels)} labels and {len(alts)} descriptions."
+        )
+    pages = []
+    for figure, alt in zip(figures, alts):
+        width_px = round(figure.get_figwidth() * 100)
+        pages.append(ipywidgets.HTML(image_html(figure_png(figure, dpi), alt, width_px)))
+        plt.close(figure)
+    stack = ipywidgets.Stack(pages, selected_index=0)
+    # The readout is a label of its own: in a page without a kernel only linked widgets move.
+    options = [(label, index) for index, label in enumerate(labels)]
+    slider = ipywidgets.SelectionSlider(
+        options=options,
+        value=0,
+        description=title,
+        continuous_update=True,
+        style={"description_width": "initial"},
+        layout={"width": "min(30em, 95%)"},
+    )
+    ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
+    display(ipywidgets.VBox([slider, stack]))

@@ -1,0 +1,220 @@
+"""Everything a chapter shows with: one import for parameters, progress, sounds, figures, code."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import math
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from audiossl_lite._version import __version__
+from audiossl_lite.figures import figure_style, frames_slider, show_figure, show_spectrogram
+from audiossl_lite.parameters import ParameterError, Parameters, check_parameters
+from audiossl_lite.players import play, play_grid
+from audiossl_lite.progress import progress, progress_bar
+
+__all__ = [
+    "ParameterError",
+    "Parameters",
+    "check_parameters",
+    "figure_style",
+    "frames_slider",
+    "play",
+    "play_grid",
+    "progress",
+    "progress_bar",
+    "provenance",
+    "show_figure",
+    "show_source",
+    "show_spectrogram",
+    "show_table",
+]
+
+LIBRARY_FOLDER = Path(__file__).resolve().parent
+
+
+def _display_html(page: str, plain: str) -> None:
+    from IPython.display import display
+
+    display({"text/html": page, "text/plain": plain}, raw=True)
+
+
+def source_location(obj: Any) -> str:
+    """Say where an object is defined, as `audiossl_lite/losses.py, line 12`.
+
+    Where: this project; chapter 01
+    """
+    file = Path(inspect.getsourcefile(inspect.unwrap(obj)) or "")
+    _, line = inspect.getsourcelines(inspect.unwrap(obj))
+    if file.is_relative_to(LIBRARY_FOLDER.parent):
+        return f"{file.relative_to(LIBRARY_FOLDER.parent).as_posix()}, line {line}"
+    return f"line {line}"
+
+
+def show_source(obj: Any) -> None:
+    """Show the source of a function, class or module with colours, and where it stands.
+
+    Where: this project; chapter 01
+    """
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
+
+    source = inspect.getsource(inspect.unwrap(obj))
+    formatter = HtmlFormatter(
+        noclasses=True,
+        style="default",
+        cssstyles="background:#f8f8f8;color:#1a1a1a;padding:0.6em;overflow-x:auto;font-size:0.85em",
+        prestyles="background:transparent;color:inherit;border:none;margin:0",
+    )
+    location = source_location(obj)
+    caption = f'<div style="font-size:0.85em"><code>{html.escape(location)}</code></div>'
+    _display_html(caption + highlight(source, PythonLexer(), formatter), source)
+
+
+def current_commit() -> str:
+    """Return the short git commit of the library, with `+` after it when files have changed since.
+
+    Without git or a repository it is the version of the library.
+    Where: this project; chapter 14
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(LIBRARY_FOLDER), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout.strip()
+
+    try:
+        if not git("ls-files", "__init__.py"):
+            return f"version {__version__}"
+        changed = "+" if git("status", "--porcelain", "--untracked-files=no", ".") else ""
+        return git("rev-parse", "--short=9", "HEAD") + changed
+    except (OSError, subprocess.SubprocessError):
+        return f"version {__version__}"
+
+
+def device_words(device: str) -> str:
+    """Name a device for a reader: the GPU's name, or the number of CPU threads.
+
+    Where: this project; chapter 14
+    """
+    import torch
+
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return f"1 × {torch.cuda.get_device_name(torch.device(device))}"
+    if device == "cpu":
+        n_threads = torch.get_num_threads()
+        return f"CPU, {n_threads} thread{'s' if n_threads > 1 else ''}"
+    return device
+
+
+def provenance_html(
+    parameters: Parameters,
+    *,
+    seconds: float | None = None,
+    data: str = "",
+    seeds: Sequence[int] | None = None,
+    note: str = "",
+) -> str:
+    """Return the strip under a number: scale | device | seconds | seed | data | commit.
+
+    Where: this project; chapter 04
+    """
+    seeds = list(seeds) if seeds is not None else [parameters.seed]
+    parts = [parameters.preset, device_words(parameters.torch_device)]
+    if seconds is not None:
+        parts.append(f"{seconds:.0f} s" if seconds >= 1 else "under 1 s")
+    parts.append(("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)))
+    parts.append(data or parameters.data_name)
+    parts.append(current_commit())
+    if parameters.overrides:
+        parts.append(" ".join(f"{key}={value}" for key, value in parameters.overrides.items()))
+    if note:
+        parts.append(note)
+    line = " | ".join(html.escape(part) for part in parts)
+    return f'<div class="provenance" style="font-size:0.8em;opacity:0.85">{line}</div>'
+
+
+def provenance(
+    parameters: Parameters,
+    *,
+    seconds: float | None = None,
+    data: str = "",
+    seeds: Sequence[int] | None = None,
+    note: str = "",
+) -> None:
+    """Show under a result where it comes from, so that a lite number is never read as a paper's.
+
+    seconds: how long it took. data: usually `clips.source`. seeds: when more than the chapter's one.
+    Where: this project; chapter 04
+    """
+    page = provenance_html(parameters, seconds=seconds, data=data, seeds=seeds, note=note)
+    plain = page[page.index(">") + 1 : page.rindex("<")]
+    _display_html(page, html.unescape(plain))
+
+
+def _cell_text(value: Any, digits: int) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.{digits}f}"
+    return str(value)
+
+
+def table_html(rows: Any, caption: str = "", *, digits: int = 1) -> str:
+    """Return a table as HTML; numbers are right-aligned, missing values become a dash.
+
+    rows: a list of dicts with the same keys, or a pandas DataFrame (whose index is not shown).
+    Errors: ValueError for no rows or rows with other keys.
+    Where: this project; chapter 10
+    """
+    if hasattr(rows, "to_dict"):
+        rows = rows.to_dict(orient="records")
+    rows = [dict(row) for row in rows]
+    if not rows:
+        raise ValueError("show_table got no rows.")
+    columns = list(rows[0])
+    for row in rows:
+        if list(row) != columns:
+            raise ValueError(f"rows differ in their columns: {columns} and {list(row)}.")
+    numeric = {
+        name: all(row[name] is None or isinstance(row[name], (int, float)) for row in rows)
+        for name in columns
+    }
+
+    def cell(tag: str, name: str, text: str) -> str:
+        side = "right" if numeric[name] else "left"
+        scope = ' scope="col"' if tag == "th" else ""
+        style = f"text-align:{side};padding:0.2em 0.8em"
+        return f'<{tag}{scope} style="{style}">{html.escape(text)}</{tag}>'
+
+    head = "".join(cell("th", name, str(name)) for name in columns)
+    body = "".join(
+        "<tr>"
+        + "".join(cell("td", name, _cell_text(row[name], digits)) for name in columns)
+        + "</tr>"
+        for row in rows
+    )
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    return (
+        f'<table class="dataframe table">{title}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def show_table(
+    rows: Sequence[Mapping[str, Any]] | Any, caption: str = "", *, digits: int = 1
+) -> None:
+    """Show rows (a list of dicts, or a DataFrame) as a table with a caption.
+
+    digits: how many follow the point in floating numbers.
+    Where: this project; chapter 10
+    """
+    page = table_html(rows, caption, digits=digits)
+    records = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else rows
+    lines = [" | ".join(_cell_text(value, digits) for value in row.values()) for row in records]
+    header = " | ".join(str(name) for name in records[0])
+    _display_html(page, "\n".join([caption, header, *lines]).strip())
