@@ -1,0 +1,204 @@
+"""Batched, seeded augmentations: one draw per clip, all clips of a batch at once.
+
+Spectrograms are `(B, T, F)`, waveforms `(B, S)`. Each augmentation splits in two: a pure function of its parameters
+(tested against an item-by-item definition) and a module that draws them from a `torch.Generator`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+EPS = torch.finfo(torch.float32).eps
+
+
+def uniform(n: int, low: float, high: float, generator: torch.Generator, device: torch.device) -> Tensor:
+    """`n` uniform numbers in [low, high), drawn on the generator's device, `(n,)`.
+
+    Where: this project; chapter 03
+    """
+    draw = torch.rand(n, generator=generator, device=generator.device)
+    return (low + (high - low) * draw).to(device)
+
+
+def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
+    """Mix two log spectrograms as sounds add: log((1 - ratio) exp(spec) + ratio exp(other) + eps).
+
+    `spec`, `other (B, T, F)`, `ratio (B,)`: the share of `other`; 0 returns `spec` up to eps.
+
+    Where: BYOL-A Eq. 2; chapter 03
+    """
+    ratio = ratio.view(-1, 1, 1)
+    return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + EPS)
+
+
+class LogMixupExp(nn.Module):
+    """Put a quiet earlier clip in the background of each clip: `(B, T, F) -> (B, T, F)`.
+
+    Earlier clips come from a first-in-first-out memory of `memory_size` unmixed inputs; the first batch passes
+    unmixed. The share of the background is uniform in [0, max_ratio). The memory is a buffer: it moves with the
+    module and is saved in checkpoints, so that a resumed run draws what the uninterrupted one would have drawn.
+
+    Where: BYOL-A Sec. 3.2; chapter 03
+    """
+
+    def __init__(self, max_ratio: float = 0.4, memory_size: int = 2048) -> None:
+        super().__init__()
+        if not 0.0 <= max_ratio < 1.0 or memory_size < 1:
+            raise ValueError(
+                f"max_ratio lies in [0, 1) and memory_size above 0, got {max_ratio}, {memory_size}"
+            )
+        self.max_ratio, self.memory_size = max_ratio, memory_size
+        self.register_buffer("memory", torch.empty(0))  # (up to memory_size, T, F), oldest first
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        if prefix + "memory" in state_dict:  # its length depends on how far the run had come
+            self.memory = torch.empty_like(state_dict[prefix + "memory"], device=self.memory.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @torch.no_grad()
+    def forward(self, spec: Tensor, generator: torch.Generator) -> Tensor:
+        mixed = spec
+        if self.memory.numel():
+            if self.memory.shape[1:] != spec.shape[1:]:
+                raise ValueError(
+                    f"the memory holds spectrograms of shape {tuple(self.memory.shape[1:])}, "
+                    f"got {tuple(spec.shape[1:])}; use one LogMixupExp per segment length"
+                )
+            n = spec.shape[0]
+            ratio = uniform(n, 0.0, self.max_ratio, generator, spec.device)
+            pick = torch.randint(len(self.memory), (n,), generator=generator, device=generator.device)
+            mixed = log_mixup_exp(spec, self.memory[pick.to(spec.device)], ratio)
+        held = self.memory if self.memory.numel() else spec[:0]
+        self.memory = torch.cat([held, spec])[-self.memory_size :].clone()
+        self.seen += spec.shape[0]
+        return mixed
+
+
+def _cubic_taps(start: Tensor, size: Tensor, n_out: int) -> tuple[Tensor, Tensor]:
+    """Four source indices and weights per output cell, for a crop [start, start + size) resized to n_out.
+
+    Bicubic (a = -0.75) with aligned corners; taps outside the crop repeat its border: `F.interpolate` on the crop.
+    """
+    step = (size - 1).double() / max(n_out - 1, 1)
+    position = torch.arange(n_out, device=start.device).double() * step[:, None]  # (B, n_out)
+    base = position.floor()
+    t = (position - base)[..., None]
+    distance = torch.cat([t + 1.0, t, 1.0 - t, 2.0 - t], dim=-1)  # (B, n_out, 4)
+    a = -0.75
+    near = ((a + 2.0) * distance - (a + 3.0)) * distance * distance + 1.0
+    far = ((a * distance - 5.0 * a) * distance + 8.0 * a) * distance - 4.0 * a
+    weight = torch.where(distance <= 1.0, near, far)
+    index = base.long()[..., None] + torch.arange(-1, 3, device=start.device)
+    index = torch.minimum(index.clamp_min(0), (size - 1)[:, None, None]) + start[:, None, None]
+    return index, weight.float()
+
+
+def _resize_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sum of four rows per output row; rows outside `x (B, R, C)` count as zero."""
+    inside = (index >= 0) & (index < x.shape[1])
+    weight = weight * inside
+    index = index.clamp(0, x.shape[1] - 1)
+    batch = torch.arange(len(x), device=x.device)[:, None]
+    out = weight[..., 0, None] * x[batch, index[..., 0]]
+    for tap in range(1, 4):
+        out = torch.addcmul(out, weight[..., tap, None], x[batch, index[..., tap]])
+    return out
+
+
+def resized_crop(spec: Tensor, top: Tensor, left: Tensor, bands: Tensor, frames: Tensor) -> Tensor:
+    """Cut a window from each spectrogram and stretch it back to full size: `(B, T, F) -> (B, T, F)`.
+
+    `left`, `frames (B,)`: first frame and width of the window in frames, `left` counted from the first frame of the
+    spectrogram (negative: into the empty canvas before it); `top`, `bands (B,)`: lowest band and height. What lies
+    outside the spectrogram is 0. Bicubic with aligned corners, as one sparse product per axis for the whole batch.
+
+    Where: BYOL-A Sec. 3.3; chapter 03
+    """
+    n_frames, n_bands = spec.shape[1:]
+    out = _resize_rows(spec, *_cubic_taps(left, frames, n_frames))
+    out = _resize_rows(out.transpose(1, 2), *_cubic_taps(top, bands, n_bands))
+    return out.transpose(1, 2).contiguous()
+
+
+class RandomResizedCrop(nn.Module):
+    """Random shift and stretch in time and frequency: `(B, T, F) -> (B, T, F)`.
+
+    The spectrogram lies in the middle of a canvas of zeros `canvas_time` times as long; a window of `time_scale` x
+    T frames and `freq_scale` x F bands (cut to the canvas) is placed uniformly and stretched back to (T, F).
+
+    Where: BYOL-A Sec. 3.3; chapter 03
+    """
+
+    def __init__(
+        self,
+        freq_scale: tuple[float, float] = (0.6, 1.5),
+        time_scale: tuple[float, float] = (0.6, 1.5),
+        canvas_time: float = 1.5,
+    ) -> None:
+        super().__init__()
+        for low, high in (freq_scale, time_scale):
+            if not 0.0 < low <= high:
+                raise ValueError(f"a scale is a pair 0 < low <= high, got {(low, high)}")
+        if canvas_time < 1.0:
+            raise ValueError(f"canvas_time is at least 1, got {canvas_time}")
+        self.freq_scale, self.time_scale, self.canvas_time = freq_scale, time_scale, canvas_time
+
+    def draw(self, n: int, n_frames: int, n_bands: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Window parameters of `resized_crop` for `n` clips, each `(n,)` long.
+
+        Where: BYOL-A Sec. 3.3; chapter 03
+        """
+        cpu = torch.device("cpu")
+        canvas = int(n_frames * self.canvas_time)
+        bands = (uniform(n, *self.freq_scale, generator, cpu) * n_bands).long().clamp(1, n_bands)
+        frames = (uniform(n, *self.time_scale, generator, cpu) * n_frames).long().clamp(1, canvas)
+        top = (uniform(n, 0.0, 1.0, generator, cpu) * (n_bands - bands + 1)).long()
+        left = (uniform(n, 0.0, 1.0, generator, cpu) * (canvas - frames + 1)).long()
+        return {"top": top, "left": left - (canvas - n_frames) // 2, "bands": bands, "frames": frames}
+
+    @torch.no_grad()
+    def forward(self, spec: Tensor, generator: torch.Generator) -> Tensor:
+        window = self.draw(*spec.shape, generator)
+        return resized_crop(spec, **{name: value.to(spec.device) for name, value in window.items()})
+
+
+class RandomGain(nn.Module):
+    """Make each waveform louder or softer by a uniform number of dB: `(B, S) -> (B, S)`.
+
+    Where: uaMix-MAE Sec. 3.1; chapter 03
+    """
+
+    def __init__(self, low_db: float = -6.0, high_db: float = 6.0) -> None:
+        super().__init__()
+        if low_db > high_db:
+            raise ValueError(f"low_db must not exceed high_db, got {low_db} and {high_db}")
+        self.low_db, self.high_db = low_db, high_db
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
+        gain_db = uniform(len(waveform), self.low_db, self.high_db, generator, waveform.device)
+        return waveform * (10.0 ** (gain_db / 20.0))[:, None]
+
+
+def time_roll(x: Tensor, shift: Tensor) -> Tensor:
+    """Rotate each item in time, what leaves at the end enters at the start: `(B, S)` or `(B, T, F)`, `shift (B,)`.
+
+    Where: uaMix-MAE Sec. 3.1; chapter 03
+    """
+    n = x.shape[1]
+    index = (torch.arange(n, device=x.device) - shift[:, None]) % n  # (B, n)
+    return x[torch.arange(len(x), device=x.device)[:, None], index]
+
+
+class TimeRoll(nn.Module):
+    """Rotate each clip by a uniform share of its length: `(B, S)` or `(B, T, F)`, same shape out.
+
+    Where: uaMix-MAE Sec. 3.1; chapter 03
+    """
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        shift = torch.randint(x.shape[1], (len(x),), generator=generator, device=generator.device)
+        return time_roll(x, shift.to(x.device))

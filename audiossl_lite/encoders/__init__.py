@@ -1,0 +1,14 @@
+"""Encoders: a spectrogram `(B, T, F)` in, an embedding `(B, D)` out."""
+
+from audiossl_lite.encoders.atst import ATSTEncoder, atst_base, atst_mini, atst_small, atst_tiny
+from audiossl_lite.encoders.byola import BYOLAEncoder, byola_cnn
+
+__all__ = [
+    "ATSTEncoder",
+    "BYOLAEncoder",
+    "atst_base",
+    "atst_mini",
+    "atst_small",
+    "atst_tiny",
+    "byola_cnn",
+]

@@ -1,0 +1,206 @@
+"""ATST's encoder: four frames a token, a CLS token, learned positions, a pre-norm transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite.encoders.transformer import Block, init_linear
+
+PATCH_FRAMES = 4
+
+
+class FramePatches(nn.Module):
+    """Four consecutive frames become one token: `(B, T, F) -> (B, T // 4, D)`; the last T % 4 frames are dropped.
+
+    Inside a token the order is band by band (index = band * 4 + frame), as in the published weights.
+
+    Where: ATST Sec. 2.2.2; chapter 05
+    """
+
+    def __init__(self, n_mels: int, dim: int) -> None:
+        super().__init__()
+        self.patch_embed = nn.Linear(n_mels * PATCH_FRAMES, dim)
+
+    def forward(self, spec: Tensor) -> Tensor:
+        b, t, f = spec.shape
+        n = t // PATCH_FRAMES
+        patches = spec[:, : n * PATCH_FRAMES].view(b, n, PATCH_FRAMES, f)
+        return self.patch_embed(patches.transpose(2, 3).reshape(b, n, f * PATCH_FRAMES))
+
+
+class ATSTEncoder(nn.Module):
+    """Log-mel `(B, T, 64)` to a segment embedding `(B, D)`: the CLS token after the final norm.
+
+    `lengths (B,)` counts each item's valid frames; frames beyond are invisible, exactly: a padded item gives what it
+    gives alone. Raises ValueError for fewer than 4 frames or more than the position table holds (1003 frames).
+
+    Where: ATST Sec. 2.2.2; chapter 05
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        heads: int,
+        *,
+        n_mels: int = 64,
+        max_tokens: int = 250,
+        drop_path: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.embed_dim, self.n_mels, self.max_tokens = dim, n_mels, max_tokens
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, max_tokens + 1, dim))
+        # Unused by ATST; kept so that published files load with every key accounted for.
+        self.mask_embed = nn.Parameter(torch.zeros(1, 1, dim))
+        self.patch_embed = FramePatches(n_mels, dim)
+        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(Block(dim, heads, qkv_bias=False, drop_path=rate) for rate in rates)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.apply(init_linear)
+        for table in (self.cls_token, self.pos_embed, self.mask_embed):
+            nn.init.trunc_normal_(table, std=0.02)
+
+    def embed(self, spec: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """CLS and patch tokens with positions `(B, 1 + N, D)`, visible keys `(B, 1 + N)`, tokens per item `(B,)`.
+
+        Where: ATST Sec. 2.2.2; chapter 05
+        """
+        if spec.dim() != 3 or spec.shape[2] != self.n_mels:
+            raise ValueError(
+                f"the encoder takes (batch, frames, {self.n_mels}) spectrograms, got {tuple(spec.shape)}"
+            )
+        tokens = self.patch_embed(spec)  # (B, N, D)
+        b, n, d = tokens.shape
+        if not 1 <= n <= self.max_tokens:
+            raise ValueError(
+                f"{spec.shape[1]} frames make {n} tokens, the position table holds 1 to {self.max_tokens}; "
+                "crop, pad, or use linear_features, which works in chunks"
+            )
+        tokens = torch.cat([self.cls_token.expand(b, 1, d), tokens], dim=1) + self.pos_embed[:, : n + 1]
+        if lengths is None:
+            return tokens, None, torch.full((b,), n, device=spec.device)
+        counts = torch.as_tensor(lengths, device=spec.device).clamp(max=spec.shape[1]) // PATCH_FRAMES
+        if (counts < 1).any():
+            raise ValueError(f"an item has {int(min(lengths))} valid frames; the encoder needs at least 4")
+        visible = torch.arange(n + 1, device=spec.device) <= counts[:, None]  # CLS is index 0
+        return tokens, visible, counts
+
+    def block_outputs(
+        self, spec: Tensor, lengths: Tensor | None = None, last: int | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """The final norm applied to the output of the `last` blocks (default: all), each `(B, 1 + N, D)`; token counts.
+
+        Where: ATST Sec. 3.2; chapter 11
+        """
+        x, visible, counts = self.embed(spec, lengths)
+        outputs = []
+        for i, block in enumerate(self.blocks):
+            x = block(x, visible)
+            if last is None or i >= len(self.blocks) - last:
+                outputs.append(self.norm(x))
+        return outputs, counts
+
+    def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        outputs, _ = self.block_outputs(spec, lengths, last=1)
+        return outputs[0][:, 0]
+
+    def tokens(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Patch tokens after the final norm, without CLS: `(B, T, F) -> (B, T // 4, D)`.
+
+        Where: ATST Sec. 2.2.2; chapter 05
+        """
+        outputs, _ = self.block_outputs(spec, lengths, last=1)
+        return outputs[0][:, 1:]
+
+    def linear_features(
+        self,
+        spec: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        chunk_frames: int = 601,
+        last: int | None = None,
+        mean_over: str = "official",
+    ) -> Tensor:
+        """CLS tokens of all blocks, then token means of all blocks: `(B, T, F) -> (B, 2 * depth * D)`.
+
+        Clips longer than `chunk_frames` are cut into chunks whose features are averaged; a chunk after the first
+        counts only if more than half of it is filled. `last=1` keeps the last block alone (fine-tuning features).
+        `mean_over="official"` divides the token sum of a chunk by the tokens of the clip from there to its *end*, as
+        the published features do (the first chunk of 10 s: 150 tokens, divided by 250); `"chunk"` divides by the
+        tokens of the chunk. Both agree on clips of one chunk.
+
+        Where: ATST Sec. 3.2 and official code; chapter 11
+        """
+        if mean_over not in ("official", "chunk"):
+            raise ValueError(f"mean_over is 'official' or 'chunk', got {mean_over!r}")
+        if lengths is None:
+            lengths = torch.full((len(spec),), spec.shape[1], device=spec.device)
+        lengths = torch.as_tensor(lengths, device=spec.device)
+
+        def features(chunk: Tensor, left: Tensor) -> Tensor:
+            outputs, counts = self.block_outputs(chunk, left, last)
+            n = outputs[0].shape[1] - 1
+            valid = (torch.arange(n, device=spec.device) < counts[:, None]).to(spec.dtype)[..., None]
+            divisor = (left // PATCH_FRAMES if mean_over == "official" else counts)[:, None] + 1e-6
+            means = [(out[:, 1:] * valid).sum(1) / divisor for out in outputs]
+            return torch.cat([out[:, 0] for out in outputs] + means, dim=1)
+
+        return chunk_average(features, spec, lengths, chunk_frames)
+
+
+def chunk_average(
+    features: Callable[[Tensor, Tensor], Tensor], spec: Tensor, lengths: Tensor, chunk_frames: int
+) -> Tensor:
+    """Average `features(chunk, frames left)` over chunks of `chunk_frames`: `(B, T, F) -> (B, D)`.
+
+    The first chunk always counts, later ones only with more than `chunk_frames // 2` valid frames. `frames left
+    (B,)` runs from the start of the chunk to the end of the clip and may exceed the chunk.
+
+    Where: ATST Sec. 3.2 and official code; chapter 11
+    """
+    total = features(spec[:, :chunk_frames], lengths)
+    count = torch.ones(len(spec), 1, device=spec.device)
+    for start in range(chunk_frames, spec.shape[1], chunk_frames):
+        left = lengths - start
+        use = (left > chunk_frames // 2).nonzero().flatten()
+        if len(use):
+            part = features(spec[use, start : start + chunk_frames], left[use])
+            total = total.index_add(0, use, part)
+            count[use] += 1
+    return total / count
+
+
+def atst_tiny(**options) -> ATSTEncoder:
+    """128 wide, 4 blocks, 2 heads: trains on a laptop within a minute.
+
+    Where: this project; chapter 05
+    """
+    return ATSTEncoder(128, 4, 2, **options)
+
+
+def atst_mini(**options) -> ATSTEncoder:
+    """192 wide, 6 blocks, 3 heads: the workshop size.
+
+    Where: this project; chapter 05
+    """
+    return ATSTEncoder(192, 6, 3, **options)
+
+
+def atst_small(**options) -> ATSTEncoder:
+    """384 wide, 12 blocks, 6 heads, 21,476,352 parameters.
+
+    Where: ATST Sec. 3.1; chapter 05
+    """
+    return ATSTEncoder(384, 12, 6, **options)
+
+
+def atst_base(**options) -> ATSTEncoder:
+    """768 wide, 12 blocks, 12 heads, 85,420,032 parameters.
+
+    Where: ATST Sec. 3.1; chapter 05
+    """
+    return ATSTEncoder(768, 12, 12, **options)

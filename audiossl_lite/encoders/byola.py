@@ -1,0 +1,81 @@
+"""BYOL-A's encoder: three small convolution blocks, a frame-wise MLP, max plus mean over time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class BYOLAEncoder(nn.Module):
+    """Log-mel `(B, T, 64)` to an embedding `(B, d)`: the maximum plus the mean of its frame embeddings.
+
+    One frame embedding per 8 input frames (80 ms). `lengths (B,)` counts valid frames; in eval mode a padded item
+    gives exactly what it gives alone. Raises ValueError for fewer than 8 frames. Parameters are named as published.
+
+    Where: BYOL-A Sec. 4.1; chapter 04
+    """
+
+    def __init__(self, dim: int = 512, *, n_mels: int = 64, channels: int = 64, dropout: float = 0.3) -> None:
+        super().__init__()
+        if n_mels % 8:
+            raise ValueError(f"three poolings halve the bands, so n_mels must divide by 8, got {n_mels}")
+        self.embed_dim, self.n_mels = dim, n_mels
+        layers: list[nn.Module] = []
+        for c_in in (1, channels, channels):
+            layers += [
+                nn.Conv2d(c_in, channels, 3, padding=1),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+                nn.MaxPool2d(2, 2),
+            ]
+        self.features = nn.Sequential(*layers)
+        self.fc = nn.Sequential(
+            nn.Linear(n_mels // 8 * channels, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim), nn.ReLU()
+        )
+
+    def _frames(self, spec: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if spec.dim() != 3 or spec.shape[2] != self.n_mels:
+            raise ValueError(
+                f"the encoder takes (batch, frames, {self.n_mels}) spectrograms, got {tuple(spec.shape)}"
+            )
+        shortest = spec.shape[1] if lengths is None else int(min(lengths))
+        if min(shortest, spec.shape[1]) < 8:
+            raise ValueError(f"an item has {shortest} valid frames; the encoder needs at least 8 (80 ms)")
+        x = spec.transpose(1, 2)[:, None]  # (B, 1, F, T)
+        valid = None if lengths is None else torch.as_tensor(lengths, device=x.device).clamp(max=spec.shape[1])
+        for layer in self.features:
+            if valid is not None and isinstance(layer, nn.Conv2d):
+                x = x * _valid_mask(valid, x.shape[3])  # zeros beyond the end, as if the item stood alone
+            x = layer(x)
+            if valid is not None and isinstance(layer, nn.MaxPool2d):
+                valid = valid // 2
+        x = x.permute(0, 3, 2, 1).flatten(2)  # (B, C, F/8, T/8) -> (B, T/8, F/8 * C)
+        return self.fc(x), valid
+
+    def tokens(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Frame embeddings `(B, T, F) -> (B, T // 8, d)`.
+
+        Where: BYOL-A Sec. 4.1; chapter 04
+        """
+        return self._frames(spec, lengths)[0]
+
+    def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        frames, valid = self._frames(spec, lengths)
+        if valid is None:
+            return frames.amax(1) + frames.mean(1)
+        mask = _valid_mask(valid, frames.shape[1])[:, 0, 0, :, None]  # (B, T/8, 1)
+        frames = frames * mask  # outputs are not negative, so zeros leave the maximum alone
+        return frames.amax(1) + frames.sum(1) / valid[:, None]
+
+
+def _valid_mask(valid: Tensor, n: int) -> Tensor:
+    """1 for valid positions, `(B, 1, 1, n)`."""
+    return (torch.arange(n, device=valid.device) < valid[:, None])[:, None, None, :].float()
+
+
+def byola_cnn(dim: int = 512, **options) -> BYOLAEncoder:
+    """BYOL-A's CNN: 600,192 parameters at 512, 1,649,792 at 1024, 5,321,856 at 2048.
+
+    Where: BYOL-A Sec. 4.1; chapter 04
+    """
+    return BYOLAEncoder(dim, **options)

@@ -1,0 +1,96 @@
+"""The pre-norm transformer block that ATST and AudioMAE share, with timm's parameter names."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DropPath(nn.Module):
+    """Skip a residual branch for some items while training, and scale up the others to keep the mean.
+
+    Where: ATST, official code; chapter 05
+    """
+
+    def __init__(self, probability: float = 0.0) -> None:
+        super().__init__()
+        if not 0.0 <= probability < 1.0:
+            raise ValueError(f"a drop probability lies in [0, 1), got {probability}")
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0.0:
+            return x
+        keep = 1.0 - self.probability
+        kept = torch.empty(len(x), *(1,) * (x.dim() - 1), device=x.device, dtype=x.dtype).bernoulli_(keep)
+        return x * kept / keep
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention `(B, N, D) -> (B, N, D)`; `visible (B, N)` marks the keys that may be looked at.
+
+    Where: ATST Sec. 2.2.2; chapter 05
+    """
+
+    def __init__(self, dim: int, heads: int, *, qkv_bias: bool) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"the width {dim} does not divide into {heads} heads")
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        b, n, d = x.shape
+        qkv = self.qkv(x).view(b, n, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
+        mask = None if visible is None else visible[:, None, None, :]
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(x.transpose(1, 2).reshape(b, n, d))
+
+
+class MLP(nn.Module):
+    """Two linear layers around an exact GELU: `(..., D) -> (..., D)`.
+
+    Where: ATST Sec. 2.2.2; chapter 05
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)): one transformer block, `(B, N, D) -> (B, N, D)`.
+
+    Where: ATST Fig. 1b; chapter 05
+    """
+
+    def __init__(
+        self, dim: int, heads: int, *, mlp_ratio: float = 4.0, qkv_bias: bool = True, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, heads, qkv_bias=qkv_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), visible))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def init_linear(module: nn.Module) -> None:
+    """Truncated normal of std 0.02 for linear weights, zero biases; for `module.apply`.
+
+    Where: ATST, official code; chapter 05
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
