@@ -148,7 +148,7 @@ def provenance(
 ) -> None:
     """Show under a result where it comes from, so that a lite number is never read as a paper's.
 
-    seconds: how long it took. data: usually `clips.source`. seeds: when more than the chapter's one.
+    seconds: how long it took. data: usually `clips.source`. seeds: when there are several.
     Where: this project; chapter 04
     """
     page = provenance_html(parameters, seconds=seconds, data=data, seeds=seeds, note=note)

@@ -108,9 +108,10 @@ class SilentBar:
 
 
 class progress_bar:
-    """Context manager around a bar: `with progress_bar(100, "train") as bar: bar.update(1, loss=0.4)`.
+    """Context manager around a bar of `total` steps (None when unknown).
 
-    total: number of steps, or None when unknown. The values given to `update` are shown beside it.
+    Use: `with progress_bar(100, "pretraining") as bar: bar.update(1, loss=0.4)`.
+    The values given to `update` are shown beside the bar.
     Where: this project; chapter 04
     """
 
