@@ -1,8 +1,8 @@
 """Build the book: `python -m audiossl_lite.book build [--data FOLDER]`.
 
 Runs the chapters that changed, puts their outputs onto the current text, and turns the pages into
-HTML with every warning counted as an error. Always from an empty folder: a page that Sphinx does not
-read again cannot warn again. The finished site replaces the old one in one step.
+HTML with every warning counted as an error. Always from an empty folder: a page that Sphinx does
+not read again cannot warn again. The finished site replaces the old one in one step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def build_html(staged: Path, output: Path, *, log: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "jupyter_book.cli.main",
+        "jupyter_book",
         "build",
         str(staged),
         "--path-output",

@@ -1,7 +1,8 @@
 """Execute only the chapters whose result can have changed since they last ran.
 
-A chapter's fingerprint covers its code cells, the library, the parameters, the data and the lock file.
-Its prose is left out: editing a sentence executes nothing, the known outputs are put onto the new text.
+A chapter's fingerprint covers its code cells, the library, the parameters, the data and the lock
+file. Its prose is left out: editing a sentence executes nothing, the known outputs are put onto the
+new text.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Project:
         return sorted(self.notebooks.glob("[0-9][0-9]_*.ipynb"))
 
     def executed(self, data_root: str = "") -> Path:
-        """The folder of executed chapters, one for each data folder so that they do not displace."""
+        """The folder of executed chapters: one for the embedded sounds, one for each data folder."""
         name = "embedded"
         if data_root:
             digest = hashlib.sha256(str(Path(data_root).resolve()).encode()).hexdigest()[:8]
@@ -157,7 +158,7 @@ def read_record(executed: Path) -> dict[str, Any]:
 
 
 def changed_parts(executed: Path, wanted: dict[str, str]) -> list[str]:
-    """Return which parts of the fingerprint differ from the last complete run; [] if it still holds.
+    """Return which parts of the fingerprint differ from the last complete run; none if it holds.
 
     Where: this project; chapter 01
     """
