@@ -12,7 +12,9 @@ from torch import Tensor, nn
 EPS = torch.finfo(torch.float32).eps
 
 
-def uniform(n: int, low: float, high: float, generator: torch.Generator, device: torch.device) -> Tensor:
+def uniform(
+    n: int, low: float, high: float, generator: torch.Generator, device: torch.device
+) -> Tensor:
     """`n` uniform numbers in [low, high), drawn on the generator's device, `(n,)`.
 
     Where: this project; chapter 03
@@ -68,7 +70,9 @@ class LogMixupExp(nn.Module):
                 )
             n = spec.shape[0]
             ratio = uniform(n, 0.0, self.max_ratio, generator, spec.device)
-            pick = torch.randint(len(self.memory), (n,), generator=generator, device=generator.device)
+            pick = torch.randint(
+                len(self.memory), (n,), generator=generator, device=generator.device
+            )
             mixed = log_mixup_exp(spec, self.memory[pick.to(spec.device)], ratio)
         held = self.memory if self.memory.numel() else spec[:0]
         self.memory = torch.cat([held, spec])[-self.memory_size :].clone()
@@ -81,8 +85,9 @@ def _cubic_taps(start: Tensor, size: Tensor, n_out: int) -> tuple[Tensor, Tensor
 
     Bicubic (a = -0.75) with aligned corners; taps outside the crop repeat its border: `F.interpolate` on the crop.
     """
-    step = (size - 1).double() / max(n_out - 1, 1)
-    position = torch.arange(n_out, device=start.device).double() * step[:, None]  # (B, n_out)
+    real = torch.float32 if start.device.type == "mps" else torch.float64  # MPS has no float64
+    step = (size - 1).to(real) / max(n_out - 1, 1)
+    position = torch.arange(n_out, device=start.device).to(real) * step[:, None]  # (B, n_out)
     base = position.floor()
     t = (position - base)[..., None]
     distance = torch.cat([t + 1.0, t, 1.0 - t, 2.0 - t], dim=-1)  # (B, n_out, 4)
@@ -145,7 +150,9 @@ class RandomResizedCrop(nn.Module):
             raise ValueError(f"canvas_time is at least 1, got {canvas_time}")
         self.freq_scale, self.time_scale, self.canvas_time = freq_scale, time_scale, canvas_time
 
-    def draw(self, n: int, n_frames: int, n_bands: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(
+        self, n: int, n_frames: int, n_bands: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Window parameters of `resized_crop` for `n` clips, each `(n,)` long.
 
         Where: BYOL-A Sec. 3.3; chapter 03
@@ -156,7 +163,12 @@ class RandomResizedCrop(nn.Module):
         frames = (uniform(n, *self.time_scale, generator, cpu) * n_frames).long().clamp(1, canvas)
         top = (uniform(n, 0.0, 1.0, generator, cpu) * (n_bands - bands + 1)).long()
         left = (uniform(n, 0.0, 1.0, generator, cpu) * (canvas - frames + 1)).long()
-        return {"top": top, "left": left - (canvas - n_frames) // 2, "bands": bands, "frames": frames}
+        return {
+            "top": top,
+            "left": left - (canvas - n_frames) // 2,
+            "bands": bands,
+            "frames": frames,
+        }
 
     @torch.no_grad()
     def forward(self, spec: Tensor, generator: torch.Generator) -> Tensor:

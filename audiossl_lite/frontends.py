@@ -33,7 +33,9 @@ def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:
         )
     if not torch.isfinite(waveform).all():
         bad = (~torch.isfinite(waveform)).any(dim=1).nonzero().flatten().tolist()
-        raise ValueError(f"clips {bad[:8]} of this batch hold NaN or infinite samples; drop or repair them")
+        raise ValueError(
+            f"clips {bad[:8]} of this batch hold NaN or infinite samples; drop or repair them"
+        )
     return waveform.float()
 
 
@@ -131,7 +133,9 @@ class ATSTFrontend(nn.Module):
         Where: ATST Sec. 3.1; chapter 01
         """
         db = torch.cat([self.decibels(chunk) for chunk in waveform.split(64)])
-        return ATSTFrontend(self.variant, min_db=db.min().item(), max_db=db.max().item()).to(waveform.device)
+        return ATSTFrontend(self.variant, min_db=db.min().item(), max_db=db.max().item()).to(
+            waveform.device
+        )
 
 
 class BYOLAFrontend(nn.Module):
@@ -192,7 +196,9 @@ class AudioMAEFrontend(nn.Module):
     n_mels = 128
     min_samples = 400
 
-    def __init__(self, n_frames: int = 1024, mean: float = -4.2677393, std: float = 4.5689974) -> None:
+    def __init__(
+        self, n_frames: int = 1024, mean: float = -4.2677393, std: float = 4.5689974
+    ) -> None:
         super().__init__()
         if n_frames < 1 or not std > 0:
             raise ValueError(f"n_frames and std must be positive, got {n_frames} and {std}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 
-def mlp_head(dim_in: int, dim_hidden: int = 4096, dim_out: int = 256, *, bias: bool = True) -> nn.Sequential:
+def mlp_head(
+    dim_in: int, dim_hidden: int = 4096, dim_out: int = 256, *, bias: bool = True
+) -> nn.Sequential:
     """Linear, batch-norm, ReLU, Linear: `(B, dim_in) -> (B, dim_out)`; BYOL's projector and its predictor.
 
     `bias=True`: BYOL-A's linear layers; `False`: ATST's official code. Keys are `0, 1, 3` as published.

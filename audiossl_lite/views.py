@@ -33,12 +33,19 @@ def random_starts(lengths: Tensor, size: int, generator: torch.Generator) -> Ten
     Where: ATST Sec. 2.2.1; chapter 03
     """
     room = (lengths - size).clamp_min(0) + 1
-    draw = torch.rand(len(lengths), generator=generator, device=generator.device, dtype=torch.float64)
+    draw = torch.rand(
+        len(lengths), generator=generator, device=generator.device, dtype=torch.float64
+    )
     return (draw.to(lengths.device) * room).long()
 
 
 def random_segments(
-    x: Tensor, size: int, *, segments: str, generator: torch.Generator, lengths: Tensor | None = None
+    x: Tensor,
+    size: int,
+    *,
+    segments: str,
+    generator: torch.Generator,
+    lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Two segments of `size` samples or frames: `(B, S, ...) -> (B, size, ...)` twice.
 

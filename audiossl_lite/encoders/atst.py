@@ -58,7 +58,9 @@ class ATSTEncoder(nn.Module):
         self.mask_embed = nn.Parameter(torch.zeros(1, 1, dim))
         self.patch_embed = FramePatches(n_mels, dim)
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(Block(dim, heads, qkv_bias=False, drop_path=rate) for rate in rates)
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, qkv_bias=False, drop_path=rate) for rate in rates
+        )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.apply(init_linear)
         for table in (self.cls_token, self.pos_embed, self.mask_embed):
@@ -80,12 +82,18 @@ class ATSTEncoder(nn.Module):
                 f"{spec.shape[1]} frames make {n} tokens, the position table holds 1 to {self.max_tokens}; "
                 "crop, pad, or use linear_features, which works in chunks"
             )
-        tokens = torch.cat([self.cls_token.expand(b, 1, d), tokens], dim=1) + self.pos_embed[:, : n + 1]
+        tokens = (
+            torch.cat([self.cls_token.expand(b, 1, d), tokens], dim=1) + self.pos_embed[:, : n + 1]
+        )
         if lengths is None:
             return tokens, None, torch.full((b,), n, device=spec.device)
-        counts = torch.as_tensor(lengths, device=spec.device).clamp(max=spec.shape[1]) // PATCH_FRAMES
+        counts = (
+            torch.as_tensor(lengths, device=spec.device).clamp(max=spec.shape[1]) // PATCH_FRAMES
+        )
         if (counts < 1).any():
-            raise ValueError(f"an item has {int(min(lengths))} valid frames; the encoder needs at least 4")
+            raise ValueError(
+                f"an item has {int(min(lengths))} valid frames; the encoder needs at least 4"
+            )
         visible = torch.arange(n + 1, device=spec.device) <= counts[:, None]  # CLS is index 0
         return tokens, visible, counts
 
@@ -144,7 +152,9 @@ class ATSTEncoder(nn.Module):
         def features(chunk: Tensor, left: Tensor) -> Tensor:
             outputs, counts = self.block_outputs(chunk, left, last)
             n = outputs[0].shape[1] - 1
-            valid = (torch.arange(n, device=spec.device) < counts[:, None]).to(spec.dtype)[..., None]
+            valid = (torch.arange(n, device=spec.device) < counts[:, None]).to(spec.dtype)[
+                ..., None
+            ]
             divisor = (left // PATCH_FRAMES if mean_over == "official" else counts)[:, None] + 1e-6
             means = [(out[:, 1:] * valid).sum(1) / divisor for out in outputs]
             return torch.cat([out[:, 0] for out in outputs] + means, dim=1)

@@ -15,10 +15,14 @@ class BYOLAEncoder(nn.Module):
     Where: BYOL-A Sec. 4.1; chapter 04
     """
 
-    def __init__(self, dim: int = 512, *, n_mels: int = 64, channels: int = 64, dropout: float = 0.3) -> None:
+    def __init__(
+        self, dim: int = 512, *, n_mels: int = 64, channels: int = 64, dropout: float = 0.3
+    ) -> None:
         super().__init__()
         if n_mels % 8:
-            raise ValueError(f"three poolings halve the bands, so n_mels must divide by 8, got {n_mels}")
+            raise ValueError(
+                f"three poolings halve the bands, so n_mels must divide by 8, got {n_mels}"
+            )
         self.embed_dim, self.n_mels = dim, n_mels
         layers: list[nn.Module] = []
         for c_in in (1, channels, channels):
@@ -30,7 +34,11 @@ class BYOLAEncoder(nn.Module):
             ]
         self.features = nn.Sequential(*layers)
         self.fc = nn.Sequential(
-            nn.Linear(n_mels // 8 * channels, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim), nn.ReLU()
+            nn.Linear(n_mels // 8 * channels, dim),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(dim, dim),
+            nn.ReLU(),
         )
 
     def _frames(self, spec: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -40,12 +48,20 @@ class BYOLAEncoder(nn.Module):
             )
         shortest = spec.shape[1] if lengths is None else int(min(lengths))
         if min(shortest, spec.shape[1]) < 8:
-            raise ValueError(f"an item has {shortest} valid frames; the encoder needs at least 8 (80 ms)")
+            raise ValueError(
+                f"an item has {shortest} valid frames; the encoder needs at least 8 (80 ms)"
+            )
         x = spec.transpose(1, 2)[:, None]  # (B, 1, F, T)
-        valid = None if lengths is None else torch.as_tensor(lengths, device=x.device).clamp(max=spec.shape[1])
+        valid = (
+            None
+            if lengths is None
+            else torch.as_tensor(lengths, device=x.device).clamp(max=spec.shape[1])
+        )
         for layer in self.features:
             if valid is not None and isinstance(layer, nn.Conv2d):
-                x = x * _valid_mask(valid, x.shape[3])  # zeros beyond the end, as if the item stood alone
+                x = x * _valid_mask(
+                    valid, x.shape[3]
+                )  # zeros beyond the end, as if the item stood alone
             x = layer(x)
             if valid is not None and isinstance(layer, nn.MaxPool2d):
                 valid = valid // 2

@@ -23,7 +23,9 @@ class DropPath(nn.Module):
         if not self.training or self.probability == 0.0:
             return x
         keep = 1.0 - self.probability
-        kept = torch.empty(len(x), *(1,) * (x.dim() - 1), device=x.device, dtype=x.dtype).bernoulli_(keep)
+        kept = torch.empty(
+            len(x), *(1,) * (x.dim() - 1), device=x.device, dtype=x.dtype
+        ).bernoulli_(keep)
         return x * kept / keep
 
 
@@ -71,7 +73,13 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, dim: int, heads: int, *, mlp_ratio: float = 4.0, qkv_bias: bool = True, drop_path: float = 0.0
+        self,
+        dim: int,
+        heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)

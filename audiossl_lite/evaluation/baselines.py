@@ -1,0 +1,73 @@
+"""What no learning gives: statistics of log-mel bands and of MFCCs. They stand beside every learned number."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from audiossl_lite.evaluation.embed import embed_with
+from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
+
+
+def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and population std over the valid frames of `(B, T, F)`, `lengths (B,)`: `(B, 2F)`.
+
+    Where: this project; chapter 02
+    """
+    valid = (torch.arange(frames.shape[1]) < lengths[:, None])[..., None]
+    count = lengths[:, None].to(frames.dtype)
+    mean = (frames * valid).sum(1) / count
+    variance = ((frames - mean[:, None]).square() * valid).sum(1) / count
+    return torch.cat([mean, variance.sqrt()], dim=1)
+
+
+def log_mel_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Mean and std over time of 64 natural log-mel bands: clips `(n, S)` -> `(n, 128)`.
+
+    Where: this project; chapter 02
+    """
+    frontend = BYOLAFrontend(0.0, 1.0)
+
+    def embed(waveform: Tensor, valid: Tensor) -> Tensor:
+        return mean_and_std(frontend(waveform), frontend.n_frames(valid))
+
+    return _embed_padded(embed, waveforms, lengths, frontend.min_samples)
+
+
+def mfcc_statistics(
+    waveforms: Tensor, lengths: Tensor | None = None, *, n_coefficients: int = 20
+) -> Tensor:
+    """Mean and std over time of MFCCs: `(n, S) -> (n, 40)`, as `torchaudio.transforms.MFCC` computes them.
+
+    Orthonormal cosine transform of the mel spectrogram in dB, floored 80 dB below the loudest cell of each clip.
+
+    Where: this project; chapter 02
+    """
+    frontend = ATSTFrontend("official")
+    transform = cosine_transform(n_coefficients, frontend.n_mels)
+
+    def embed(waveform: Tensor, valid: Tensor) -> Tensor:
+        return mean_and_std(frontend.decibels(waveform) @ transform.T, frontend.n_frames(valid))
+
+    return _embed_padded(embed, waveforms, lengths, frontend.min_samples)
+
+
+def cosine_transform(n_out: int, n_in: int) -> Tensor:
+    """The first `n_out` rows of the orthonormal DCT-II of size `n_in`, `(n_out, n_in)`.
+
+    Where: this project; chapter 02
+    """
+    k, n = torch.arange(n_out)[:, None], torch.arange(n_in)[None]
+    basis = torch.cos(math.pi / n_in * (n + 0.5) * k) * math.sqrt(2.0 / n_in)
+    basis[0] /= math.sqrt(2.0)
+    return basis
+
+
+def _embed_padded(embed, waveforms: Tensor, lengths: Tensor | None, min_samples: int) -> Tensor:
+    if lengths is None:
+        lengths = torch.full((len(waveforms),), waveforms.shape[1])
+    if waveforms.shape[1] < min_samples:
+        waveforms = torch.nn.functional.pad(waveforms, (0, min_samples - waveforms.shape[1]))
+    return embed_with(embed, waveforms, lengths.clamp_min(min_samples))

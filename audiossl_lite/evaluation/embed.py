@@ -1,0 +1,86 @@
+"""Every clip through a frozen encoder, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite.progress import progress
+
+
+def length_batches(lengths: Tensor, batch_size: int) -> list[Tensor]:
+    """Indices of clips in batches of similar length, so that little padding is computed.
+
+    Where: this project; chapter 10
+    """
+    return list(torch.argsort(lengths, stable=True).split(batch_size))
+
+
+@torch.no_grad()
+def embed_with(
+    embed: Callable[[Tensor, Tensor], Tensor],
+    waveforms: Tensor,
+    lengths: Tensor,
+    *,
+    batch_size: int = 32,
+    description: str = "embedding",
+) -> Tensor:
+    """Apply `embed(waveform (b, s), lengths (b,)) -> (b, D)` to all clips `(n, S)`, in the clips' order: `(n, D)`.
+
+    Raises ValueError when an embedding is not finite, naming the clips.
+
+    Where: uaMix-MAE Sec. 3.2; chapter 10
+    """
+    features: Tensor | None = None
+    for index in progress(length_batches(lengths, batch_size), description):
+        size = int(lengths[index].max())
+        out = embed(waveforms[index, :size], lengths[index]).float().cpu()
+        if not torch.isfinite(out).all():
+            bad = index[~torch.isfinite(out).all(1)].tolist()
+            raise ValueError(f"the embedding of clips {bad[:8]} is not finite; check these clips")
+        if features is None:
+            features = torch.empty(len(waveforms), out.shape[1])
+        features[index] = out
+    if features is None:
+        raise ValueError("there are no clips to embed")
+    return features
+
+
+def embed_clips(
+    encoder: nn.Module,
+    frontend: nn.Module,
+    waveforms: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    batch_size: int = 32,
+    features: Callable[[Tensor, Tensor], Tensor] | None = None,
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """Embeddings `(n, D)` of clips `(n, S)` with valid `lengths (n,)`: frontend, encoder in eval mode, no gradient.
+
+    `features(spec, lengths)` defaults to the encoder itself, for example `encoder.linear_features`. The encoder's
+    mode is restored. Clips shorter than the frontend needs are padded with zeros.
+
+    Where: uaMix-MAE Sec. 3.2; ATST Sec. 3.2; chapter 10
+    """
+    if lengths is None:
+        lengths = torch.full((len(waveforms),), waveforms.shape[1])
+    compute = features or encoder
+    was_training = encoder.training
+    encoder.eval().to(device)
+    frontend = frontend.to(device)
+    shortest = max(frontend.min_samples, 8 * 160)
+
+    def embed(waveform: Tensor, valid: Tensor) -> Tensor:
+        if waveform.shape[1] < shortest:
+            waveform = nn.functional.pad(waveform, (0, shortest - waveform.shape[1]))
+        spec = frontend(waveform.to(device))
+        frames = frontend.n_frames(valid.clamp_min(shortest)).clamp(max=spec.shape[1])
+        return compute(spec, frames.to(device))
+
+    try:
+        return embed_with(embed, waveforms, lengths, batch_size=batch_size)
+    finally:
+        encoder.train(was_training)

@@ -1,0 +1,120 @@
+"""BYOL: a student predicts its own slow-moving teacher's view of the same clip. BYOL-A and ATST are this class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite.ema import ema_update, make_teacher
+from audiossl_lite.heads import mlp_head
+from audiossl_lite.losses import byol_loss
+from audiossl_lite.methods.health import spread_and_rank
+
+
+class BYOL(nn.Module):
+    """Student (encoder, projector, predictor) and teacher (encoder, projector): two views in, a loss out.
+
+    `encoder`: `(B, T, F) -> (B, encoder.embed_dim)`. `reduction="sum"`: L + L' as in the papers; `"mean"`: half of
+    it, as ATST's official code. `joint_views`: both views in one forward, so that batch-norm sees both (ATST's code);
+    otherwise one forward each (BYOL-A's). Three switches break the method on purpose: `predictor=False`,
+    `stop_gradient=False`, and a momentum of 0 in `update_teacher`.
+
+    Where: ATST Sec. 2.1; BYOL-A Sec. 3.1; chapter 04
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        hidden_dim: int = 4096,
+        projection_dim: int = 256,
+        head_bias: bool = True,
+        reduction: str = "sum",
+        joint_views: bool = False,
+        predictor: bool = True,
+        stop_gradient: bool = True,
+    ) -> None:
+        super().__init__()
+        if reduction not in ("sum", "mean"):
+            raise ValueError(
+                f"reduction is 'sum' (L + L') or 'mean' (half of it), got {reduction!r}"
+            )
+        self.reduction, self.joint_views, self.stop_gradient = reduction, joint_views, stop_gradient
+        self.projection_dim = projection_dim
+        self.student = nn.ModuleDict(
+            {
+                "encoder": encoder,
+                "projector": mlp_head(
+                    encoder.embed_dim, hidden_dim, projection_dim, bias=head_bias
+                ),
+            }
+        )
+        self.teacher = make_teacher(self.student)
+        self.predictor = (
+            mlp_head(projection_dim, hidden_dim, projection_dim, bias=head_bias)
+            if predictor
+            else nn.Identity()
+        )
+
+    @staticmethod
+    def project(network: nn.ModuleDict, views: Tensor) -> Tensor:
+        """Projections `(B, projection_dim)` of views `(B, T, F)`.
+
+        Where: ATST Sec. 2.1; chapter 04
+        """
+        return network["projector"](network["encoder"](views))
+
+    def forward(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
+        """`loss` with gradient, and the health monitors without, from two views `(B, T, F)` of the same clips.
+
+        Where: ATST Sec. 2.1; chapter 04
+        """
+        groups = [torch.cat([first, second])] if self.joint_views else [first, second]
+        student = [self.project(self.student, views) for views in groups]
+        predictions = torch.cat(
+            [self.predictor(z) for z in student]
+        )  # (2B, D), first views then second
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.stop_gradient):
+            # Without stop-gradient there is no separate teacher to learn from: the student is its own target.
+            targets = (
+                torch.cat([self.project(self.teacher, views) for views in groups])
+                if self.stop_gradient
+                else torch.cat(student)
+            )
+        prediction_1, prediction_2 = predictions.chunk(2)
+        target_1, target_2 = targets.chunk(2)
+        loss = byol_loss(prediction_1, target_2) + byol_loss(prediction_2, target_1)
+        if self.reduction == "mean":
+            loss = loss / 2
+        monitors = self._monitors(
+            torch.cat(student).detach(), predictions.detach(), targets.detach()
+        )
+        return {"loss": loss, **monitors}
+
+    @torch.no_grad()
+    def _monitors(self, student: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        std, rank = spread_and_rank(student)
+        teacher_std, _ = spread_and_rank(target)
+        agreement = nn.functional.cosine_similarity(student, target).mean()
+        return {
+            "std": std,
+            "teacher_std": teacher_std,
+            "rank": rank,
+            "student_teacher_cosine": agreement,
+            "prediction_std": spread_and_rank(prediction)[0],
+        }
+
+    def update_teacher(self, momentum: float) -> None:
+        """Let the teacher follow; call after every optimiser step.
+
+        Where: ATST Sec. 2.1; chapter 04
+        """
+        ema_update(self.teacher, self.student, momentum)
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """The networks that can be evaluated, the one the method keeps first.
+
+        Where: ATST Sec. 2.2.2; chapter 05
+        """
+        return {"teacher": self.teacher["encoder"], "student": self.student["encoder"]}

@@ -1,0 +1,54 @@
+"""Contrastive learning with in-batch negatives, the contrast to BYOL: same encoder, same views, another loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite.heads import mlp_head
+from audiossl_lite.losses import info_nce
+from audiossl_lite.methods.health import spread_and_rank
+
+
+class Contrastive(nn.Module):
+    """Encoder and projector trained by InfoNCE: the other view is right, all other clips of the batch are wrong.
+
+    Where: SimCLR; COLA, cited in ATST Sec. 1; chapter 04
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        hidden_dim: int = 4096,
+        projection_dim: int = 256,
+        temperature: float = 0.15,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.projection_dim = temperature, projection_dim
+        self.encoder = encoder
+        self.projector = mlp_head(encoder.embed_dim, hidden_dim, projection_dim, bias=False)
+
+    def forward(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
+        """`loss` with gradient, and the health monitors without, from two views `(B, T, F)` of the same clips.
+
+        Where: SimCLR; chapter 04
+        """
+        projections = self.projector(self.encoder(torch.cat([first, second])))  # (2B, D)
+        loss = info_nce(*projections.chunk(2), temperature=self.temperature)
+        std, rank = spread_and_rank(projections.detach())
+        return {"loss": loss, "std": std, "rank": rank}
+
+    def update_teacher(self, momentum: float) -> None:
+        """There is no teacher; the momentum is ignored.
+
+        Where: SimCLR; chapter 04
+        """
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """The network that is evaluated.
+
+        Where: SimCLR; chapter 04
+        """
+        return {"student": self.encoder}

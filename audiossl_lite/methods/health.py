@@ -1,0 +1,33 @@
+"""Signs of collapse: how far the outputs spread, and over how many directions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def effective_rank(x: Tensor) -> Tensor:
+    """exp(entropy of the normalised squared singular values) of centred `x (B, D)`: about the number of directions used.
+
+    Between 1 and min(B - 1, D); 0 when all rows are equal.
+
+    Where: this project; chapter 04
+    """
+    x = x.float() - x.float().mean(0)
+    variances = torch.linalg.svdvals(x).square()
+    total = variances.sum()
+    if total <= 1e-12:
+        return torch.zeros((), device=x.device)
+    share = variances / total
+    return torch.exp(-(share * share.clamp_min(1e-12).log()).sum())
+
+
+def spread_and_rank(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean per-dimension std of the l2-normalised rows of `x (B, D)`, and their effective rank.
+
+    A healthy spread is near 1 / sqrt(D), what vectors evenly spread over the sphere have; collapse is 0.
+
+    Where: ATST official code; chapter 04
+    """
+    unit = torch.nn.functional.normalize(x.float(), dim=1)
+    return unit.std(dim=0).mean(), effective_rank(unit)

@@ -1,0 +1,351 @@
+"""Every experiment's settings at three scales, side by side: their difference is the documentation.
+
+`paper` comes first and is the paper's (or the official code's) own; `workshop` and `lite` say only what they change.
+Where each `paper` value comes from stands in `SOURCES`; chapter 05 prints both as a table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, replace
+from typing import Any
+
+SCALES = ("lite", "workshop", "paper")
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Settings of one self-supervised run, from clips to trained encoder.
+
+    Where: ATST Sec. 3.1; chapter 05
+    """
+
+    # data (embedded sounds only: real data has the size it has)
+    clips_per_class: int
+    clip_s: float
+    # what the network sees
+    frontend: str  # "atst_official", "atst_paper" or "byola"
+    crop_from: str  # "waveform" or "spectrogram"
+    segments: str  # "one" or "two"
+    segment_s: float
+    memory_size: int
+    # the network
+    encoder: str  # a function of audiossl_lite.encoders
+    drop_path: float
+    head_bias: bool
+    hidden_dim: int
+    # the run
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    momentum: float
+    # with defaults that most experiments share
+    mixup: bool = True
+    resized_crop: bool = True
+    shared_memory: bool = False
+    method: str = "byol"  # or "contrastive"
+    projection_dim: int = 256
+    reduction: str = "sum"
+    joint_views: bool = False
+    predictor: bool = True
+    stop_gradient: bool = True
+    temperature: float = 0.15
+    final_learning_rate: float = 1e-6
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    final_weight_decay: float = 0.0
+    final_momentum: float = 1.0
+    eps: float = 1e-8
+    precision: str = "32-true"
+    log_every: int = 10
+    save_every: int = 500
+    probe_every: int = 0
+    on_collapse: str = "stop"
+
+
+# ATST-Small as the text of the paper describes it.
+ATST_PAPER = Pretraining(
+    clips_per_class=20,
+    clip_s=10.0,
+    frontend="atst_paper",
+    crop_from="spectrogram",
+    segments="two",
+    segment_s=6.0,
+    memory_size=2048,
+    encoder="atst_small",
+    drop_path=0.0,
+    head_bias=True,
+    hidden_dim=4096,
+    steps=39_000,
+    batch_size=1536,
+    learning_rate=5e-4,
+    warmup_steps=1300,
+    momentum=0.99,
+    weight_decay=0.04,
+    final_weight_decay=0.4,
+)
+# ATST-Small as the authors' code trains it.
+ATST_OFFICIAL = replace(
+    ATST_PAPER,
+    frontend="atst_official",
+    crop_from="waveform",
+    memory_size=2000,
+    drop_path=0.1,
+    head_bias=False,
+    reduction="mean",
+    joint_views=True,
+    learning_rate=3e-3,
+    eps=1e-6,
+)
+# ATST-Base: what differs from Small.
+BASE = {
+    "encoder": "atst_base",
+    "steps": 260_400,
+    "warmup_steps": 13_020,
+    "learning_rate": 2e-4,
+    "momentum": 0.9995,
+}
+BASE_OFFICIAL = BASE | {"steps": 318_000, "warmup_steps": 15_860, "learning_rate": 1.2e-3}
+BYOLA_PAPER = Pretraining(
+    clips_per_class=20,
+    clip_s=10.0,
+    frontend="byola",
+    crop_from="waveform",
+    segments="one",
+    segment_s=0.95,
+    memory_size=2048,
+    shared_memory=True,
+    encoder="byola_cnn",
+    drop_path=0.0,
+    head_bias=True,
+    hidden_dim=4096,
+    steps=766_400,
+    batch_size=256,
+    learning_rate=3e-4,
+    warmup_steps=0,
+    schedule="constant",
+    final_learning_rate=3e-4,
+    momentum=0.99,
+    final_momentum=0.99,
+)
+
+WORKSHOP = {
+    "clip_s": 5.0,
+    "clips_per_class": 40,
+    "segment_s": 3.0,
+    "encoder": "atst_mini",
+    "drop_path": 0.0,
+    "hidden_dim": 1024,
+    "steps": 1200,
+    "batch_size": 64,
+    "warmup_steps": 60,
+    "learning_rate": 5e-4,
+    "probe_every": 150,
+    "save_every": 150,
+}
+LITE = {
+    "clip_s": 4.0,
+    "clips_per_class": 16,
+    "segment_s": 2.0,
+    "encoder": "atst_tiny",
+    "drop_path": 0.0,
+    "hidden_dim": 512,
+    "steps": 120,
+    "batch_size": 64,
+    "warmup_steps": 10,
+    "learning_rate": 1e-3,
+    "memory_size": 512,
+    "probe_every": 0,
+}
+CNN = {"encoder": "byola_cnn"}
+
+EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
+    "atst": {
+        "paper": ATST_PAPER,
+        "workshop": replace(ATST_PAPER, **WORKSHOP),
+        "lite": replace(ATST_PAPER, **LITE),
+    },
+    "atst_official": {
+        "paper": ATST_OFFICIAL,
+        "workshop": replace(ATST_OFFICIAL, **WORKSHOP),
+        "lite": replace(ATST_OFFICIAL, **LITE),
+    },
+    "atst_base": {
+        "paper": replace(ATST_PAPER, **BASE),
+        "workshop": replace(ATST_PAPER, **WORKSHOP),
+        "lite": replace(ATST_PAPER, **LITE),
+    },
+    "atst_base_official": {
+        "paper": replace(ATST_OFFICIAL, **BASE_OFFICIAL),
+        "workshop": replace(ATST_OFFICIAL, **WORKSHOP),
+        "lite": replace(ATST_OFFICIAL, **LITE),
+    },
+    "byola": {
+        "paper": BYOLA_PAPER,
+        "workshop": replace(BYOLA_PAPER, **WORKSHOP | CNN | {"segment_s": 0.95, "warmup_steps": 0}),
+        "lite": replace(BYOLA_PAPER, **LITE | CNN | {"segment_s": 0.95, "warmup_steps": 0}),
+    },
+}
+
+PAPER_SOURCES = {
+    "clips_per_class": "not used at this scale: AudioSet has the size it has (ATST Sec. 3.1)",
+    "clip_s": "ATST Sec. 3.1: AudioSet clips of 10 s",
+    "frontend": "ATST Sec. 3.1: Hamming, 25 ms, 64 bands, 60-7800 Hz, min-max",
+    "crop_from": "ATST Sec. 2.2.1: segments are cut from the mel-spectrogram",
+    "segments": "ATST Sec. 2.2.1: two different segments",
+    "segment_s": "ATST Sec. 3.1: 6 s",
+    "memory_size": "ATST Sec. 3.1: as BYOL-A, whose memory holds 2048",
+    "encoder": "ATST Sec. 3.1: 12 blocks, 6 heads, 384 wide, 1536 inside",
+    "drop_path": "ATST does not mention it: off",
+    "head_bias": "ATST Sec. 2.1: not stated; torch's default",
+    "hidden_dim": "ATST Sec. 2.1",
+    "projection_dim": "ATST Sec. 2.1",
+    "steps": "ATST Sec. 3.1: 300 epochs of 200,000 / 1536 = 130 steps",
+    "batch_size": "ATST Sec. 3.1",
+    "learning_rate": "ATST Sec. 3.1: 5e-4, as printed",
+    "warmup_steps": "ATST Sec. 3.1: 10 epochs",
+    "momentum": "ATST Sec. 3.1: m0 = 0.99",
+    "final_momentum": "ATST Sec. 3.1: rises to 1",
+    "mixup": "ATST Sec. 2.2.1",
+    "resized_crop": "ATST Sec. 2.2.1",
+    "shared_memory": "not stated; one memory per view, as the official code",
+    "method": "ATST Sec. 2.1",
+    "reduction": "ATST Sec. 2.1: L + L'",
+    "joint_views": "ATST Sec. 2.1: each view is fed on its own",
+    "predictor": "ATST Sec. 2.1",
+    "stop_gradient": "ATST Sec. 2.1",
+    "temperature": "not used by BYOL",
+    "final_learning_rate": "ATST Sec. 3.1: 1e-6",
+    "schedule": "ATST Sec. 3.1: cosine",
+    "weight_decay": "ATST Sec. 3.1: from 0.04",
+    "final_weight_decay": "ATST Sec. 3.1: to 0.4",
+    "eps": "not stated; AdamW's default",
+    "precision": "official code: fp32",
+    "log_every": "this project",
+    "save_every": "this project",
+    "probe_every": "this project",
+    "on_collapse": "this project",
+}
+OFFICIAL_SOURCES = PAPER_SOURCES | {
+    "frontend": "official code: Hann, 64 ms, floor 80 dB below the maximum of the crop",
+    "crop_from": "official code: cut the waveform, then mel",
+    "memory_size": "official code: 2000",
+    "drop_path": "official code: 0.1, in the teacher too",
+    "head_bias": "official code: linear layers without bias",
+    "reduction": "official code: (L + L') / 2",
+    "joint_views": "official code: one forward for both views",
+    "learning_rate": "official code: 5e-4 x 1536 / 256",
+    "eps": "official code: 1e-6",
+}
+_BASE_SOURCES = {
+    "encoder": "ATST Sec. 3.1: 12 blocks, 12 heads, 768 wide, 3072 inside",
+    "steps": "ATST Sec. 3.1: 200 epochs of about 2,000,000 / 1536 = 1302 steps",
+    "warmup_steps": "ATST Sec. 3.1: 10 epochs",
+    "learning_rate": "ATST Sec. 3.1: 2e-4, as printed",
+    "momentum": "ATST Sec. 3.1: m0 = 0.9995",
+}
+_BYOLA_SOURCES = {
+    "clip_s": "BYOL-A Sec. 4.1: AudioSet clips of 10 s",
+    "frontend": "BYOL-A Sec. 4.1: 64 ms windows, 10 ms hop, 64 bands, standardised natural log",
+    "crop_from": "BYOL-A, official code: cut the waveform, then mel",
+    "segments": "BYOL-A Sec. 3.1: one segment, two augmentations",
+    "segment_s": "BYOL-A Sec. 4.1: 96 frames",
+    "memory_size": "BYOL-A Sec. 3.2: 2048",
+    "shared_memory": "BYOL-A, official code: both views store and draw",
+    "encoder": "BYOL-A Sec. 4.1: three convolution blocks, 512-d",
+    "drop_path": "not a transformer",
+    "head_bias": "BYOL-A, official code",
+    "hidden_dim": "BYOL-A Sec. 4.1: 4096",
+    "steps": "BYOL-A, official code: 100 epochs of 1,963,807 / 256 = about 7,664 steps",
+    "batch_size": "BYOL-A Sec. 4.1: 256",
+    "learning_rate": "BYOL-A Sec. 4.1: Adam, 3e-4",
+    "final_learning_rate": "BYOL-A: constant",
+    "schedule": "BYOL-A: constant",
+    "warmup_steps": "BYOL-A: none",
+    "momentum": "BYOL-A Sec. 4.1: 0.99",
+    "final_momentum": "BYOL-A: constant",
+    "weight_decay": "BYOL-A: none",
+    "final_weight_decay": "BYOL-A: none",
+    "reduction": "BYOL-A Sec. 3.1: L + L'",
+    "joint_views": "BYOL-A, official code: one forward per view",
+}
+SOURCES: dict[str, dict[str, str]] = {
+    "atst": PAPER_SOURCES,
+    "atst_official": OFFICIAL_SOURCES,
+    "atst_base": PAPER_SOURCES | _BASE_SOURCES,
+    "atst_base_official": OFFICIAL_SOURCES
+    | _BASE_SOURCES
+    | {
+        "steps": "official code, base script: 318,000",
+        "warmup_steps": "official code, base script: 15,860",
+        "learning_rate": "official code: 2e-4 x 1536 / 256",
+    },
+    "byola": PAPER_SOURCES | _BYOLA_SOURCES,
+}
+
+
+def _nearest(name: str, known) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _converted(name: str, value: Any, current: Any) -> Any:
+    """`value` in the type of `current`; papermill and command lines hand over strings."""
+    wanted = type(current)
+    if isinstance(value, str) and wanted is bool:
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+    elif isinstance(value, str) and wanted in (int, float):
+        try:
+            return wanted(value)
+        except ValueError:
+            value = str(value)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not wanted:
+        raise TypeError(f"{name} is a {wanted.__name__} such as {current!r}, got {value!r}")
+    return value
+
+
+def override(config: Any, overrides: dict[str, Any] | None) -> Any:
+    """A copy of a frozen dataclass with some fields changed; KeyError names the nearest field, TypeError the type.
+
+    Where: this project; chapter 05
+    """
+    known = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    changes = {}
+    for name, value in (overrides or {}).items():
+        if name not in known:
+            raise KeyError(f"unknown setting {name!r}{_nearest(name, known)}")
+        changes[name] = _converted(name, value, known[name])
+    return replace(config, **changes)
+
+
+def preset(
+    experiment: str, scale: str = "lite", overrides: dict[str, Any] | None = None
+) -> Pretraining:
+    """Settings of an experiment at a scale, with overrides; every misspelling is an error that names the nearest.
+
+    Where: this project; chapter 05
+    """
+    if experiment not in EXPERIMENTS:
+        raise KeyError(f"unknown experiment {experiment!r}{_nearest(experiment, EXPERIMENTS)}")
+    if scale not in EXPERIMENTS[experiment]:
+        raise KeyError(f"unknown scale {scale!r}{_nearest(scale, EXPERIMENTS[experiment])}")
+    return override(EXPERIMENTS[experiment][scale], overrides)
+
+
+def preset_table(experiment: str) -> list[dict[str, Any]]:
+    """One row a setting: its value at each scale and the source of the `paper` value.
+
+    Where: this project; chapter 05
+    """
+    scales = EXPERIMENTS[experiment]
+    return [
+        {"setting": field.name}
+        | {scale: getattr(scales[scale], field.name) for scale in SCALES}
+        | {"source of the paper value": SOURCES[experiment][field.name]}
+        for field in dataclasses.fields(Pretraining)
+    ]

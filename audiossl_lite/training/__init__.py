@@ -1,0 +1,26 @@
+"""Training: schedules, optimiser, checkpoints, and the loop on one screen."""
+
+from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
+from audiossl_lite.training.loop import (
+    CollapseError,
+    NotFiniteError,
+    TrainConfig,
+    TrainingResult,
+    train,
+)
+from audiossl_lite.training.optim import make_optimizer, set_schedule
+from audiossl_lite.training.schedules import cosine, warmup_cosine
+
+__all__ = [
+    "CollapseError",
+    "NotFiniteError",
+    "TrainConfig",
+    "TrainingResult",
+    "cosine",
+    "load_checkpoint",
+    "make_optimizer",
+    "save_checkpoint",
+    "set_schedule",
+    "train",
+    "warmup_cosine",
+]

@@ -1,0 +1,271 @@
+"""The training loop: read it from top to bottom, it is the algorithm box of the papers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from audiossl_lite.progress import progress_bar
+from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
+from audiossl_lite.training.optim import make_optimizer, set_schedule
+from audiossl_lite.training.schedules import cosine
+
+
+class NotFiniteError(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+class CollapseError(RuntimeError):
+    """The outputs of the network became (almost) the same for every clip."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What the loop needs to know; `learning_rate` is the rate really used, after any scaling by batch size.
+
+    Where: ATST Sec. 3.1; chapter 05
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    final_learning_rate: float = 1e-6
+    schedule: str = "cosine"  # or "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    final_weight_decay: float = 0.0
+    momentum: float = 0.99
+    final_momentum: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    seed: int = 0
+    precision: str = "32-true"  # or "bf16-mixed"
+    log_every: int = 10
+    save_every: int = 200
+    probe_every: int = 0
+    on_collapse: str = "stop"  # or "continue", to watch one
+    collapse_share: float = 0.05  # of the healthy spread 1 / sqrt(projection_dim)
+
+
+@dataclass
+class TrainingResult:
+    """Where the run ended: the method, one record a logged step, seconds, and the first step after a resume."""
+
+    method: nn.Module
+    history: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+    started_at: int = 0
+
+    def summary(self) -> str:
+        """One line for a page: steps, time, first and last loss.
+
+        Where: this project; chapter 04
+        """
+        losses = [row["loss"] for row in self.history if "loss" in row]
+        return (
+            f"{self.history[-1]['step']} steps in {self.seconds:.0f} s, "
+            f"loss {losses[0]:.3f} -> {losses[-1]:.3f}, spread {self.history[-1]['spread']:.2f} of even"
+        )
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step, independent of all other steps: this is what makes a resumed run exact.
+
+    Where: this project; chapter 05
+    """
+    digest = hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
+def batch_indices(n_clips: int, batch_size: int, step: int, seed: int) -> Tensor:
+    """Clips of a step, `(batch_size,)`: every epoch is a new permutation, the incomplete last batch is dropped.
+
+    With fewer clips than `batch_size`, a batch is one permutation of all clips.
+
+    Where: ATST official code; chapter 05
+    """
+    per_epoch = max(n_clips // batch_size, 1)
+    epoch, position = divmod(step, per_epoch)
+    order = torch.randperm(n_clips, generator=step_generator(seed, -1 - epoch))
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+def train(
+    method: nn.Module,
+    views: nn.Module,
+    data: Tensor,
+    config: TrainConfig,
+    *,
+    lengths: Tensor | None = None,
+    device: str = "auto",
+    output_dir: str | Path | None = None,
+    probe: Callable[[nn.Module], dict[str, float]] | None = None,
+    description: str = "training",
+    stop_after: int | None = None,
+) -> TrainingResult:
+    """Train `method` on two `views` of each clip of `data`, step by step.
+
+    `data (n, S)` waveforms or `(n, T, F)` spectrograms, as `views` wants them; `lengths (n,)` their valid parts.
+    With an `output_dir`, `history.jsonl` grows by a line every `log_every` steps and `last.pt` is replaced every
+    `save_every`; a run found there is resumed and ends, on CPU, with bit-identical weights. `probe(method)` adds
+    numbers every `probe_every` steps. `stop_after` ends the call early (the rest can be resumed). Raises
+    NotFiniteError or CollapseError with the step and what to try; the history up to there is kept.
+
+    Where: ATST Sec. 2.1, 3.1; chapter 05
+    """
+    fabric = Fabric(accelerator=device, devices=1, precision=config.precision)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # dropout draws from the global state: give it back as it was
+        return _train(
+            fabric, method, views, data, config, lengths, output_dir, probe, description, stop_after
+        )
+
+
+def _train(
+    fabric, method, views, data, config, lengths, output_dir, probe, description, stop_after
+):
+    if len(data) < 2:
+        raise ValueError(f"training needs at least two clips, got {len(data)}")
+    optimizer = make_optimizer(
+        method,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=config.betas,
+        eps=config.eps,
+    )
+    model, optimizer = fabric.setup(method, optimizer)
+    views, data = views.to(fabric.device), data.to(fabric.device)
+    lengths = None if lengths is None else lengths.to(fabric.device)
+    log = _Log(output_dir, method, views, optimizer, config, len(data))
+    result = TrainingResult(method, log.history, started_at=log.step)
+    last_step = min(config.steps, stop_after or config.steps)
+    began, spent = time.perf_counter(), log.seconds
+    if probe and log.step == 0 and config.probe_every:
+        log.write(step=0, **probe(method))
+
+    with progress_bar(last_step - log.step, description) as bar:
+        for step in range(log.step, last_step):
+            generator = step_generator(config.seed, step)
+            torch.manual_seed(generator.initial_seed())
+            schedule = set_schedule(optimizer, step, config)
+            momentum = cosine(step, config.steps, config.momentum, config.final_momentum)
+
+            chosen = batch_indices(len(data), config.batch_size, step, config.seed).to(
+                fabric.device
+            )
+            first, second = views(
+                data[chosen], generator, None if lengths is None else lengths[chosen]
+            )
+
+            model.train()
+            out = model(first, second)
+            fabric.backward(out["loss"])
+            optimizer.step()
+            optimizer.zero_grad()
+            method.update_teacher(momentum)
+
+            done = step + 1
+            result.seconds = spent + time.perf_counter() - began
+            if done % config.log_every == 0 or done in (1, last_step):
+                values = {name: float(value) for name, value in out.items()}
+                values["spread"] = values["std"] * math.sqrt(method.projection_dim)
+                row = log.write(
+                    step=done,
+                    seconds=round(result.seconds, 3),
+                    momentum=momentum,
+                    **schedule,
+                    **values,
+                )
+                _check_health(row, config)
+                bar.update(1, loss=values["loss"], spread=values["spread"])
+            else:
+                bar.update(1)
+            if (
+                probe
+                and config.probe_every
+                and (done % config.probe_every == 0 or done == last_step)
+            ):
+                log.write(step=done, seconds=round(result.seconds, 3), **probe(method))
+            if done % config.save_every == 0 or done == last_step:
+                log.save(done, result.seconds)
+    return result
+
+
+def _check_health(row: dict, config: TrainConfig) -> None:
+    if not math.isfinite(row["loss"]):
+        raise NotFiniteError(
+            f"the loss is {row['loss']} at step {row['step']} (learning rate {row['learning_rate']:.2g}); "
+            "lower the learning rate, lengthen the warm-up, or look for broken clips with Clips.report()"
+        )
+    if config.on_collapse == "stop" and row["spread"] < config.collapse_share:
+        raise CollapseError(
+            f"collapse at step {row['step']}: the outputs spread {row['spread']:.3f} of even (loss {row['loss']:.4f}); "
+            "lower the learning rate or raise the teacher's momentum; on_collapse='continue' trains on"
+        )
+
+
+class _Log:
+    """History and checkpoint of one run in its folder; in memory only without a folder."""
+
+    def __init__(
+        self, output_dir, method, views, optimizer, config: TrainConfig, n_clips: int
+    ) -> None:
+        self.parts = {"method": method, "views": views, "optimizer": optimizer}
+        self.folder = Path(output_dir) if output_dir else None
+        self.identity = json.dumps({**asdict(config), "n_clips": n_clips}, sort_keys=True)
+        self.history: list[dict] = []
+        self.step, self.seconds = 0, 0.0
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "last.pt").exists():
+            self._resume()
+        self._rewrite()
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.folder / "last.pt")
+        if state["identity"] != self.identity:
+            raise ValueError(
+                f"{self.folder} holds a run with other settings; choose another output_dir or delete the folder.\n"
+                f"there: {state['identity']}\nnow:   {self.identity}"
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.step, self.seconds, self.history = (
+            state["step"],
+            state["seconds"],
+            list(state["history"]),
+        )
+
+    def _rewrite(self) -> None:
+        """Lines written after the last checkpoint belong to steps that will run again."""
+        with open(self.folder / "history.jsonl", "w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in self.history)
+
+    def write(self, **row) -> dict:
+        self.history.append(row)
+        if self.folder:
+            with open(self.folder / "history.jsonl", "a") as file:
+                file.write(json.dumps(row) + "\n")
+        return row
+
+    def save(self, step: int, seconds: float) -> None:
+        if self.folder:
+            state = {name: part.state_dict() for name, part in self.parts.items()}
+            state |= {
+                "step": step,
+                "seconds": seconds,
+                "identity": self.identity,
+                "history": self.history,
+            }
+            save_checkpoint(self.folder / "last.pt", state)

@@ -1,0 +1,73 @@
+"""AdamW with the parameter groups and schedules of the papers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from audiossl_lite.training.schedules import cosine, warmup_cosine
+
+
+def parameter_groups(model: nn.Module) -> list[dict]:
+    """Two groups of the trainable parameters: decayed, and not decayed (biases and all 1-D tensors).
+
+    CLS, position and mask tables have three dimensions and are decayed, as in ATST's official code.
+
+    Where: ATST official code; chapter 05
+    """
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (plain if parameter.dim() == 1 or name.endswith(".bias") else decayed).append(parameter)
+    return [
+        {"params": decayed, "decayed": True},
+        {"params": plain, "decayed": False, "weight_decay": 0.0},
+    ]
+
+
+def make_optimizer(
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> torch.optim.AdamW:
+    """AdamW over `parameter_groups`; with weight decay 0 it is Adam. Fused where torch has the kernel.
+
+    Where: ATST Sec. 3.1; chapter 05
+    """
+    return torch.optim.AdamW(
+        parameter_groups(model),
+        lr=learning_rate,
+        weight_decay=weight_decay,
+        betas=betas,
+        eps=eps,
+        fused=True,
+    )
+
+
+def set_schedule(optimizer: torch.optim.Optimizer, step: int, config) -> dict[str, float]:
+    """Set this step's learning rate and weight decay; return both for the history.
+
+    `config` has `steps, warmup_steps, learning_rate, final_learning_rate, weight_decay, final_weight_decay`.
+
+    Where: ATST Sec. 3.1; chapter 05
+    """
+    rate = (
+        warmup_cosine(
+            step,
+            config.steps,
+            config.warmup_steps,
+            config.learning_rate,
+            config.final_learning_rate,
+        )
+        if config.schedule == "cosine"
+        else config.learning_rate
+    )
+    decay = cosine(step, config.steps, config.weight_decay, config.final_weight_decay)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if group.get("decayed"):
+            group["weight_decay"] = decay
+    return {"learning_rate": rate, "weight_decay": decay}
