@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from audiossl_lite.chapters import Project, refresh_chapters, this_project
 from audiossl_lite.parameters import EMBEDDED_NAMES
 from audiossl_lite.run import exit_on_terminate, split_assignments, summary
 from audiossl_lite.staging import StagingError, stage_book
+
+COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class BuildError(RuntimeError):
@@ -35,8 +38,8 @@ def build_html(staged: Path, output: Path, *, log: Path) -> None:
     work = staged / "_work"
     command = [
         sys.executable,
-        "-m",
-        "jupyter_book",
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
         "build",
         str(staged),
         "--path-output",
@@ -46,19 +49,20 @@ def build_html(staged: Path, output: Path, *, log: Path) -> None:
         "--keep-going",
         "--quiet",
     ]
-    environment = dict(os.environ, PYTHONUNBUFFERED="1", NO_COLOR="1")
+    environment = dict(os.environ, PYTHONUNBUFFERED="1")
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=staged, check=False
     )
-    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    printed = COLOUR_CODES.sub("", done.stdout + done.stderr)
+    log.write_text(printed, encoding="utf-8")
     built = work / "_build" / "html"
     lines = [
         line.replace(str(staged) + os.sep, "")
-        for line in (done.stdout + done.stderr).splitlines()
+        for line in printed.splitlines()
         if "WARNING" in line or "ERROR" in line
     ]
     if done.returncode or lines or not (built / "index.html").is_file():
-        detail = "\n".join(lines) or "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        detail = "\n".join(lines) or "\n".join(printed.splitlines()[-15:])
         raise BuildError(f"the book did not build cleanly (full log: {log}):\n{detail}")
     output.parent.mkdir(parents=True, exist_ok=True)
     old = output.with_name(output.name + ".old")
