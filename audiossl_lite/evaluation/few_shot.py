@@ -154,7 +154,7 @@ def score_episodes(features: Tensor, episodes: Episodes, *, chunk: int = 64) -> 
     for support, query in zip(
         episodes.support.split(chunk), episodes.query.split(chunk), strict=True
     ):
-        e, way, n_query = query.shape
+        _, way, n_query = query.shape
         prototypes = features[support].mean(2)  # (E, way, D)
         questions = features[query.clamp_min(0)].flatten(1, 2)  # (E, way * query, D)
         # |q - p|^2 = |q|^2 - 2 q.p + |p|^2, and |q|^2 is the same for every prototype
