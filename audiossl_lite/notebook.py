@@ -71,7 +71,7 @@ def show_source(obj: Any) -> None:
         prestyles="background:transparent;color:inherit;border:none;margin:0",
     )
     location = source_location(obj)
-    caption = f'<div style="font-size:0.85em"><code>{html.escape(location)}</code></div>'
+    caption = f'<div style="font-family:monospace;font-size:0.85em">{html.escape(location)}</div>'
     _display_html(caption + highlight(source, PythonLexer(), formatter), source)
 
 

@@ -80,10 +80,10 @@ def player_html(
     name = html.escape(label, quote=True)
     note = f" <small>({html.escape('; '.join(notes))})</small>" if notes else ""
     return (
-        '<figure style="margin:0.3em 0.6em 0.3em 0;display:inline-block">'
-        f'<figcaption style="font-size:0.9em;margin-bottom:0.2em">{name}{note}</figcaption>'
+        '<div style="margin:0.3em 0.6em 0.3em 0;display:inline-block">'
+        f'<div style="font-size:0.9em;margin-bottom:0.2em">{name}{note}</div>'
         f'<audio controls preload="metadata" aria-label="{name}" style="width:15em;height:2.4em" '
-        f'src="data:audio/wav;base64,{data}"></audio></figure>'
+        f'src="data:audio/wav;base64,{data}"></audio></div>'
     )
 
 

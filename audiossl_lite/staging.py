@@ -160,9 +160,12 @@ def stage_book(
 
     if target.exists():
         shutil.rmtree(target)
-    skipped = shutil.ignore_patterns("_config.yml", "_toc.yml", "_vendor", "_build", ".*")
+    skipped = shutil.ignore_patterns(
+        "_config.yml", "_toc.yml", "_static", "_vendor", "_build", ".*"
+    )
     shutil.copytree(project.book, target / "book", ignore=skipped)
-    shutil.copytree(project.book / "_vendor", target / "_vendor")
+    for name in ("_vendor", "_static"):
+        shutil.copytree(project.book / name, target / name)
     chapters = [
         path
         for path in project.chapter_paths()

@@ -1,0 +1,59 @@
+# The commands a person needs. `make help` lists them.
+PYTHON ?= python3
+DATA ?=
+PORT ?= 8888
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Named after what was installed: a changed lock file or pyproject gives another name, so a new install.
+STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+CHECKED := audiossl_lite tests $(wildcard data_scripts notebooks)
+
+.PHONY: help install book test lint lab bench clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make book                run the chapters that changed, build the book, say where to open it"
+	@echo "make book DATA=<folder>  the same on your own folder of audio"
+	@echo "make test                check style and run all tests"
+	@echo "make lab                 open the chapters in JupyterLab (PORT=8888)"
+	@echo "make bench               time the library's fast paths beside the obvious ones"
+	@echo "make clean               remove everything that was built (make distclean: also .venv)"
+	@echo "PYTHON=python3.12 make book   choose the interpreter (3.11 or newer)"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "$(PYTHON) is not Python 3.11 or newer; name one that is, for example: make book PYTHON=python3.12" >&2; exit 1; }
+	@if [ -x $(BIN)/python ] && ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  echo "$(VENV) holds an unusable Python; making it again"; rm -rf $(VENV); fi
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned packages into $(VENV) (a few minutes the first time) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -c 'from audiossl_lite import check_env; check_env()'
+	@rm -f $(VENV)/installed-*
+	@touch $@
+
+book: $(STAMP)
+	@$(BIN)/python -m audiossl_lite.book build --data "$(DATA)"
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lab: $(STAMP)
+	$(BIN)/jupyter lab --notebook-dir=. --port=$(PORT) notebooks
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis lightning_logs
+	find audiossl_lite tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) *.egg-info
