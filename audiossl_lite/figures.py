@@ -170,7 +170,7 @@ def frames_slider(
     if not figures:
         raise ValueError("frames_slider got no figures.")
     labels = [str(label) for label in (labels or range(1, len(figures) + 1))]
-    alts = list(alts) if alts is not None else [f"{title}, {label}" for label in labels]
+    alts = list(alts) if alts is not None else [f"{title}, frame {label}" for label in labels]
     if not len(figures) == len(labels) == len(alts):
         raise ValueError(
             f"{len(figures)} figures, {len(labels)} labels and {len(alts)} descriptions."

@@ -1,0 +1,106 @@
+"""Pin: no figure without words, right axes, white ground, frames that move without a kernel."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import base64
+import io
+import re
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from audiossl_lite.figures import (
+    figure_style,
+    frames_slider,
+    image_html,
+    show_figure,
+    show_spectrogram,
+)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What a cell would show."""
+    caught: list = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw=False: caught.append(data))
+    return caught
+
+
+def test_a_figure_is_shown_with_its_words_on_white_and_closed(shown: list) -> None:
+    figure_style()
+    figure, ax = plt.subplots()
+    ax.plot([0, 1])
+    show_figure(figure, alt='A line that goes "up".')
+    assert not plt.fignum_exists(figure.number)
+    page = shown[0]["text/html"]
+    assert 'alt="A line that goes &quot;up&quot;."' in page
+    data = re.search(r"base64,([^\"]+)", page)
+    assert data is not None
+    corner = (
+        Image.open(io.BytesIO(base64.b64decode(data.group(1)))).convert("RGBA").getpixel((0, 0))
+    )
+    assert corner == (255, 255, 255, 255)
+
+
+@pytest.mark.parametrize("alt", ["", "   ", "figure"])
+def test_a_figure_without_words_is_an_error(alt: str) -> None:
+    with pytest.raises(ValueError, match="alt text"):
+        image_html(b"png", alt, 100)
+
+
+def test_spectrogram_axes_are_seconds_and_hertz() -> None:
+    ax = show_spectrogram(
+        torch.rand(200, 64), hop_s=0.01, start_s=1.0, frequencies_hz=np.linspace(60, 7800, 64)
+    )
+    assert ax.get_xlim() == (1.0, 3.0)
+    assert ax.get_xlabel() == "time (s)"
+    assert ax.get_ylabel() == "frequency (Hz)"
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels[0] == "60" and labels[-1] == "7800"
+    assert ax.images[0].get_array().shape == (64, 200), "frequency goes up, time to the right"
+    plt.close(ax.figure)
+
+
+def test_spectrogram_without_frequencies_counts_bands_and_draws_into_given_axes() -> None:
+    figure, ax = plt.subplots()
+    assert show_spectrogram(torch.rand(1, 20, 8), ax, title="one clip") is ax
+    assert ax.get_ylabel() == "band"
+    plt.close(figure)
+
+
+def test_spectrogram_refuses_other_shapes() -> None:
+    with pytest.raises(ValueError, match="frames, bands"):
+        show_spectrogram(torch.rand(3, 20, 8))
+    with pytest.raises(ValueError, match="7 frequencies for 8 bands"):
+        show_spectrogram(torch.rand(20, 8), frequencies_hz=range(7))
+
+
+def test_slider_links_every_frame_in_the_page_itself(shown: list) -> None:
+    figures = [plt.figure() for _ in range(3)]
+    frames_slider(figures, labels=["a", "b", "c"], title="epoch")
+    slider, stack = shown[0].children
+    assert isinstance(stack, ipywidgets.Stack)
+    assert [re.search(r'alt="([^"]+)"', child.value).group(1) for child in stack.children] == [
+        "epoch, frame a",
+        "epoch, frame b",
+        "epoch, frame c",
+    ]
+    assert list(slider.options) == [("a", 0), ("b", 1), ("c", 2)]
+    assert not any(plt.fignum_exists(figure.number) for figure in figures)
+
+
+def test_slider_refuses_lists_that_do_not_match() -> None:
+    with pytest.raises(ValueError, match="no figures"):
+        frames_slider([])
+    figure = plt.figure()
+    with pytest.raises(ValueError, match="1 figures, 2 labels"):
+        frames_slider([figure], labels=["a", "b"])
+    plt.close(figure)

@@ -1,0 +1,82 @@
+"""Pin: what a chapter shows: source with its place, tables, and the strip under a number."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import pytest
+
+from audiossl_lite import notebook
+from audiossl_lite.notebook import (
+    current_commit,
+    provenance,
+    provenance_html,
+    show_source,
+    show_table,
+    source_location,
+    table_html,
+)
+from audiossl_lite.parameters import Parameters, make_parameters
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """What a cell would show."""
+    caught: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: caught.append(data))
+    return caught
+
+
+def test_provenance_says_scale_device_time_seed_data_and_code(shown: list) -> None:
+    parameters = make_parameters({"device": "cpu", "seed": 3, "overrides": "epochs=2"})
+    provenance(parameters, seconds=38.2, data="<embedded>")
+    parts = shown[0]["text/plain"].split(" | ")
+    assert parts[0] == "lite"
+    assert re.fullmatch(r"CPU, \d+ threads?", parts[1])
+    assert parts[2:5] == ["38 s", "seed 3", "<embedded>"]
+    assert parts[5] == current_commit()
+    assert parts[6] == "epochs=2"
+    assert "&lt;embedded&gt;" in shown[0]["text/html"]
+
+
+def test_provenance_of_several_seeds() -> None:
+    page = provenance_html(Parameters(device="cpu"), seeds=[0, 1, 2], note="3 runs")
+    assert "seeds 0, 1, 2" in page and "3 runs" in page
+
+
+def test_commit_without_git_is_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_git(*arguments: object, **options: object) -> None:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(notebook.subprocess, "run", no_git)
+    assert current_commit() == f"version {notebook.__version__}"
+
+
+def test_source_is_shown_with_its_place(shown: list) -> None:
+    show_source(table_html)
+    assert source_location(table_html).startswith("audiossl_lite/notebook.py, line ")
+    assert "def table_html" in shown[0]["text/plain"]
+    assert source_location(table_html) in shown[0]["text/html"]
+
+
+def test_table_from_dicts_and_from_a_frame_agree(shown: list) -> None:
+    rows = [{"method": "a<b", "acc": 51.449}, {"method": "c", "acc": float("nan")}]
+    page = table_html(rows, "Accuracy", digits=2)
+    assert "a&lt;b" in page and "51.45" in page and "–" in page
+    assert "<caption>Accuracy</caption>" in page
+    assert table_html(pd.DataFrame(rows), "Accuracy", digits=2) == page
+    show_table(rows, "Accuracy")
+    assert shown[0]["text/plain"].splitlines() == [
+        "Accuracy",
+        "method | acc",
+        "a<b | 51.4",
+        "c | –",
+    ]
+
+
+def test_table_refuses_no_rows_and_ragged_rows() -> None:
+    with pytest.raises(ValueError, match="no rows"):
+        table_html([])
+    with pytest.raises(ValueError, match="rows differ"):
+        table_html([{"a": 1}, {"b": 2}])

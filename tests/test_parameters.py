@@ -1,0 +1,135 @@
+"""Pin: a misspelt name or a wrong type never passes, and the message says what to write instead."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from audiossl_lite.parameters import (
+    DEFAULTS,
+    ParameterError,
+    Parameters,
+    check_parameters,
+    make_parameters,
+    parse_overrides,
+)
+from tests.tiny import CHECK_CELL, PARAMETERS_CELL
+
+
+def namespace_after(*cells: str, **extra: object) -> dict[str, object]:
+    """What `globals()` holds in a notebook after these cells, the last one being the running one."""
+    names: dict[str, object] = {"In": ["", *cells], "Out": {}, "_i1": "text", "__name__": "x"}
+    for cell in cells[:-1]:
+        exec(cell, names)
+    names.pop("__builtins__", None)
+    return names | extra
+
+
+def test_defaults_pass_and_are_frozen() -> None:
+    parameters = check_parameters(namespace_after(PARAMETERS_CELL, CHECK_CELL))
+    assert parameters == Parameters()
+    assert set(DEFAULTS) == {field.name for field in dataclasses.fields(Parameters)}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        parameters.seed = 3  # type: ignore[misc]
+
+
+def test_injected_misspelling_names_the_nearest() -> None:
+    injected = '# Parameters\nprest = "lite"\n'
+    with pytest.raises(ParameterError, match=r"unknown parameter 'prest'; did you mean 'preset'\?"):
+        check_parameters(namespace_after(PARAMETERS_CELL, injected, CHECK_CELL))
+
+
+def test_unknown_value_is_found_without_history() -> None:
+    namespace = dict(DEFAULTS, sed=1)
+    with pytest.raises(ParameterError, match="did you mean 'seed'"):
+        check_parameters(namespace)
+
+
+def test_the_check_can_be_run_again_after_the_rest_of_the_chapter() -> None:
+    imports = "import math\nfrom math import pi\nlimit = 3"
+    later = (
+        "n_epochs = 5\nfor step in range(3):\n    loss = 0.5\nwith open('/dev/null') as f: a = 1"
+    )
+    namespace = namespace_after(imports, PARAMETERS_CELL, CHECK_CELL.split("\n")[0], later, "x")
+    assert check_parameters(namespace).preset == "lite"
+
+
+def test_a_misspelling_typed_into_the_parameters_cell_is_found() -> None:
+    with pytest.raises(ParameterError, match="did you mean 'overrides'"):
+        check_parameters(namespace_after(PARAMETERS_CELL + '\noveride = "a=1"', CHECK_CELL))
+
+
+def test_a_missing_parameter_says_to_run_its_cell() -> None:
+    with pytest.raises(ParameterError, match="'seed' is not set"):
+        check_parameters({name: value for name, value in DEFAULTS.items() if name != "seed"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("preset", "lit", "did you mean 'lite'"),
+        ("preset", 3, "preset must be text"),
+        ("seed", "1", "seed must be a whole number"),
+        ("seed", True, "seed must be a whole number"),
+        ("seed", 1.0, "seed must be a whole number"),
+        ("seed", -1, "between 0"),
+        ("device", "gpu", "unknown device 'gpu'"),
+        ("device", "cuda:x", "did you mean 'cuda'"),
+        ("data_root", "no/such/folder", "does not exist"),
+        ("data_root", 7, "must be a path"),
+        ("output_dir", 7, "must be a path"),
+        ("overrides", "epochs", "has no value"),
+        ("overrides", "a=1,a=2", "twice"),
+        ("overrides", "{not json", "not valid JSON"),
+        ("overrides", 5, "overrides must be text"),
+    ],
+)
+def test_bad_values_are_errors(name: str, value: object, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        make_parameters({name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", {}),
+        (None, {}),
+        ("epochs=3,lr=0.1", {"epochs": 3, "lr": 0.1}),
+        (" epochs = 3 , name = short ", {"epochs": 3, "name": "short"}),
+        ("sizes=[1,2],pair=(3,4),on=true,off=False,no=none", None),
+        ('{"epochs": 3, "nested": [1, 2]}', {"epochs": 3, "nested": [1, 2]}),
+        ({"lr": 1e-3}, {"lr": 1e-3}),
+        ("lr=1e-3", {"lr": 1e-3}),
+        ("expression=a=b", {"expression": "a=b"}),
+    ],
+)
+def test_overrides_forms(given: object, expected: dict[str, object] | None) -> None:
+    if expected is None:
+        expected = {"sizes": [1, 2], "pair": (3, 4), "on": True, "off": False, "no": None}
+    assert parse_overrides(given) == expected
+
+
+def test_data_root_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "audio").mkdir()
+    monkeypatch.chdir(tmp_path)
+    parameters = make_parameters({"data_root": "audio"})
+    assert parameters.data_root == str((tmp_path / "audio").resolve())
+    assert parameters.data_name == "audio"
+    assert make_parameters({"data_root": "synthetic"}).data_name == "embedded sounds"
+
+
+def test_device_auto_is_resolved_and_a_named_one_kept() -> None:
+    assert make_parameters({"device": "cuda:1"}).torch_device == "cuda:1"
+    assert make_parameters({}).torch_device in {"cuda", "mps", "cpu"}
+
+
+def test_output_folder_is_made(tmp_path: Path) -> None:
+    folder = make_parameters({"output_dir": str(tmp_path / "out")}).output_folder("run", "a")
+    assert folder == (tmp_path / "out" / "run" / "a").resolve()
+    assert folder.is_dir()
+    first, second = Parameters().output_folder(), Parameters().output_folder()
+    assert first != second
+    first.rmdir()
+    second.rmdir()

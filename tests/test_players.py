@@ -1,0 +1,90 @@
+"""Pin: players carry their own bytes, never clip, never grow without bound, and escape labels."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import wave
+
+import numpy as np
+import pytest
+import torch
+
+from audiossl_lite.players import grid_html, play, player_html, wav_bytes
+
+
+def decoded(page: str) -> tuple[np.ndarray, int]:
+    """The samples and the rate of the first player in a page."""
+    match = re.search(r"data:audio/wav;base64,([A-Za-z0-9+/=]+)", page)
+    assert match is not None
+    with wave.open(io.BytesIO(base64.b64decode(match.group(1)))) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
+        return samples / 32767.0, file.getframerate()
+
+
+def test_wav_bytes_give_back_the_waveform() -> None:
+    waveform = np.linspace(-1, 1, 1001)
+    samples, rate = decoded(
+        "data:audio/wav;base64," + base64.b64encode(wav_bytes(waveform, 8000)).decode()
+    )
+    assert rate == 8000
+    np.testing.assert_allclose(samples, waveform, atol=1 / 32767)
+
+
+def test_a_tensor_keeps_its_level_unless_it_would_clip() -> None:
+    quiet, _ = decoded(player_html(torch.full((100,), 0.1)))
+    assert np.abs(quiet).max() == pytest.approx(0.1, abs=1e-3)
+    loud_page = player_html(torch.linspace(-4.0, 4.0, 101))
+    loud, _ = decoded(loud_page)
+    assert np.abs(loud).max() == pytest.approx(1.0, abs=1e-3)
+    assert loud[75] == pytest.approx(0.5, abs=1e-3), "turned down as a whole, not cut off"
+    assert "turned down from peak 4.00" in loud_page
+
+
+def test_long_sounds_are_cut_and_say_so() -> None:
+    page = player_html(np.zeros(32000) + 0.1, 16000, "long", max_s=0.5)
+    samples, _ = decoded(page)
+    assert samples.size == 8000
+    assert "first 0.5 s of 2.0 s" in page
+
+
+def test_normalize_raises_a_quiet_sound() -> None:
+    samples, _ = decoded(player_html(np.array([0.0, 0.01, -0.02]), normalize=True))
+    assert np.abs(samples).max() == pytest.approx(0.9, abs=1e-3)
+
+
+def test_labels_are_escaped_and_spoken() -> None:
+    page = player_html(np.zeros(10), label='<b>"x"</b>')
+    assert "<b>" not in page
+    assert 'aria-label="&lt;b&gt;&quot;x&quot;&lt;/b&gt;"' in page
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((2, 3)), "needs one waveform"),
+        (np.zeros(0), "needs one waveform"),
+        (np.array([0.0, np.nan]), "NaN"),
+    ],
+)
+def test_bad_waveforms_are_named(bad: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        player_html(bad, label="the bad one")
+
+
+def test_a_grid_refuses_nothing_and_too_much() -> None:
+    with pytest.raises(ValueError, match="no sound"):
+        grid_html({})
+    heavy = {str(index): np.zeros(80_000) for index in range(30)}
+    with pytest.raises(ValueError, match="MB into the page"):
+        grid_html(heavy)
+    assert grid_html({"a": np.zeros(9), "b": np.zeros(9)}, title="pair").count("<audio") == 2
+
+
+def test_play_shows_one_player_per_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    play(torch.zeros(3, 100), title="clip")
+    assert shown[0]["text/html"].count("<audio") == 3
+    assert shown[0]["text/plain"] == "players: clip 1, clip 2, clip 3"
