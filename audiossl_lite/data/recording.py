@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.signal
 
-from audiossl_lite.data.synthesis import CONTROL_SAMPLES, HOP_SAMPLES, Scene, overlap_add, spectra
+from audiossl_lite.data.synthesis import (
+    BIN_HZ,
+    CONTROL_SAMPLES,
+    HOP_SAMPLES,
+    SAMPLE_RATE_HZ,
+    Scene,
+    overlap_add,
+    spectra,
+)
 
 
 @dataclass(frozen=True)
@@ -27,14 +35,20 @@ class Recording:
     reverberation_s: tuple[float, float] = (0.05, 0.35)
 
 
-def _moving_colour(scene: Scene, depth_db: float, tilt_db: float, moving: float) -> np.ndarray:
-    """Level in dB (frames, bins): a fixed random colour plus two that are cross-faded at random."""
+def _moving_level(
+    scene: Scene, depth_db: float, tilt_db: float, moving: float, drift_db: float
+) -> np.ndarray:
+    """Amplitude gain (frames, bins): a fixed random colour, two that come and go, a drifting level."""
     stride = HOP_SAMPLES // CONTROL_SAMPLES
-    fixed = scene.colour(depth_db, tilt_db)
-    ends = [scene.colour(depth_db, tilt_db) for _ in range(2)]
-    weights = [scene.drift(1.0)[::stride, None] for _ in range(2)]
-    swing = weights[0] * ends[0] + weights[1] * ends[1]
-    return np.sqrt(1 - moving**2) * fixed + moving * np.sqrt(0.75) * swing
+    shares = np.array([np.sqrt(1 - moving**2), *[moving * np.sqrt(0.75)] * 2])
+    colours = [scene.colour(depth_db, tilt_db) for _ in shares]
+    weights = [np.ones(scene.n_blocks + 1), *(scene.drift(1.0)[::stride] for _ in range(2))]
+    basis = np.stack([*colours, np.full(len(BIN_HZ), drift_db)])
+    moves = np.stack(
+        [*(w * share for w, share in zip(weights, shares)), scene.drift(1.0)[::stride]]
+    )
+    level_db = moves.T.astype(np.float32) @ basis.astype(np.float32)
+    return np.exp(level_db * np.float32(np.log(10) / 20))
 
 
 def record(scene: Scene, conditions: Recording | None = None) -> np.ndarray:
@@ -43,31 +57,35 @@ def record(scene: Scene, conditions: Recording | None = None) -> np.ndarray:
     Where: this project; chapter 02
     """
     conditions = conditions or Recording()
-    stride = HOP_SAMPLES // CONTROL_SAMPLES
     dry = spectra(scene.dry)
-    # Window power is 1 at half overlap, so noise of unit variance has |X|^2 of FRAME / 2 in every bin.
-    unit = HOP_SAMPLES
-    power = np.square(dry.real) + np.square(dry.imag) + unit * scene.noise_power
+    # Frames overlap by half and the squared windows add up to 1: unit noise has |X|^2 = 256 a bin.
+    noise_power = HOP_SAMPLES * scene.noise_power
+    power = np.square(dry.real) + np.square(dry.imag) + noise_power
 
     # Late reverberation: noise whose power is the sound's own, smeared by an exponential decay.
-    decay = np.exp(-HOP_SAMPLES / (16_000 * scene.log_uniform(*conditions.reverberation_s)))
+    reverberation_s = scene.log_uniform(*conditions.reverberation_s)
+    decay = np.exp(-HOP_SAMPLES / (SAMPLE_RATE_HZ * reverberation_s))
     wet = 10 ** (scene.uniform(*conditions.wet_db) / 10) * (1 - decay)
-    smear = scipy.signal.lfilter([0.0, wet], [1.0, -decay], power, axis=0).astype(np.float32)
+    feed, back = np.array([0.0, wet], np.float32), np.array([1.0, -decay], np.float32)
+    noise_power += scipy.signal.lfilter(feed, back, power, axis=0)
 
-    colour = _moving_colour(scene, conditions.colour_db, conditions.tilt_db, conditions.moving_share)
-    colour = colour + conditions.level_drift_db * scene.drift(1.0)[::stride, None]
-    gain = np.exp(colour * (np.log(10) / 20)).astype(np.float32)
-    heard_power = float(np.mean(np.square(gain) * (power + smear))) + 1e-12
-
-    background = _moving_colour(scene, 5.0, 2.0, 0.6) + 3.0 * scene.drift(1.0)[::stride, None]
-    background = np.exp(background * (np.log(10) / 10)).astype(np.float32)
+    gain = _moving_level(
+        scene,
+        conditions.colour_db,
+        conditions.tilt_db,
+        conditions.moving_share,
+        conditions.level_drift_db,
+    )
+    squared = np.square(gain)
+    heard_power = float(np.mean(squared * power)) + 1e-12
+    background = np.square(_moving_level(scene, 5.0, 2.0, 0.6, 3.0))
     snr_db = scene.uniform(*conditions.snr_db)
-    background *= heard_power * 10 ** (-snr_db / 10) / float(background.mean())
+    background *= np.float32(heard_power * 10 ** (-snr_db / 10) / float(background.mean()))
 
-    noise_power = np.square(gain) * (unit * scene.noise_power + smear) + background
-    draw = scene.rng.random((2, *noise_power.shape), dtype=np.float32) - 0.5
-    noise = (draw[0] + 1j * draw[1]) * np.sqrt(6 * noise_power)  # variance 1/12 for each of two parts
-    samples = overlap_add(dry * gain + noise)[: round(scene.duration_s * 16_000)]
+    draw = scene.rng.random((*dry.shape, 2), dtype=np.float32) - np.float32(0.5)
+    noise = draw.view(np.complex64)[..., 0]  # two parts of variance 1/12
+    noise = noise * np.sqrt(6 * (squared * noise_power + background))
+    samples = overlap_add(dry * gain + noise)[: round(scene.duration_s * SAMPLE_RATE_HZ)]
     rms = float(np.sqrt(np.mean(np.square(samples)))) + 1e-9
-    samples *= 10 ** (scene.uniform(*conditions.rms_db) / 20) / rms
-    return (samples / max(1.0, float(np.abs(samples).max()) / 0.99)).astype(np.float32)
+    samples = samples * np.float32(10 ** (scene.uniform(*conditions.rms_db) / 20) / rms)
+    return (samples / np.float32(max(1.0, float(np.abs(samples).max()) / 0.99))).astype(np.float32)

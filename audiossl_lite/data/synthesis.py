@@ -20,7 +20,7 @@ TABLE_SIZE = 2048
 BIN_HZ = np.fft.rfftfreq(FRAME_SAMPLES, 1 / SAMPLE_RATE_HZ).astype(np.float32)
 _WINDOW = np.sin(np.pi * (np.arange(FRAME_SAMPLES) + 0.5) / FRAME_SAMPLES).astype(np.float32)
 _RAMP = (np.arange(CONTROL_SAMPLES, dtype=np.float32) / CONTROL_SAMPLES)[None]
-_OCTAVES = np.log2(np.maximum(BIN_HZ, 40.0) / 40.0)  # 0 at 40 Hz, 7.6 at 8 kHz
+_OCTAVES = np.log2(np.maximum(BIN_HZ, np.float32(40)) / np.float32(40))  # 0 at 40 Hz, 7.6 at 8 kHz
 
 
 class Scene:
@@ -111,7 +111,9 @@ class Scene:
         spectrum[1 : len(harmonics) + 1] = harmonics * np.exp(1j * phases)
         table = scipy.fft.irfft(spectrum).astype(np.float32)
         table /= np.sqrt(np.mean(table**2)) + 1e-12
-        steps = upsample(np.clip(frequency_hz, 10.0, 7800.0)) * np.float32(TABLE_SIZE / SAMPLE_RATE_HZ)
+        steps = upsample(np.clip(frequency_hz, 10.0, 7800.0)) * np.float32(
+            TABLE_SIZE / SAMPLE_RATE_HZ
+        )
         phase = np.cumsum(steps, dtype=np.float64).astype(np.int32) & (TABLE_SIZE - 1)
         self.dry += table[phase] * upsample(amplitude)
 
@@ -155,8 +157,15 @@ class Scene:
         Where: this project; chapter 02
         """
         stride = HOP_SAMPLES // CONTROL_SAMPLES
-        gain = np.square(amplitude[::stride])[:, None] * 10 ** (np.atleast_2d(colour_db) / 10)
-        self.noise_power += gain.astype(np.float32)
+        level = np.atleast_2d(colour_db).astype(np.float32) * np.float32(np.log(10) / 10)
+        self.noise_power += np.square(amplitude[::stride, None]).astype(np.float32) * np.exp(level)
+
+    def filter(self, gain: np.ndarray) -> None:
+        """Filter what was added so far by a gain (frames, bins) that moves with time.
+
+        Where: this project; chapter 02
+        """
+        self.dry = overlap_add(spectra(self.dry) * gain)
 
     def band(self, centre_hz: np.ndarray | float, width_octaves: float) -> np.ndarray:
         """Level in dB (frames, bins) or (1, bins) of a bell-shaped band on a logarithmic frequency axis.
@@ -166,7 +175,8 @@ class Scene:
         stride = HOP_SAMPLES // CONTROL_SAMPLES
         centres = np.atleast_1d(centre_hz)
         centres = centres[::stride] if len(centres) > 1 else centres
-        distance = (_OCTAVES[None] - np.log2(centres / 40.0)[:, None]) / width_octaves
+        distance = _OCTAVES[None] - np.log2(centres / 40.0)[:, None].astype(np.float32)
+        distance /= np.float32(width_octaves)
         return np.maximum(-4.3 * distance**2, -60.0)
 
     def colour(self, depth_db: float, tilt_db: float = 0.0) -> np.ndarray:
@@ -174,7 +184,9 @@ class Scene:
 
         Where: this project; chapter 02
         """
-        knots = self.rng.normal(0.0, depth_db, 9) + self.rng.normal(0.0, tilt_db) * (np.arange(9) - 5)
+        knots = self.rng.normal(0.0, depth_db, 9) + self.rng.normal(0.0, tilt_db) * (
+            np.arange(9) - 5
+        )
         return np.interp(_OCTAVES, np.arange(9), knots)
 
 
@@ -189,7 +201,9 @@ def spectra(samples: np.ndarray) -> np.ndarray:
 
     Where: this project; chapter 02
     """
-    padded = np.concatenate([np.zeros(HOP_SAMPLES, np.float32), samples, np.zeros(HOP_SAMPLES, np.float32)])
+    padded = np.concatenate(
+        [np.zeros(HOP_SAMPLES, np.float32), samples, np.zeros(HOP_SAMPLES, np.float32)]
+    )
     blocks = padded.reshape(-1, HOP_SAMPLES)
     return scipy.fft.rfft(np.concatenate([blocks[:-1], blocks[1:]], axis=1) * _WINDOW, axis=1)
 

@@ -9,7 +9,9 @@ from audiossl_lite.data.synthesis import Scene
 # ---- impulsive: what matters is when the hits come -------------------------------------------------------------
 
 
-def _hits(scene: Scene, times, *, ratio=1.0, decay_s=(0.012, 0.05), noise=(0.1, 0.7), accent=1.0) -> None:
+def _hits(
+    scene: Scene, times, *, ratio=1.0, decay_s=(0.012, 0.05), noise=(0.1, 0.7), accent=1.0
+) -> None:
     """Strike a body of random size at these times; every hit differs a little in pitch, level and damping."""
     n_hits = len(times)
     body = scene.log_uniform(220, 1800) * scene.semitones(2.0, n_hits) * ratio
@@ -44,7 +46,9 @@ def gallop(scene: Scene) -> None:
 def clock(scene: Scene) -> None:
     half = scene.uniform(0.22, 0.3)
     times, place = scene.onsets(2 * half, (0, half), jitter=0.01)
-    _hits(scene, times, ratio=np.where(place == 0, 1.0, 2.2), decay_s=(0.005, 0.012), noise=(0.1, 0.3))
+    _hits(
+        scene, times, ratio=np.where(place == 0, 1.0, 2.2), decay_s=(0.005, 0.012), noise=(0.1, 0.3)
+    )
 
 
 def bounce(scene: Scene) -> None:
@@ -101,7 +105,11 @@ def two_tone(scene: Scene) -> None:
 
 def wail(scene: Scene) -> None:
     angle = 2 * np.pi * (scene.seconds / scene.uniform(1.0, 1.6) + scene.uniform(0, 1))
-    _voice(scene, scene.uniform(5, 8) * np.sin(angle), np.ones_like(angle) * 10 ** (0.1 * scene.drift(2.0)))
+    _voice(
+        scene,
+        scene.uniform(5, 8) * np.sin(angle),
+        np.ones_like(angle) * 10 ** (0.1 * scene.drift(2.0)),
+    )
 
 
 def yelp(scene: Scene) -> None:
@@ -129,7 +137,13 @@ def bell(scene: Scene) -> None:
     times, _ = scene.onsets(scene.uniform(0.5, 0.8), jitter=0.06)
     partials = np.array([1.0, 1.53, 2.09, 2.74, 3.76]) * scene.semitones(0.7, 5)
     modes = scene.log_uniform(350, 1200) * scene.semitones(1.5, len(times))[:, None] * partials
-    scene.strikes(times, modes, scene.uniform(0.2, 0.35), 10 ** (scene.rng.normal(0, 2, len(times)) / 20), 0.02)
+    scene.strikes(
+        times,
+        modes,
+        scene.uniform(0.2, 0.35),
+        10 ** (scene.rng.normal(0, 2, len(times)) / 20),
+        0.02,
+    )
 
 
 def arpeggio(scene: Scene) -> None:
@@ -148,7 +162,13 @@ def rain(scene: Scene) -> None:
     n_drops = scene.rng.poisson(scene.uniform(22, 34) * scene.duration_s) + 1
     times = scene.rng.uniform(0, scene.duration_s, n_drops)
     modes = scene.log_uniform(900, 2500) * scene.semitones(7.0, (n_drops, 1))
-    scene.strikes(times, modes, 0.004, scene.uniform(6, 10) * 10 ** (scene.rng.normal(0, 4, n_drops) / 20), 0.2)
+    scene.strikes(
+        times,
+        modes,
+        0.004,
+        scene.uniform(6, 10) * 10 ** (scene.rng.normal(0, 4, n_drops) / 20),
+        0.2,
+    )
 
 
 def wind(scene: Scene) -> None:
@@ -198,7 +218,9 @@ def breath(scene: Scene) -> None:
     outward = np.sin(np.pi * np.clip((since / period - 0.44) / 0.4, 0, 1))
     rise = np.clip(since / (0.36 * period), 0, 1)
     fall = np.clip((since / period - 0.44) / 0.4, 0, 1)
-    centre = scene.log_uniform(500, 1300) * 2 ** (np.where(since < 0.4 * period, rise, 1 - fall) * 1.5)
+    centre = scene.log_uniform(500, 1300) * 2 ** (
+        np.where(since < 0.4 * period, rise, 1 - fall) * 1.5
+    )
     scene.noise(0.02 + inward + 0.8 * outward, scene.band(centre, 0.5))
 
 
@@ -265,7 +287,11 @@ def bark(scene: Scene) -> None:
 EVENTS = {  # class: (family, maker, what defines it)
     "knock": ("impulsive", knock, "three hits in a row, then a pause"),
     "clap": ("impulsive", clap, "single hits, evenly spaced"),
-    "footsteps": ("impulsive", footsteps, "pairs of hits, heel and toe, the second softer and higher"),
+    "footsteps": (
+        "impulsive",
+        footsteps,
+        "pairs of hits, heel and toe, the second softer and higher",
+    ),
     "gallop": ("impulsive", gallop, "three beats and a rest without end, the third beat accented"),
     "clock": ("impulsive", clock, "even clicks that alternate between low and high"),
     "bounce": ("impulsive", bounce, "hits that come faster and faster, then start again"),
