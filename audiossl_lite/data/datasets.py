@@ -1,0 +1,196 @@
+"""`load_clips`: one call for embedded sounds and for real audio, with bad files as counted skips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio
+from audiossl_lite.data.clips import Clips, Skip
+from audiossl_lite.data.layouts import Entry, Listing, find_listing
+from audiossl_lite.data.synthetic import POOLS, synthetic_clips
+from audiossl_lite.progress import progress
+
+DECODING_THREADS = 4
+MEMORY_LIMIT_GIB = 8.0  # clips are held in memory, padded to the longest one
+
+
+def load_clips(
+    data_root: str | Path = "",
+    *,
+    pool: str = "event",
+    task: str | None = None,
+    clips_per_class: int | None = None,
+    max_s: float | None = None,
+    seed: int = 0,
+) -> Clips:
+    """All clips of a data set in memory, `task` first among their tasks.
+
+    `data_root` "" or "synthetic" gives embedded sounds; else it names an ESC-50, FSDD or class/clip folder, a
+    folder of such data sets, or a CSV manifest. When it has nothing for `pool`, embedded sounds are used and
+    `.source` says so. `clips_per_class` keeps that many readable clips of each class of the task, drawn by
+    `seed`; `max_s` keeps the central seconds. Bad files become `.skipped`, never an exception.
+    Raises ValueError for an unknown pool or task, a bad limit, or when no clip is left; FileNotFoundError.
+    Where: this project; chapter 02
+    """
+    if pool not in POOLS:
+        raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")
+    if clips_per_class is not None and clips_per_class < 1:
+        raise ValueError(f"clips_per_class must be 1 or more, found {clips_per_class}")
+    if max_s is not None and max_s <= 0:
+        raise ValueError(f"max_s must be positive, found {max_s}")
+    root = str(data_root).strip()
+    listing = None if root in ("", "synthetic") else find_listing(Path(root).expanduser(), pool)
+    if listing is not None:
+        return _read(listing, root, task, clips_per_class, max_s, seed)
+    clips = synthetic_clips(pool, clips_per_class=clips_per_class or 20, seed=seed)
+    if max_s is not None and round(max_s * SAMPLE_RATE_HZ) < clips.waveforms.shape[1]:
+        cropped = torch.stack([_centre(waveform, max_s) for waveform in clips.waveforms])
+        clips = replace(
+            clips, waveforms=cropped, lengths=torch.full_like(clips.lengths, cropped.shape[1])
+        )
+    if root not in ("", "synthetic"):
+        clips = replace(clips, source=f"{clips.source} (the data given has no pool {pool!r})")
+    return _task_first(clips, task)
+
+
+def _read(
+    listing: Listing,
+    root: str,
+    task: str | None,
+    clips_per_class: int | None,
+    max_s: float | None,
+    seed: int,
+) -> Clips:
+    task = task or listing.tasks[0]
+    if task not in listing.tasks:
+        raise ValueError(f"unknown task {task!r}; {listing.kind} has {', '.join(listing.tasks)}")
+    kept: list[tuple[Entry, Tensor]] = []
+    skipped = list(listing.skipped)
+    per_class: dict[str, int] = {}
+    with ThreadPoolExecutor(DECODING_THREADS) as threads:
+        for wave in _waves(listing.entries, task, clips_per_class, seed, per_class):
+            decoded = threads.map(lambda entry: _decode(entry, max_s), wave)
+            for entry, result in progress(zip(wave, decoded), "reading audio", total=len(wave)):
+                if isinstance(result, Skip):
+                    skipped.append(result)
+                else:
+                    kept.append((entry, result))
+                    per_class[entry.labels[task]] = per_class.get(entry.labels[task], 0) + 1
+    if not kept:
+        reasons = ", ".join(sorted({skip.reason for skip in skipped})) or "no audio file found"
+        raise ValueError(
+            f"data_root {root}: no clip left ({listing.kind}, {len(skipped)} skipped: {reasons}); "
+            "use WAV, FLAC, OGG or MP3 files in an ESC-50, FSDD or class/clip folder, or a CSV manifest"
+        )
+    _check_memory([(entry.name, len(waveform)) for entry, waveform in kept])
+    place = {entry.name: number for number, entry in enumerate(listing.entries)}
+    kept.sort(key=lambda pair: place[pair[0].name])
+    return _task_first(_assemble(listing, kept, tuple(skipped)), task)
+
+
+def _check_memory(lengths: list[tuple[str, int]]) -> None:
+    """Raise ValueError when padding every clip to the longest one would need too much memory."""
+    name, longest = max(lengths, key=lambda pair: pair[1])
+    needed_gib = len(lengths) * longest * 4 / 2**30
+    if needed_gib > MEMORY_LIMIT_GIB:
+        raise ValueError(
+            f"{len(lengths)} clips padded to the longest ({name}, {longest / SAMPLE_RATE_HZ:.0f} s) need "
+            f"{needed_gib:.0f} GiB, more than {MEMORY_LIMIT_GIB:g}; pass max_s or clips_per_class"
+        )
+
+
+def _waves(
+    entries: Sequence[Entry], task: str, limit: int | None, seed: int, per_class: dict[str, int]
+):
+    """Entries to decode, wave by wave: all of them, or what each class still lacks, in seeded order."""
+    if limit is None:
+        yield list(entries)
+        return
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(entries), generator=generator).tolist()
+    waiting: dict[str, list[Entry]] = {}
+    for position in order:
+        waiting.setdefault(entries[position].labels[task], []).append(entries[position])
+    while True:
+        wave = []
+        for label in sorted(waiting):
+            lacking = limit - per_class.get(label, 0)
+            wave += waiting[label][:lacking]
+            waiting[label] = waiting[label][lacking:]
+        if not wave:
+            return
+        yield wave
+
+
+def _decode(entry: Entry, max_s: float | None) -> Tensor | Skip:
+    try:
+        waveform = load_audio(entry.path)
+    except AudioError as error:
+        return Skip(entry.name, error.reason)
+    return waveform if max_s is None else _centre(waveform, max_s)
+
+
+def _centre(waveform: Tensor, max_s: float) -> Tensor:
+    n_samples = min(round(max_s * SAMPLE_RATE_HZ), waveform.shape[-1])
+    start = (waveform.shape[-1] - n_samples) // 2
+    return waveform[start : start + n_samples]
+
+
+def _assemble(
+    listing: Listing, kept: list[tuple[Entry, Tensor]], skipped: tuple[Skip, ...]
+) -> Clips:
+    entries = [entry for entry, _ in kept]
+    lengths = torch.tensor([len(waveform) for _, waveform in kept])
+    waveforms = torch.zeros(len(kept), int(lengths.max()))
+    for row, (_, waveform) in zip(waveforms, kept):
+        row[: len(waveform)] = waveform
+    labels, class_names, groups = {}, {}, {}
+    for task in listing.tasks:
+        present = {entry.labels[task] for entry in entries}
+        names = listing.class_order.get(task, tuple(sorted(present)))
+        class_names[task] = tuple(name for name in names if name in present)
+        index = {name: number for number, name in enumerate(class_names[task])}
+        labels[task] = torch.tensor([index[entry.labels[task]] for entry in entries])
+        # A clip that names no group is a recording of its own.
+        keys = [
+            ("g", entry.groups[task]) if task in entry.groups else ("n", entry.name)
+            for entry in entries
+        ]
+        number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        groups[task] = torch.tensor([number_of[key] for key in keys])
+    splits = (
+        tuple(entry.split or "" for entry in entries) if any(e.split for e in entries) else None
+    )
+    note = f", {len(skipped)} skipped" if skipped else ""
+    first = listing.tasks[0]
+    return Clips(
+        waveforms=waveforms,
+        lengths=lengths,
+        labels=labels,
+        class_names=class_names,
+        groups=groups,
+        names=tuple(entry.name for entry in entries),
+        splits=splits,
+        skipped=skipped,
+        source=f"{listing.kind}: {len(kept)} clips, {len(class_names[first])} classes ({first}){note}",
+    )
+
+
+def _task_first(clips: Clips, task: str | None) -> Clips:
+    """The same clips with `task` as the default one."""
+    if task is None or task == clips.task:
+        return clips
+    if task not in clips.labels:
+        raise ValueError(f"unknown task {task!r}; these clips have {', '.join(clips.labels)}")
+    order = [task, *(name for name in clips.labels if name != task)]
+    return replace(
+        clips,
+        labels={name: clips.labels[name] for name in order},
+        class_names={name: clips.class_names[name] for name in order},
+    )
