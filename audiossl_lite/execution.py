@@ -58,7 +58,8 @@ def worker_environment(n_threads: int | None = None) -> dict[str, str]:
     Where: this project; chapter 05
     """
     environment = dict(os.environ)
-    environment.setdefault("AUDIOSSL_PROGRESS", "log")
+    if environment.get("AUDIOSSL_PROGRESS", "auto") in ("", "auto"):
+        environment["AUDIOSSL_PROGRESS"] = "log"
     threads = str(n_threads or max(1, os.cpu_count() or 1))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment.setdefault(name, threads)

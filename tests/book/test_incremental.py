@@ -1,0 +1,121 @@
+"""Pin: what executes a chapter again, and what does not; each execution is counted by the chapter."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from audiossl_lite.chapters import (
+    BUILD_FILES,
+    Project,
+    data_hash,
+    library_hash,
+    read_record,
+    refresh_chapters,
+    this_project,
+)
+from audiossl_lite.parameters import ParameterError
+from tests.tiny import tiny_project
+
+pytestmark = pytest.mark.notebook
+
+
+def edit_notebook(path: Path, cell: int, source: str) -> None:
+    """Replace the source of one cell."""
+    notebook = json.loads(path.read_text())
+    notebook["cells"][cell]["source"] = source
+    path.write_text(json.dumps(notebook))
+
+
+class Counted:
+    """A tiny project whose only chapter leaves a mark each time that it runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.marks = root / "marks.txt"
+        self.code = f"with open({str(self.marks)!r}, 'a') as file:\n    _ = file.write('x')"
+        self.project = tiny_project(root / "project", [self.code, "print(parameters.seed)"])
+        self.chapter = self.project.notebooks / "01_tiny.ipynb"
+
+    def runs_after(self, change: Callable[[], object] = lambda: None, **options: object) -> int:
+        """How many executions a refresh needs after a change."""
+        before = self.marks.stat().st_size if self.marks.exists() else 0
+        change()
+        records = refresh_chapters(self.project, say=lambda line: None, **options)  # type: ignore[arg-type]
+        assert all(record.ok for record in records), records
+        return self.marks.stat().st_size - before
+
+
+def test_only_what_can_change_a_result_executes_again(tmp_path: Path) -> None:
+    counted = Counted(tmp_path)
+    project = counted.project
+    assert counted.runs_after() == 1, "first time"
+    assert counted.runs_after() == 0, "nothing changed"
+    assert counted.runs_after(lambda: edit_notebook(counted.chapter, 0, "# New prose")) == 0
+    assert counted.runs_after(lambda: (project.library / "book.py").write_text("# new\n")) == 0
+    assert counted.runs_after(lambda: (project.book / "intro.md").write_text("# New\n")) == 0
+    assert counted.runs_after(lambda: os.utime(counted.chapter)) == 0, "touched, not changed"
+    assert counted.runs_after(lambda: edit_notebook(counted.chapter, 4, "print('new')")) == 1
+    assert counted.runs_after(lambda: (project.library / "losses.py").write_text("SCALE = 2\n"))
+    assert counted.runs_after(lambda: project.lock.write_text("numpy==2\n")) == 1
+    assert counted.runs_after(texts={"seed": "3"}) == 1
+    assert counted.runs_after(texts={"seed": "3"}) == 0
+
+
+def test_data_of_a_folder_counts_and_has_its_own_results(tmp_path: Path) -> None:
+    counted = Counted(tmp_path)
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(b"one")
+    assert counted.runs_after() == 1
+    assert counted.runs_after(data_root=str(folder)) == 1
+    assert counted.runs_after(data_root=str(folder)) == 0
+    assert counted.runs_after() == 0, "the embedded results were kept"
+    assert counted.runs_after(lambda: (folder / "b.wav").touch(), data_root=str(folder)) == 1
+    record = read_record(counted.project.executed(str(folder)) / "01_tiny.ipynb")
+    assert record["parameters"]["data_root"] == str(folder.resolve())
+
+
+def test_a_failure_runs_again_and_a_damaged_result_too(tmp_path: Path) -> None:
+    counted = Counted(tmp_path)
+    project: Project = counted.project
+    executed = project.executed() / "01_tiny.ipynb"
+    assert counted.runs_after() == 1
+    assert counted.runs_after(lambda: executed.write_text("{")) == 1
+    edit_notebook(counted.chapter, 4, "raise SystemError('no')")
+    for _ in range(2):
+        records = refresh_chapters(project, say=lambda line: None)
+        assert [record.status for record in records] == ["failed"]
+        assert read_record(executed) == {}
+    assert (project.executed() / "01_tiny.failed.ipynb").exists()
+
+
+def test_a_wrong_parameter_stops_before_anything_runs(tmp_path: Path) -> None:
+    counted = Counted(tmp_path)
+    with pytest.raises(ParameterError, match="did you mean 'seed'"):
+        refresh_chapters(counted.project, texts={"sed": "1"})
+    assert not counted.marks.exists()
+
+
+def test_every_build_file_exists_and_no_other_file_is_left_out(tmp_path: Path) -> None:
+    library = this_project().library
+    assert all((library / name).is_file() for name in BUILD_FILES)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "book.py").write_text("1")
+    before = library_hash(tmp_path)
+    (tmp_path / "sub" / "book.py").write_text("2")
+    assert library_hash(tmp_path) != before, "only the top folder's build files are left out"
+
+
+def test_a_manifest_counts_with_the_files_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"one")
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("path,label\na.wav,dog\n")
+    first = data_hash(str(manifest))
+    (tmp_path / "other.wav").write_bytes(b"not named")
+    assert data_hash(str(manifest)) == first
+    (tmp_path / "a.wav").write_bytes(b"longer")
+    assert data_hash(str(manifest)) != first

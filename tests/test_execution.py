@@ -1,0 +1,137 @@
+"""Pin: however a notebook ends, the runner says so, keeps what there is, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from audiossl_lite.execution import failed_path, run_notebook
+from audiossl_lite.gate import read_notebook
+from tests.tiny import write_notebook
+
+pytestmark = pytest.mark.notebook
+
+WRITE_KERNEL_ID = "import os, pathlib\npathlib.Path('kernel.pid').write_text(str(os.getpid()))"
+
+
+def outputs_text(path: Path) -> str:
+    """Everything that the cells of a notebook printed."""
+    return "".join(
+        "".join(output["text"])
+        for cell in read_notebook(path)["cells"]
+        for output in cell.get("outputs", [])
+        if output["output_type"] == "stream"
+    )
+
+
+def kernel_is_gone(folder: Path) -> bool:
+    """True once the kernel that wrote its number has ended."""
+    number = int((folder / "kernel.pid").read_text())
+    for _ in range(100):
+        if not psutil.pid_exists(number):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_complete_run_uses_this_python_and_replaces_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOSSL_PROGRESS", "auto")
+    source = write_notebook(
+        tmp_path / "a.ipynb",
+        ["import os, sys\nprint(sys.executable, parameters.seed, os.environ['AUDIOSSL_PROGRESS'])"],
+    )
+    output = tmp_path / "out" / "a.ipynb"
+    output.parent.mkdir()
+    output.write_text("old")
+    record = run_notebook(source, output, {"seed": 7}, n_threads=1)
+    assert record.ok, record.reason
+    assert outputs_text(output).split() == [sys.executable, "7", "log"]
+    assert record.peak_mib is not None and record.peak_mib > 10
+    assert sorted(path.name for path in output.parent.iterdir()) == ["a.ipynb", "a.log"]
+    assert "a.ipynb: ok" in Path(record.log).read_text()
+
+
+def test_a_failing_cell_keeps_the_part_and_the_older_complete_output(tmp_path: Path) -> None:
+    source = write_notebook(tmp_path / "a.ipynb", ["print('before')", "1 / 0", "print('after')"])
+    output = tmp_path / "out.ipynb"
+    output.write_text("older")
+    record = run_notebook(source, output, {})
+    assert (record.status, record.reason) == ("failed", "ZeroDivisionError: division by zero")
+    assert output.read_text() == "older"
+    assert outputs_text(failed_path(output)) == "before\n"
+    assert "ZeroDivisionError" in Path(record.log).read_text()
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "the kernel died"),
+        ("raise MemoryError('3 GiB wanted')", "ran out of memory"),
+    ],
+)
+def test_a_killed_kernel_is_reported(tmp_path: Path, cell: str, reason: str) -> None:
+    source = write_notebook(tmp_path / "a.ipynb", ["print('before')", cell, "print('after')"])
+    record = run_notebook(source, tmp_path / "out.ipynb", {})
+    assert record.status == "killed"
+    assert reason in record.reason
+    assert outputs_text(failed_path(tmp_path / "out.ipynb")) == "before\n"
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_both_time_limits_end_the_run_and_its_kernel(tmp_path: Path) -> None:
+    source = write_notebook(
+        tmp_path / "a.ipynb", [WRITE_KERNEL_ID, "import time\nwhile True: time.sleep(0.1)"]
+    )
+    record = run_notebook(source, tmp_path / "out.ipynb", {}, cell_timeout_s=2, cwd=tmp_path)
+    assert (record.status, record.reason) == ("timed out", "a cell took longer than its limit")
+    assert kernel_is_gone(tmp_path)
+    record = run_notebook(source, tmp_path / "out.ipynb", {}, timeout_s=6, cwd=tmp_path)
+    assert record.status == "timed out"
+    assert "the whole notebook took longer than 6 s" in record.reason
+    assert kernel_is_gone(tmp_path)
+    assert failed_path(tmp_path / "out.ipynb").exists()
+
+
+def test_a_killed_worker_is_reported_and_its_kernel_leaves(tmp_path: Path) -> None:
+    kill_the_worker = (
+        "import psutil, signal\npsutil.Process().parent().send_signal(signal.SIGKILL)\n"
+        "import time\ntime.sleep(60)"
+    )
+    source = write_notebook(tmp_path / "a.ipynb", [WRITE_KERNEL_ID, kill_the_worker])
+    record = run_notebook(source, tmp_path / "out.ipynb", {}, cwd=tmp_path)
+    assert record.status == "killed"
+    assert "killed from outside" in record.reason
+    assert kernel_is_gone(tmp_path)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_ending_the_runner_ends_the_kernel(tmp_path: Path) -> None:
+    source = write_notebook(tmp_path / "a.ipynb", [WRITE_KERNEL_ID, "import time; time.sleep(60)"])
+    command = [sys.executable, "-m", "audiossl_lite.run", str(source), "-o", str(tmp_path / "out")]
+    runner = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    for _ in range(300):
+        if (tmp_path / "kernel.pid").exists():
+            break
+        time.sleep(0.1)
+    os.kill(runner.pid, signal.SIGTERM)
+    assert runner.wait(timeout=30) == 128 + signal.SIGTERM
+    assert kernel_is_gone(tmp_path)
+
+
+def test_a_notebook_that_is_no_notebook_is_a_failure_with_a_reason(tmp_path: Path) -> None:
+    source = tmp_path / "a.ipynb"
+    source.write_text(json.dumps({"cells": "none"}))
+    record = run_notebook(source, tmp_path / "out.ipynb", {})
+    assert record.status == "failed"
+    assert record.reason
+    assert not (tmp_path / "out.ipynb").exists()

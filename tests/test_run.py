@@ -1,0 +1,160 @@
+"""Pin: the command line refuses what papermill lets pass, before anything runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from audiossl_lite.execution import RunRecord
+from audiossl_lite.parameters import ParameterError
+from audiossl_lite.run import (
+    collect_parameters,
+    declared_parameters,
+    default_limits,
+    main,
+    summary,
+    typed_value,
+)
+from tests.tiny import write_notebook
+
+
+@pytest.fixture
+def chapter(tmp_path: Path) -> Path:
+    return write_notebook(tmp_path / "01_a.ipynb", ["print('seed', parameters.seed)"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "prest=lite"], "unknown parameter 'prest'; did you mean 'preset'?"),
+        (["-p", "seed=x"], "'seed' must be a whole number, got 'x'"),
+        (["-p", "seed=1.5"], "'seed' must be a whole number, got '1.5'"),
+        (["--preset", "pper"], "did you mean 'paper'"),
+        (["-p", "preset=lite", "--preset", "paper"], "given twice"),
+        (["-p", "seed=1", "-p", "seed=2"], "given twice"),
+        (["-p", "seed"], "write -p name=value"),
+        (["-p", "data_root=no/such"], "does not exist"),
+        (["-f", "missing.yml"], "cannot be read"),
+    ],
+)
+def test_wrong_requests_end_with_status_2_and_run_nothing(
+    chapter: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    output = tmp_path / "out.ipynb"
+    assert main([str(chapter), "-o", str(output), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_missing_notebook_and_an_output_on_itself(
+    chapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["nowhere.ipynb"]) == 2
+    assert "there is no notebook nowhere.ipynb" in capsys.readouterr().err
+    assert main([str(chapter), "-o", str(chapter)]) == 2
+    assert main([str(chapter), str(chapter), "-o", "one.ipynb"]) == 2
+
+
+def test_a_parameter_file_is_typed_and_the_command_line_wins(chapter: Path, tmp_path: Path) -> None:
+    given = collect_parameters(
+        chapter, {"seed": 3, "overrides": {"lr": 0.1}}, {"seed": "4", "overrides": "a=b=c"}
+    )
+    assert given == {"seed": 4, "overrides": "a=b=c"}
+    with pytest.raises(ParameterError, match="seed must be a whole number"):
+        collect_parameters(chapter, {"seed": "3"}, {})
+    with pytest.raises(ParameterError, match="did you mean 'device'"):
+        collect_parameters(chapter, {"devise": "cpu"}, {})
+
+
+def test_paths_are_made_absolute_for_the_kernel(
+    chapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "audio").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = collect_parameters(chapter, {}, {"data_root": "audio"})
+    assert given["data_root"] == str((tmp_path / "audio").resolve())
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "value"),
+    [("true", False, True), ("1e-3", 0.5, 1e-3), ("05", 1, 5), ("7", "", "7"), ("[1]", [], [1])],
+)
+def test_text_is_read_as_the_type_of_the_default(text: str, default: object, value: object) -> None:
+    assert typed_value("name", text, default) == value
+
+
+def test_declared_parameters_need_one_tagged_cell_with_plain_values(tmp_path: Path) -> None:
+    path = write_notebook(tmp_path / "a.ipynb", parameters="seed: int = 1\nrate = [1, 2]")
+    assert declared_parameters(path) == {"seed": 1, "rate": [1, 2]}
+    path = write_notebook(tmp_path / "b.ipynb", parameters="seed = 1 + int('2')")
+    with pytest.raises(ParameterError, match="must be a plain value"):
+        declared_parameters(path)
+    text = path.read_text().replace('"parameters"\n', '"other"\n')
+    path.write_text(text)
+    with pytest.raises(ParameterError, match="0 cells tagged"):
+        declared_parameters(path)
+
+
+def test_only_lite_has_limits_by_default() -> None:
+    cell_s, total_s = default_limits("lite", None, None)
+    assert cell_s and total_s and cell_s <= total_s
+    assert default_limits("paper", None, None) == (None, None)
+    assert default_limits("lite", 0, 5.0) == (None, 5.0)
+
+
+def test_the_summary_names_what_failed_and_where_its_parts_are(tmp_path: Path) -> None:
+    log = str(tmp_path / "b.log")
+    records = [
+        RunRecord("01_a", "ok", 3.21, 512, "", "a.ipynb", "a.log"),
+        RunRecord("02_b", "killed", 9.0, None, "the kernel died", "missing.ipynb", log),
+    ]
+    lines = summary(records).splitlines()
+    assert lines[1].split() == ["01_a", "ok", "3.2", "512", "0"]
+    assert lines[2].split()[:4] == ["02_b", "killed", "9.0", "-"]
+    assert lines[3] == "02_b: killed: the kernel died"
+    assert lines[4:] == ["  partial output: none was written", f"  log: {log}"]
+
+
+@pytest.mark.notebook
+def test_the_command_runs_a_chapter_and_reports_a_failure(chapter: Path, tmp_path: Path) -> None:
+    bad = write_notebook(tmp_path / "02_b.ipynb", ["raise ValueError('no')"])
+    command = [sys.executable, "-m", "audiossl_lite.run", str(chapter), str(bad)]
+    done = subprocess.run(
+        [*command, "-o", "out", "--preset", "lite", "-p", "seed=5"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "02_b: failed: ValueError: no" in done.stdout
+    assert "seed 5" in (tmp_path / "out" / "01_a.ipynb").read_text()
+    assert (tmp_path / "out" / "02_b.failed.ipynb").exists()
+    assert not (tmp_path / "out" / "02_b.ipynb").exists()
+
+
+@pytest.mark.notebook
+def test_plain_papermill_refuses_a_misspelt_name_too(chapter: Path, tmp_path: Path) -> None:
+    papermill = Path(sys.executable).with_name("papermill")
+    output = tmp_path / "out.ipynb"
+    command = [str(papermill), str(chapter), str(output), "--no-progress-bar"]
+    done = subprocess.run(
+        [*command, "-p", "prest", "lite"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "unknown parameter 'prest'; did you mean 'preset'?" in done.stderr
+    done = subprocess.run(
+        [*command, "-p", "preset", "lite", "-p", "seed", "3"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "seed 3" in output.read_text()
