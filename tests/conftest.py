@@ -1,0 +1,74 @@
+"""What all tests share: one thread, no progress bars, reference outputs, and the optional shared folder."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("AUDIOSSL_PROGRESS", "off")
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def shared_folder() -> Path | None:
+    """AUDIOSSL_SHARED, or `shared` beside the checkout, if it exists."""
+    named = os.environ.get("AUDIOSSL_SHARED")
+    folder = Path(named) if named else ROOT.parent / "shared"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    folder = shared_folder()
+    if folder is None:
+        pytest.skip("no shared folder (set AUDIOSSL_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Reads a trimmed reference output by name."""
+
+    def read(name: str) -> dict:
+        return torch.load(FIXTURES / f"{name}.pt", weights_only=True)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def full_reference(shared: Path):
+    """Reads a full-size reference output by name, from the shared folder."""
+
+    def read(name: str) -> dict:
+        path = shared / "fixtures" / f"{name}.pt"
+        if not path.exists():
+            pytest.skip(f"the shared folder has no {name}.pt")
+        return torch.load(path, weights_only=True)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def made_up_weights():
+    """The fill rule of the reference outputs: every key has its own seeded normal draw."""
+
+    def fill(keys) -> dict[str, torch.Tensor]:
+        state = {}
+        for key, shape in keys:
+            generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
+            value = 0.02 * torch.randn(tuple(shape), generator=generator)
+            state[key] = value + 1 if key.endswith("weight") and "norm" in key else value
+        return state
+
+    return fill
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
