@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -13,6 +15,16 @@ from typing import BinaryIO
 
 MAX_MEMBER_BYTES = 200 * 2**20
 MAX_TOTAL_BYTES = 20 * 2**30
+# RuntimeError: an encrypted zip or a compression method that Python does not know.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+)
 
 
 class ArchiveError(ValueError):
@@ -93,9 +105,10 @@ def extract(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _copy(archive, name, size, opener, target)
                 count += 1
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    except _UNREADABLE as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise ArchiveError(f"{archive}: damaged ({error}); download it again") from error
+        remedy = "download it again, or look at the disk"
+        raise ArchiveError(f"{archive}: cannot be unpacked ({error}); {remedy}") from error
     except ArchiveError:
         shutil.rmtree(partial, ignore_errors=True)
         raise

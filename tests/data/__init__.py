@@ -1,0 +1,1 @@
+"""Tests of files, containers, data sets and embedded sounds."""
