@@ -36,6 +36,7 @@ def build_html(staged: Path, output: Path, *, log: Path) -> None:
     Where: this project; chapter 01
     """
     work = staged / "_work"
+    shutil.rmtree(work, ignore_errors=True)
     command = [
         sys.executable,
         "-c",

@@ -1,0 +1,180 @@
+"""Pin: pins agree everywhere, licences and citation are there, and sources follow the rules."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import audiossl_lite
+from audiossl_lite.chapters import this_project
+from audiossl_lite.environment import InstallationError, check_env
+
+ROOT = this_project().root
+EXACT = {
+    "torch": "2.11.0",
+    "torchaudio": "2.11.0",
+    "jupyter-book": "1.0.4.post1",
+    "sphinx-book-theme": "1.1.4",
+}
+MAX_FILE_LINES = 350
+PAPERS = ("ATST", "BYOL-A", "BYOL", "uaMix-MAE", "AudioMAE", "NNCLR", "this project")
+CHAPTER_NUMBERS = {f"{number:02d}" for number in range(1, 15)}
+
+
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def declared_requirements() -> list[Requirement]:
+    project = pyproject()["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    texts = [text for group in groups for text in group]
+    return [item for text in texts if (item := Requirement(text)).name != "audiossl_lite"]
+
+
+def locked() -> dict[str, Requirement]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    return {canonicalize_name(item.name): item for item in found}
+
+
+def pinned_version(requirement: Requirement) -> str:
+    (specifier,) = requirement.specifier
+    assert specifier.operator == "==", f"{requirement} is not pinned"
+    return specifier.version
+
+
+def test_every_dependency_is_locked_within_its_declared_range() -> None:
+    lock = locked()
+    for requirement in declared_requirements():
+        version = pinned_version(lock[canonicalize_name(requirement.name)])
+        assert version in requirement.specifier, f"{requirement} against {version}"
+
+
+def test_the_pairs_that_must_not_drift_are_exact_in_both_places() -> None:
+    declared = {item.name: item for item in declared_requirements()}
+    for name, version in EXACT.items():
+        assert pinned_version(declared[name]) == version
+        assert pinned_version(locked()[name]) == version
+
+
+def test_what_is_installed_is_what_is_locked() -> None:
+    lock = locked()
+    for requirement in declared_requirements():
+        installed = metadata.version(requirement.name).split("+")[0]
+        assert installed == pinned_version(lock[canonicalize_name(requirement.name)])
+
+
+def test_the_conda_route_has_the_same_pins() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["name"] == "audiossl_lite"
+    assert environment["channels"][0] == "conda-forge"
+    conda = [item for item in environment["dependencies"] if isinstance(item, str)]
+    (python,) = [item for item in conda if item.startswith("python=")]
+    assert (
+        python.removeprefix("python=")
+        in Requirement("python" + pyproject()["project"]["requires-python"]).specifier
+    )
+    (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
+    options = [item for item in pip if item.startswith("-")]
+    assert options == ["--constraint constraints.txt", "--editable .[dev]"]
+    pins = {
+        item.name: item for text in pip if not text.startswith("-") for item in [Requirement(text)]
+    }
+    assert set(pins) == {item.name for item in declared_requirements()}
+    lock = locked()
+    for name, requirement in pins.items():
+        assert requirement.specifier == lock[canonicalize_name(name)].specifier, name
+
+
+def test_licences_and_citation() -> None:
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
+    text_licence = (ROOT / "LICENSE-text").read_text(encoding="utf-8")
+    assert "https://creativecommons.org/licenses/by/4.0/" in text_licence
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == audiossl_lite.__version__
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+
+
+def test_check_env_reports_versions_and_refuses_an_unmatched_pair(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions = check_env()
+    assert versions["audiossl_lite"] == audiossl_lite.__version__
+    assert f"torch {versions['torch']}" in capsys.readouterr().out
+    monkeypatch.setattr(
+        "audiossl_lite.environment.metadata.version",
+        lambda name: "2.12.0" if name == "torchaudio" else "2.11.0",
+    )
+    with pytest.raises(InstallationError, match="not a matched pair"):
+        check_env(quiet=True)
+    monkeypatch.setattr(sys, "version_info", (3, 10, 1))
+    with pytest.raises(InstallationError, match=r"needs Python 3\.11"):
+        check_env(quiet=True)
+
+
+def source_files() -> list[Path]:
+    folders = ("audiossl_lite", "tests", "data_scripts")
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_files_are_short_enough_to_hold_one_idea() -> None:
+    long = {
+        path.relative_to(ROOT).as_posix(): n_lines
+        for path in source_files()
+        if (n_lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_FILE_LINES
+    }
+    assert long == {}
+
+
+def test_every_where_line_names_a_paper_and_a_chapter() -> None:
+    wrong = []
+    for path in sorted((ROOT / "audiossl_lite").rglob("*.py")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if not line.strip().startswith("Where: "):
+                continue
+            content = line.strip().removeprefix("Where: ")
+            numbers = re.findall(r"chapters? (\d\d)", content)
+            named = any(paper in content for paper in PAPERS)
+            if not named or not numbers or not set(numbers) <= CHAPTER_NUMBERS:
+                wrong.append(f"{path.name}: {content}")
+    assert wrong == []
+
+
+def test_no_committed_text_names_a_place_on_one_machine() -> None:
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    place = re.compile(r"(?<![\w.])/(?:work|root|home|Users)/\w")
+    wrong = []
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if name.startswith("book/_vendor/") or not path.is_file():
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        if path.name not in ("test_project.py", "test_sources.py") and place.search(text):
+            wrong.append(name)
+    assert wrong == []
+
+
+def test_the_readme_names_only_commands_and_folders_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"\bmake ([a-z]+)", readme)) - {"it"}:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"make {target}"
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / link).exists(), link
