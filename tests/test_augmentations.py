@@ -212,7 +212,7 @@ def test_byol_a_windows_have_the_published_statistics():
     "options", [{"freq_scale": (0.0, 1.0)}, {"time_scale": (1.5, 0.6)}, {"canvas_time": 0.9}]
 )
 def test_bad_crop_settings_are_refused(options):
-    with pytest.raises(ValueError, match="scale|canvas_time"):
+    with pytest.raises(ValueError, match=r"scale|canvas_time"):
         RandomResizedCrop(**options)
 
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def effective_rank(x: Tensor) -> Tensor:
-    """exp(entropy of the normalised squared singular values) of centred `x (B, D)`: about the number of directions used.
+    """exp(entropy of the normalised squared singular values) of centred `x (B, D)`.
 
-    Between 1 and min(B - 1, D); 0 when all rows are equal, NaN when a value is not finite.
+    About the number of directions used: between 1 and min(B - 1, D); 0 when all rows are equal, NaN when a value is not finite.
 
     Where: this project; chapter 04
     """
