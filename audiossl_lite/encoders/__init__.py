@@ -1,7 +1,7 @@
 """Encoders: a spectrogram `(B, T, F)` in, an embedding `(B, D)` out."""
 
 from audiossl_lite.encoders.atst import ATSTEncoder, atst_base, atst_mini, atst_small, atst_tiny
-from audiossl_lite.encoders.byola import BYOLAEncoder, byola_cnn
+from audiossl_lite.encoders.byola import BYOLAEncoder, byola_cnn, byola_tiny
 
 __all__ = [
     "ATSTEncoder",
@@ -11,4 +11,5 @@ __all__ = [
     "atst_small",
     "atst_tiny",
     "byola_cnn",
+    "byola_tiny",
 ]

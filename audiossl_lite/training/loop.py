@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.progress import progress_bar
 from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
+from audiossl_lite.training.identity import run_identity
 from audiossl_lite.training.optim import make_optimizer, set_schedule
 from audiossl_lite.training.schedules import cosine
 
@@ -70,10 +71,11 @@ class TrainingResult:
 
         Where: this project; chapter 04
         """
-        losses = [row["loss"] for row in self.history if "loss" in row]
+        rows = [row for row in self.history if "loss" in row]  # a probe's rows have no loss
+        first, last = rows[0], rows[-1]
         return (
-            f"{self.history[-1]['step']} steps in {self.seconds:.0f} s, "
-            f"loss {losses[0]:.3f} -> {losses[-1]:.3f}, spread {self.history[-1]['spread']:.2f} of even"
+            f"{last['step']} steps in {self.seconds:.0f} s, "
+            f"loss {first['loss']:.3f} -> {last['loss']:.3f}, spread {last['spread']:.2f} of even"
         )
 
 
@@ -146,14 +148,14 @@ def _train(
     model, optimizer = fabric.setup(method, optimizer)
     views, data = views.to(fabric.device), data.to(fabric.device)
     lengths = None if lengths is None else lengths.to(fabric.device)
-    log = _Log(output_dir, method, views, optimizer, config, len(data))
-    result = TrainingResult(method, log.history, started_at=log.step)
-    last_step = min(config.steps, stop_after or config.steps)
+    log = _Log(output_dir, method, views, optimizer, run_identity(method, views, data, config))
+    result = TrainingResult(method, log.history, log.seconds, started_at=log.step)
+    last_step = config.steps if stop_after is None else min(config.steps, stop_after)
     began, spent = time.perf_counter(), log.seconds
     if probe and log.step == 0 and config.probe_every:
         log.write(step=0, **probe(method))
 
-    with progress_bar(last_step - log.step, description) as bar:
+    with progress_bar(max(last_step - log.step, 0), description) as bar:
         for step in range(log.step, last_step):
             generator = step_generator(config.seed, step)
             torch.manual_seed(generator.initial_seed())
@@ -177,7 +179,7 @@ def _train(
             done = step + 1
             result.seconds = spent + time.perf_counter() - began
             if done % config.log_every == 0 or done in (1, last_step):
-                values = {name: float(value) for name, value in out.items()}
+                values = {name: float(value.detach()) for name, value in out.items()}
                 values["spread"] = values["std"] * math.sqrt(method.projection_dim)
                 row = log.write(
                     step=done,
@@ -197,6 +199,7 @@ def _train(
             ):
                 log.write(step=done, seconds=round(result.seconds, 3), **probe(method))
             if done % config.save_every == 0 or done == last_step:
+                _check_weights(method, done)
                 log.save(done, result.seconds)
     return result
 
@@ -214,15 +217,23 @@ def _check_health(row: dict, config: TrainConfig) -> None:
         )
 
 
+def _check_weights(method: nn.Module, step: int) -> None:
+    """A checkpoint of spoiled weights must not replace a good one."""
+    broken = [name for name, p in method.named_parameters() if not torch.isfinite(p).all()]
+    if broken:
+        raise NotFiniteError(
+            f"after step {step} the weights {broken[:3]} hold NaN or infinite values; the last checkpoint is kept. "
+            "Lower the learning rate, lengthen the warm-up, or look for broken clips with Clips.report()"
+        )
+
+
 class _Log:
     """History and checkpoint of one run in its folder; in memory only without a folder."""
 
-    def __init__(
-        self, output_dir, method, views, optimizer, config: TrainConfig, n_clips: int
-    ) -> None:
+    def __init__(self, output_dir, method, views, optimizer, identity: dict) -> None:
         self.parts = {"method": method, "views": views, "optimizer": optimizer}
         self.folder = Path(output_dir) if output_dir else None
-        self.identity = json.dumps({**asdict(config), "n_clips": n_clips}, sort_keys=True)
+        self.identity = json.dumps(identity, sort_keys=True)
         self.history: list[dict] = []
         self.step, self.seconds = 0, 0.0
         if self.folder is None:
@@ -234,10 +245,13 @@ class _Log:
 
     def _resume(self) -> None:
         state = load_checkpoint(self.folder / "last.pt")
-        if state["identity"] != self.identity:
+        there, now = json.loads(state.get("identity", "{}")), json.loads(self.identity)
+        if there != now:
+            differ = [key for key in sorted(there | now) if there.get(key) != now.get(key)]
+            shown = "; ".join(f"{key} {there.get(key)} there, {now.get(key)} now" for key in differ)
             raise ValueError(
-                f"{self.folder} holds a run with other settings; choose another output_dir or delete the folder.\n"
-                f"there: {state['identity']}\nnow:   {self.identity}"
+                f"{self.folder} holds a run with other settings; choose another output_dir or delete the folder "
+                f"({shown})"
             )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])

@@ -1,0 +1,114 @@
+"""Recorded runs: numbers with the circumstances that they were measured under, as JSON files under book/results/."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from audiossl_lite._version import __version__
+
+REQUIRED = ("experiment", "scale", "data", "device", "seeds", "seconds", "config_hash", "commit", "values")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def config_hash(config: Any) -> str:
+    """Twelve hex digits that change with any field of a dataclass or entry of a dictionary.
+
+    Where: this project; chapter 05
+    """
+    plain = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def current_commit() -> str:
+    """Short name of the checked-out commit, with `+` when files differ from it; `unknown` outside a checkout.
+
+    Where: this project; chapter 05
+    """
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def record(
+    path: str | Path,
+    *,
+    experiment: str,
+    scale: str,
+    data: str,
+    data_fingerprint: str,
+    device: str,
+    seeds: list[int],
+    seconds: float,
+    config: Any,
+    values: list[dict[str, Any]],
+    note: str = "",
+) -> dict[str, Any]:
+    """Write one recorded run; `values` are the rows of its table, each with a name, a mean and an interval.
+
+    The commit, library version and date are added. Raises ValueError for an empty table.
+
+    Where: this project; chapter 05
+    """
+    if not values:
+        raise ValueError(f"nothing to record in {path}: the table of values is empty")
+    entry = {
+        "experiment": experiment,
+        "scale": scale,
+        "data": data,
+        "data_fingerprint": data_fingerprint,
+        "device": device,
+        "seeds": list(seeds),
+        "seconds": round(seconds, 1),
+        "config": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config,
+        "config_hash": config_hash(config),
+        "commit": current_commit(),
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "note": note,
+        "values": values,
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
+    aside.replace(path)
+    return entry
+
+
+def load(path: str | Path) -> dict[str, Any] | None:
+    """A recorded run, or None when it was not run (no such file); ValueError names what a file lacks.
+
+    Where: this project; chapter 05
+    """
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        entry = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a recorded run: {error}") from error
+    missing = [name for name in REQUIRED if name not in entry]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; record it again")
+    return entry
+
+
+def recorded(name: str, folder: str | Path | None = None) -> dict[str, Any] | None:
+    """The recorded run `book/results/NAME.json` of this checkout, or None when it was not run.
+
+    Where: this project; chapter 05
+    """
+    return load(Path(folder or ROOT / "book" / "results") / f"{name}.json")
