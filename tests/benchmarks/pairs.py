@@ -1,0 +1,89 @@
+"""The pairs: each makes its inputs and returns the fast function, the obvious one, and how they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestCentroid
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from audiossl_lite.augmentations import RandomResizedCrop, resized_crop
+from audiossl_lite.evaluation.few_shot import draw_episodes, score_episodes
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two functions that compute the same thing; `tolerance` is the largest allowed difference."""
+
+    name: str
+    fast: Callable[[], Tensor]
+    obvious: Callable[[], Tensor]
+    tolerance: float
+
+    def difference(self) -> float:
+        """The largest absolute difference between the two results."""
+        return float((self.fast() - self.obvious()).abs().max())
+
+
+def few_shot_pair(n_episodes: int = 300, n_clips: int = 1000, width: int = 512) -> Pair:
+    """Batched nearest class mean against a loop over scikit-learn's `NearestCentroid`."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n_clips) % 20
+    centres = torch.randn(20, width, generator=generator)
+    features = centres[labels] + 12.0 * torch.randn(n_clips, width, generator=generator)
+    episodes = draw_episodes(labels, k_shot=5, n_episodes=n_episodes)
+
+    def loop() -> Tensor:
+        accuracies = []
+        for support, query in zip(episodes.support, episodes.query):
+            n_way, k_shot = support.shape
+            way = np.arange(n_way)
+            classifier = NearestCentroid()
+            classifier.fit(features[support.flatten()].numpy(), np.repeat(way, k_shot))
+            asked = query >= 0
+            truth = np.repeat(way, asked.sum(1).numpy())
+            accuracies.append(classifier.score(features[query[asked]].numpy(), truth))
+        return torch.tensor(accuracies, dtype=torch.float64)
+
+    # One query in an episode may fall on the other side of a tie: 1 / 75 of an accuracy.
+    return Pair(
+        f"few-shot, {n_episodes} episodes",
+        lambda: score_episodes(features, episodes),
+        loop,
+        1 / 75 + 1e-6,
+    )
+
+
+def crop_pair(n_clips: int = 128, n_frames: int = 96, n_bands: int = 64) -> Pair:
+    """Batched random resized crop against one bicubic `interpolate` per clip."""
+    generator = torch.Generator().manual_seed(0)
+    spec = torch.rand(n_clips, n_frames, n_bands, generator=generator)
+    window = RandomResizedCrop().draw(n_clips, n_frames, n_bands, generator)
+
+    def one_by_one() -> Tensor:
+        cropped = []
+        for index, clip in enumerate(spec):
+            top, left, bands, frames = (
+                int(window[name][index]) for name in ("top", "left", "bands", "frames")
+            )
+            canvas = pad(clip, (0, n_bands, n_frames, n_frames))
+            piece = canvas[n_frames + left : n_frames + left + frames, top : top + bands]
+            resized = interpolate(
+                piece[None, None], size=(n_frames, n_bands), mode="bicubic", align_corners=True
+            )
+            cropped.append(resized[0, 0])
+        return torch.stack(cropped)
+
+    return Pair(
+        f"random resized crop, {n_clips} clips",
+        lambda: resized_crop(spec, **window),
+        one_by_one,
+        1e-3,
+    )
+
+
+PAIRS: tuple[Callable[[], Pair], ...] = (few_shot_pair, crop_pair)

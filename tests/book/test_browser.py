@@ -1,0 +1,62 @@
+"""Pin: in a real browser without a network, formulas are drawn and widgets appear.
+
+Needs Chromium or Chrome on the machine; skipped where there is none.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+from tests.book.pages import WIDGET_VIEW, read_page, site_pages
+from tests.book.test_pages import site  # noqa: F401  (the built book, a session fixture)
+
+pytestmark = [pytest.mark.book, pytest.mark.notebook]
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--virtual-time-budget=10000",
+    "--dump-dom",
+)
+
+
+def drawn(page: Path, profile: Path) -> BeautifulSoup:
+    """The page after its scripts have run."""
+    done = subprocess.run(
+        [str(BROWSER), *OPTIONS, f"--user-data-dir={profile}", page.resolve().as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return BeautifulSoup(done.stdout, "html.parser")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+def test_every_formula_and_widget_is_drawn(site: Path, tmp_path: Path) -> None:  # noqa: F811
+    missing = {}
+    for path in site_pages(site):
+        source = read_page(path)
+        n_formulas = len(source.select(".math"))
+        n_widgets = len(source.find_all("script", type=WIDGET_VIEW))
+        if not n_formulas and not n_widgets:
+            continue
+        page = drawn(path, tmp_path / "profile")
+        found = (len(page.select("mjx-container")), len(page.select(".jupyter-widgets")))
+        errors = [tag.get_text() for tag in page.select('[data-mml-node="merror"], mjx-merror')]
+        if found[0] < n_formulas or found[1] < n_widgets or errors:
+            missing[path.name] = (n_formulas, n_widgets, found, errors)
+    assert missing == {}
