@@ -9,12 +9,15 @@ from torch import Tensor
 def effective_rank(x: Tensor) -> Tensor:
     """exp(entropy of the normalised squared singular values) of centred `x (B, D)`.
 
-    About the number of directions used: between 1 and min(B - 1, D); 0 when all rows are equal, NaN when a value is not finite.
+    About the number of directions used: between 1 and min(B - 1, D). 0 when all rows are equal, NaN when a
+    value is not finite.
 
     Where: this project; chapter 04
     """
     x = x.float() - x.float().mean(0)
-    if not torch.isfinite(x).all():  # the decomposition would raise; the loop reports the step instead
+    if not torch.isfinite(
+        x
+    ).all():  # the decomposition would raise; the loop reports the step instead
         return torch.full((), float("nan"), device=x.device)
     variances = torch.linalg.svdvals(x).square()
     total = variances.sum()

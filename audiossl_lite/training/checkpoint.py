@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,15 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__}")
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes can fail anywhere inside the unpickler
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"{path} is damaged or not a checkpoint of this project ({str(error).splitlines()[0]}); "
+            f"{path} is damaged or not a checkpoint of this project ({reason}); "
             "delete it to start the run from the beginning"
         ) from error
+    return state

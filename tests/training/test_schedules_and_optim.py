@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -117,6 +118,6 @@ def test_adamw_steps_equal_the_formula():
 
 def test_the_drop_of_the_cosine_is_steepest_in_the_middle():
     values = [warmup_cosine(step, 101, 1, 1.0) for step in range(1, 101)]
-    drops = [a - b for a, b in zip(values, values[1:])]
+    drops = [a - b for a, b in pairwise(values)]
     assert abs(drops.index(max(drops)) - 49) <= 1
     assert math.isclose(values[50], 0.5, abs_tol=1e-6)

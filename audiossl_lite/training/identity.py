@@ -1,0 +1,64 @@
+"""Which run a folder holds: its settings, data, method and views, so that no other run is mistaken for it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SAMPLED_VALUES = 65_536
+
+
+def run_identity(method: nn.Module, views: nn.Module, data: Tensor, config: Any) -> dict[str, Any]:
+    """All settings of a run by name, with short digests of its data, method and views.
+
+    Where: this project; chapter 05
+    """
+    settings = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(config).items()
+    }
+    return settings | {
+        "n_clips": len(data),
+        "data": data_digest(data),
+        "method": module_digest(method),
+        "views": module_digest(views),
+    }
+
+
+def data_digest(data: Tensor) -> str:
+    """Eight hex digits over the shape and about 65,536 evenly spaced values.
+
+    Where: this project; chapter 05
+    """
+    flat = data.detach().reshape(-1)
+    sample = flat[:: max(len(flat) // SAMPLED_VALUES, 1)].float().cpu()
+    return _digest(str(tuple(data.shape)).encode() + sample.numpy().tobytes())
+
+
+def module_digest(module: nn.Module) -> str:
+    """Eight hex digits over the plain attributes and parameter shapes of a module and all its parts.
+
+    Numbers count to six digits: a statistic of the data may differ in its last bits between machines.
+
+    Where: this project; chapter 05
+    """
+    lines = []
+    for name, part in module.named_modules():
+        plain = {
+            key: f"{value:.6g}" if isinstance(value, float) else value
+            for key, value in vars(part).items()
+            if isinstance(value, (bool, int, float, str, tuple))
+            and key != "training"
+            and not key.startswith("_")
+        }
+        lines.append(f"{name} {type(part).__name__} {sorted(plain.items())}")
+    lines += [f"{name} {tuple(p.shape)}" for name, p in module.named_parameters()]
+    return _digest("\n".join(lines).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=4).hexdigest()

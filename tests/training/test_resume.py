@@ -1,0 +1,197 @@
+"""Resuming: interrupted anywhere, even killed, a run ends with bit-identical weights and history."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiossl_lite.training import load_checkpoint
+from tests.training.tiny_run import STEPS, make_config, make_data, make_method, make_views, run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def without_time(history: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+def assert_same(ours: dict, theirs: dict, where: str = "") -> None:
+    """Equal to the last bit, through nested dictionaries and lists."""
+    assert type(ours) is type(theirs), where
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_same(ours[key], theirs[key], f"{where}/{key}")
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs), where
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert_same(a, b, f"{where}/{i}")
+    elif isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    else:
+        assert ours == theirs, where
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    result = run(folder)
+    return folder, result
+
+
+def assert_same_end(folder: Path, uninterrupted: Path, extra_steps: tuple[int, ...] = ()) -> None:
+    """`extra_steps`: where an interrupted call logged its last step although no logging was due."""
+    ours, theirs = load_checkpoint(folder / "last.pt"), load_checkpoint(uninterrupted / "last.pt")
+    for part in ("method", "views", "optimizer", "step", "identity"):
+        assert_same(ours[part], theirs[part], part)
+    logged = [row for row in rows(folder) if row["step"] not in extra_steps]
+    assert without_time(logged) == without_time(rows(uninterrupted))
+    steps = [row["step"] for row in rows(folder)]
+    assert steps == sorted(set(steps)), "a step stands twice in the history"
+    assert rows(folder) == ours["history"]
+
+
+def test_the_uninterrupted_run_learns_and_logs(uninterrupted):
+    folder, result = uninterrupted
+    steps = [row["step"] for row in result.history]
+    assert steps == [1, 3, 6, 9, 12, 15, 18, 21, 23]
+    assert rows(folder) == result.history
+    assert result.started_at == 0
+    start = dict(make_method().named_parameters())
+    moved = [n for n, p in result.method.named_parameters() if not torch.equal(p, start[n])]
+    assert len(moved) == len(start)
+
+
+@pytest.mark.parametrize("stops", [(1,), (4,), (5,), (7,), (22,), (3, 5, 17), (8, 9, 10)])
+def test_a_run_stopped_and_resumed_ends_bit_identically(tmp_path, uninterrupted, stops):
+    for stop in stops:
+        assert run(tmp_path, stop_after=stop).history[-1]["step"] == stop
+    torch.manual_seed(99)  # the state of the caller must not matter
+    result = run(tmp_path)
+    assert result.started_at == stops[-1]
+    due = {1, STEPS, *range(3, STEPS, 3)}
+    assert_same_end(tmp_path, uninterrupted[0], tuple(s for s in stops if s not in due))
+    for name, p in result.method.named_parameters():
+        assert torch.equal(p, dict(uninterrupted[1].method.named_parameters())[name]), name
+
+
+@pytest.mark.parametrize("stops_at", [2, 6, 13, 20])
+def test_an_exception_between_checkpoints_loses_only_steps_that_run_again(
+    tmp_path, uninterrupted, stops_at
+):
+    method = make_method()
+    calls = 0
+
+    def fail(*_):
+        nonlocal calls
+        calls += 1
+        if calls == stops_at:
+            raise KeyboardInterrupt
+
+    method.register_forward_pre_hook(fail)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, method=method)
+    result = run(tmp_path)
+    assert result.started_at == (stops_at - 1) // 5 * 5
+    assert_same_end(tmp_path, uninterrupted[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("kill_at", [4, 14])
+def test_a_killed_process_can_be_resumed(tmp_path, uninterrupted, kill_at):
+    command = [sys.executable, "-m", "tests.training.tiny_run", str(tmp_path), str(kill_at)]
+    environment = os.environ | {"AUDIOSSL_PROGRESS": "off", "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    left = [row["step"] for row in rows(tmp_path)]
+    assert left == [s for s in (1, 3, 6, 9, 12) if s < kill_at]
+    assert (tmp_path / "last.pt").exists() == (kill_at > 5)
+    result = run(tmp_path)
+    assert result.started_at == (10 if kill_at > 5 else 0)
+    assert_same_end(tmp_path, uninterrupted[0])
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
+
+
+def test_a_finished_run_is_returned_as_it_ended(tmp_path, uninterrupted):
+    first = run(tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+    again = run(tmp_path)
+    assert again.started_at == STEPS
+    assert again.history == first.history
+    assert again.seconds == pytest.approx(first.seconds)
+    assert again.summary() == first.summary()
+    assert (tmp_path / "last.pt").read_bytes() == before
+    for ours, theirs in zip(again.method.parameters(), first.method.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_stop_before_where_the_run_is_changes_nothing(tmp_path):
+    run(tmp_path, stop_after=10)
+    result = run(tmp_path, stop_after=6)
+    assert result.started_at == 10
+    assert rows(tmp_path)[-1]["step"] == 10
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 10
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 1e-3}, {"seed": 4}, {"steps": STEPS + 1}, {"momentum": 0.5}]
+)
+def test_a_folder_with_other_settings_is_refused(tmp_path, changes):
+    run(tmp_path, stop_after=5)
+    before = (tmp_path / "history.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="other settings; choose another output_dir"):
+        run(tmp_path, config=make_config(**changes))
+    assert (tmp_path / "history.jsonl").read_bytes() == before
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 5
+
+
+def test_a_folder_with_other_data_is_refused(tmp_path):
+    run(tmp_path, stop_after=5)
+    with pytest.raises(ValueError, match=r"other settings.*n_clips 40 there, 41 now"):
+        run(tmp_path, data=make_data(41))
+    with pytest.raises(ValueError, match=r"other settings.*\(data "):
+        run(tmp_path, data=make_data().flip(0))
+
+
+def test_a_folder_with_another_method_is_refused(tmp_path):
+    run(tmp_path, stop_after=5)
+    with pytest.raises(ValueError, match=r"other settings.*\(method "):
+        run(tmp_path, method=make_method(reduction="mean"))
+    with pytest.raises(ValueError, match="other settings"):
+        run(tmp_path, method=make_method(predictor=False))
+
+
+def test_a_folder_with_other_views_is_refused(tmp_path):
+    run(tmp_path, stop_after=5)
+    with pytest.raises(ValueError, match=r"other settings.*\(views "):
+        run(tmp_path, views=make_views(segments="one"))
+
+
+def test_a_finished_run_of_other_settings_is_not_returned_as_this_one(tmp_path):
+    run(tmp_path)
+    with pytest.raises(ValueError, match="other settings"):
+        run(tmp_path, views=make_views(segments="one"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_a_damaged_checkpoint_is_named_and_left_alone(tmp_path, content):
+    run(tmp_path, stop_after=5)
+    history = (tmp_path / "history.jsonl").read_bytes()
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"last\.pt is damaged .*delete it"):
+        run(tmp_path)
+    assert (tmp_path / "history.jsonl").read_bytes() == history
+    (tmp_path / "last.pt").unlink()
+    assert run(tmp_path).started_at == 0
