@@ -13,7 +13,6 @@ import pytest
 from bs4 import BeautifulSoup
 
 from tests.book.pages import WIDGET_VIEW, read_page, site_pages
-from tests.book.test_pages import site  # noqa: F401  (the built book, a session fixture)
 
 pytestmark = [pytest.mark.book, pytest.mark.notebook]
 
@@ -46,7 +45,7 @@ def drawn(page: Path, profile: Path) -> BeautifulSoup:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
-def test_every_formula_and_widget_is_drawn(site: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_every_formula_and_widget_is_drawn(site: Path, tmp_path: Path) -> None:
     missing = {}
     for path in site_pages(site):
         source = read_page(path)

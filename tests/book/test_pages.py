@@ -10,7 +10,7 @@ from audiossl_lite.book import BuildError, build_html
 from audiossl_lite.chapters import refresh_chapters, this_project
 from audiossl_lite.staging import stage_book
 from tests.book.pages import page_faults, site_pages
-from tests.chapters import NAMES, executed_chapter
+from tests.chapters import NAMES
 from tests.tiny import tiny_project
 
 pytestmark = [pytest.mark.book, pytest.mark.notebook]
@@ -26,18 +26,6 @@ RICH_CELLS = [
     "show_source(play)",
     "show_table([{'method': 'none', 'accuracy': 20.0}], 'Chance')\nprovenance(parameters)",
 ]
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real book, built from the executed chapters."""
-    for name in NAMES:
-        executed_chapter(name)
-    folder = tmp_path_factory.mktemp("site")
-    staged = folder / "staged"
-    stage_book(this_project(), staged)
-    build_html(staged, folder / "html", log=folder / "build.log")
-    return folder / "html"
 
 
 def test_the_real_book_has_all_its_pages(site: Path) -> None:
