@@ -34,7 +34,7 @@ def few_shot_pair(n_episodes: int = 300, n_clips: int = 1000, width: int = 512) 
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(n_clips) % 20
     centres = torch.randn(20, width, generator=generator)
-    features = centres[labels] + 40.0 * torch.randn(n_clips, width, generator=generator)
+    features = centres[labels] + 5.0 * torch.randn(n_clips, width, generator=generator)
     episodes = draw_episodes(labels, k_shot=5, n_episodes=n_episodes)
 
     def loop() -> Tensor:
