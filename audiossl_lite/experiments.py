@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from audiossl_lite import encoders
 from audiossl_lite.data.clips import Clips
+from audiossl_lite.data.datasets import load_clips
+from audiossl_lite.data.synthetic import synthetic_clips
 from audiossl_lite.evaluation import embed_clips, few_shot_accuracy
 from audiossl_lite.evaluation.few_shot import FewShotResult
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
@@ -40,10 +42,11 @@ class Pretrained:
 
 
 def make_frontend(name: str, waveforms: Tensor) -> nn.Module:
-    """The frontend of a preset, its normalisation fitted to these clips `(n, S)`.
+    """The frontend of a preset, its normalisation fitted to (at most 256 of) these clips `(n, S)`.
 
     Where: ATST Sec. 3.1; chapter 05
     """
+    waveforms = waveforms[:: -(-len(waveforms) // 256)]
     makers = {
         "atst_official": lambda: ATSTFrontend("official").fit(waveforms),
         "atst_paper": lambda: ATSTFrontend("paper").fit(waveforms),
@@ -188,3 +191,43 @@ def few_shot_of(
     )
     groups = clips.groups.get(task) if grouped else None
     return few_shot_accuracy(embedded, clips.labels[task], groups=groups, **protocol)
+
+
+@dataclass(frozen=True)
+class TrainTest:
+    """Clips to pretrain on, clips to score on, and one line that says how the two relate."""
+
+    train: Clips
+    test: Clips
+    note: str
+
+
+def train_and_test(
+    data_root: str, config: Pretraining, *, seed: int = 0, pool: str = "event"
+) -> TrainTest:
+    """Clips for a self-supervised run and for its score.
+
+    Embedded sounds: two disjoint sets of new clips of the same classes. Real audio: all clips serve both, the labels
+    only the score; support and query are kept apart by group (source recording, speaker).
+
+    Where: this project; chapter 05
+    """
+    if data_root in ("", "synthetic"):
+        train, test = (
+            synthetic_clips(
+                pool,
+                clips_per_class=config.clips_per_class,
+                seed=2 * seed + part,
+                duration_s=config.clip_s,
+            )
+            for part in (0, 1)
+        )
+        return TrainTest(
+            train, test, "scored on new clips of the same classes, never heard in training"
+        )
+    clips = load_clips(data_root, pool=pool, seed=seed)
+    return TrainTest(
+        clips,
+        clips,
+        "scored on the clips it was trained on without labels, source-disjoint episodes",
+    )

@@ -59,21 +59,25 @@ class MelPower(nn.Module):
         super().__init__()
         window_fn = {"hann": torch.hann_window, "hamming": torch.hamming_window}[window]
         self.n_fft, self.hop_samples, self.n_mels = n_fft, hop_samples, n_mels
-        self.mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate=SAMPLE_RATE_HZ,
-            n_fft=n_fft,
-            win_length=window_samples,
-            hop_length=hop_samples,
-            f_min=f_min_hz,
-            f_max=f_max_hz,
-            n_mels=n_mels,
-            window_fn=window_fn,
-            power=2.0,
+        bank = torchaudio.functional.melscale_fbanks(
+            n_fft // 2 + 1, f_min_hz, f_max_hz, n_mels, SAMPLE_RATE_HZ
         )
+        self.register_buffer("mel_bank", bank, persistent=False)  # (n_fft / 2 + 1, F)
+        self.register_buffer("window", window_fn(window_samples), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         waveform = check_waveform(waveform, self.n_fft // 2 + 1)
-        return self.mel(waveform).transpose(1, 2)  # (B, F, T) -> (B, T, F)
+        spectrum = torch.stft(
+            waveform,
+            self.n_fft,
+            self.hop_samples,
+            len(self.window),
+            self.window,
+            pad_mode="reflect",
+            return_complex=True,
+        )  # (B, n_fft / 2 + 1, T)
+        power = spectrum.real.square() + spectrum.imag.square()  # half the time of abs() ** 2
+        return power.transpose(1, 2) @ self.mel_bank
 
 
 class ATSTFrontend(nn.Module):
@@ -89,6 +93,7 @@ class ATSTFrontend(nn.Module):
     hop_s = 0.01
     n_mels = 64
     min_samples = 513
+    edge_samples = 512  # a frame reaches this far beyond the end of the clip
 
     def __init__(
         self, variant: str = "official", *, min_db: float = -79.6482, max_db: float = 50.6842
@@ -149,6 +154,7 @@ class BYOLAFrontend(nn.Module):
     hop_s = 0.01
     n_mels = 64
     min_samples = 513
+    edge_samples = 512  # a frame reaches this far beyond the end of the clip
 
     def __init__(self, mean: float = -5.4919195, std: float = 5.0389895) -> None:
         super().__init__()
@@ -195,6 +201,7 @@ class AudioMAEFrontend(nn.Module):
     hop_s = 0.01
     n_mels = 128
     min_samples = 400
+    edge_samples = 0  # no frame reaches beyond the clip
 
     def __init__(
         self, n_frames: int = 1024, mean: float = -4.2677393, std: float = 4.5689974
