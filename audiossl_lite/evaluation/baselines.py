@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from audiossl_lite.evaluation.embed import embed_with
+from audiossl_lite.evaluation.embed import embed_with, reflect_end
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 
 
@@ -31,6 +31,7 @@ def log_mel_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tens
     frontend = BYOLAFrontend(0.0, 1.0)
 
     def embed(waveform: Tensor, valid: Tensor) -> Tensor:
+        waveform = reflect_end(waveform, valid, frontend.edge_samples)
         return mean_and_std(frontend(waveform), frontend.n_frames(valid))
 
     return _embed_padded(embed, waveforms, lengths, frontend.min_samples)
@@ -49,6 +50,7 @@ def mfcc_statistics(
     transform = cosine_transform(n_coefficients, frontend.n_mels)
 
     def embed(waveform: Tensor, valid: Tensor) -> Tensor:
+        waveform = reflect_end(waveform, valid, frontend.edge_samples)
         return mean_and_std(frontend.decibels(waveform) @ transform.T, frontend.n_frames(valid))
 
     return _embed_padded(embed, waveforms, lengths, frontend.min_samples)

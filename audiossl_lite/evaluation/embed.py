@@ -18,6 +18,20 @@ def length_batches(lengths: Tensor, batch_size: int) -> list[Tensor]:
     return list(torch.argsort(lengths, stable=True).split(batch_size))
 
 
+def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
+    """Write the mirror image of each clip's last `samples` after its own end: `(B, S)` -> `(B, S + samples)`.
+
+    Centred frames near the end of a padded clip then hold what they hold when the clip stands alone. Each of
+    `lengths (B,)` exceeds `samples`.
+
+    Where: this project; chapter 10
+    """
+    position = torch.arange(waveform.shape[1] + samples, device=waveform.device)
+    last = lengths.to(waveform.device)[:, None] - 1
+    index = torch.where(position <= last, position, 2 * last - position)
+    return waveform.gather(1, index.clamp(0, waveform.shape[1] - 1)) * (position <= last + samples)
+
+
 @torch.no_grad()
 def embed_with(
     embed: Callable[[Tensor, Tensor], Tensor],
@@ -33,18 +47,18 @@ def embed_with(
 
     Where: uaMix-MAE Sec. 3.2; chapter 10
     """
-    features: Tensor | None = None
+    if len(waveforms) == 0:
+        raise ValueError("there are no clips to embed")
+    features = torch.empty(0)
     for index in progress(length_batches(lengths, batch_size), description):
         size = int(lengths[index].max())
         out = embed(waveforms[index, :size], lengths[index]).float().cpu()
         if not torch.isfinite(out).all():
             bad = index[~torch.isfinite(out).all(1)].tolist()
             raise ValueError(f"the embedding of clips {bad[:8]} is not finite; check these clips")
-        if features is None:
+        if not features.numel():
             features = torch.empty(len(waveforms), out.shape[1])
         features[index] = out
-    if features is None:
-        raise ValueError("there are no clips to embed")
     return features
 
 
@@ -76,9 +90,10 @@ def embed_clips(
     def embed(waveform: Tensor, valid: Tensor) -> Tensor:
         if waveform.shape[1] < shortest:
             waveform = nn.functional.pad(waveform, (0, shortest - waveform.shape[1]))
-        spec = frontend(waveform.to(device))
-        frames = frontend.n_frames(valid.clamp_min(shortest)).clamp(max=spec.shape[1])
-        return compute(spec, frames.to(device))
+        valid = valid.clamp_min(shortest)
+        frames = frontend.n_frames(valid)
+        spec = frontend(reflect_end(waveform, valid, frontend.edge_samples).to(device))
+        return compute(spec[:, : int(frames.max())], frames.to(device))
 
     try:
         return embed_with(embed, waveforms, lengths, batch_size=batch_size)

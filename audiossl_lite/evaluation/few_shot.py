@@ -150,6 +150,8 @@ def score_episodes(features: Tensor, episodes: Episodes, *, chunk: int = 64) -> 
             f"features must be finite and (clips, dim), got {tuple(features.shape)}, "
             f"{int((~torch.isfinite(features)).sum())} values not finite"
         )
+    # No decision depends on a common offset, but float32 does: a large one would drown the distances.
+    features = (features.double() - features.double().mean(0)).float()
     accuracy = []
     for support, query in zip(
         episodes.support.split(chunk), episodes.query.split(chunk), strict=True

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 SAMPLED_VALUES = 65_536
