@@ -42,5 +42,10 @@ def verify(folder: Path) -> list[str]:
     return faults
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    return run("ESC-50", wanted, verify, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run("ESC-50", wanted, verify))
+    sys.exit(main())

@@ -43,5 +43,10 @@ def verify(folder: Path) -> list[str]:
     return faults
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    return run("FSDD", wanted, verify, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run("FSDD", wanted, verify))
+    sys.exit(main())
