@@ -19,7 +19,10 @@ MAX_TRIES = 200
 
 @dataclass(frozen=True)
 class Episodes:
-    """`support (E, way, shot)` and `query (E, way, query)` clip indices; -1 fills up classes with fewer queries."""
+    """`support (E, way, shot)` and `query (E, way, query)` clip indices; -1 fills up classes with fewer queries.
+
+    Where: uaMix-MAE Sec. 3.2; chapter 10
+    """
 
     support: Tensor
     query: Tensor
@@ -30,7 +33,10 @@ class Episodes:
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """Accuracy in percent: `mean`, half width `ci95`, and `per_episode (E,)`."""
+    """Accuracy in percent: `mean`, half width `ci95`, and `per_episode (E,)`.
+
+    Where: uaMix-MAE Sec. 3.2; chapter 10
+    """
 
     mean: float
     ci95: float
@@ -86,7 +92,8 @@ def draw_episodes(
     if len(usable) < n_way:
         raise ValueError(
             f"{n_way}-way {k_shot}-shot needs {n_way} classes with more than {k_shot} clips"
-            f"{' from two or more groups' if groups is not None else ''}; only {len(usable)} of {len(members)} have them"
+            f"{' from two or more groups' if groups is not None else ''}; "
+            f"only {len(usable)} of {len(members)} have them"
         )
     rng = np.random.default_rng(seed)
     if groups is None:

@@ -22,11 +22,17 @@ from audiossl_lite.training.schedules import cosine
 
 
 class NotFiniteError(RuntimeError):
-    """The loss became NaN or infinite."""
+    """The loss or the weights became NaN or infinite.
+
+    Where: this project; chapter 05
+    """
 
 
 class CollapseError(RuntimeError):
-    """The outputs of the network became (almost) the same for every clip."""
+    """The outputs of the network became (almost) the same for every clip.
+
+    Where: this project; chapter 04
+    """
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,10 @@ class TrainConfig:
 
 @dataclass
 class TrainingResult:
-    """Where the run ended: the method, one record a logged step, seconds, and the first step after a resume."""
+    """Where the run ended: the method, one record a logged step, seconds, and the first step after a resume.
+
+    Where: this project; chapter 04
+    """
 
     method: nn.Module
     history: list[dict] = field(default_factory=list)

@@ -1,0 +1,95 @@
+"""Every public function and class says in one line where it comes from and where the book explains it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "audiossl_lite"
+SOURCES = (
+    "ATST", "BYOL-A", "BYOL", "uaMix-MAE", "AudioMAE", "NNCLR", "InfoNCE", "SimCLR", "COLA",
+    "Ericsson", "this project",
+)  # fmt: skip
+# Methods that everybody knows from their base class: their class says what they do.
+EXEMPT_METHODS = {"forward"}
+
+
+def public_definitions(path: Path):
+    """Name and node of every public class and function, and of the public methods of public classes."""
+    for node in ast.parse(path.read_text()).body:
+        if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if node.name.startswith("_"):
+            continue
+        yield node.name, node
+        for member in node.body if isinstance(node, ast.ClassDef) else ():
+            is_function = isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef))
+            if (
+                is_function
+                and not member.name.startswith("_")
+                and member.name not in EXEMPT_METHODS
+            ):
+                yield f"{node.name}.{member.name}", member
+
+
+def problem(node) -> str | None:
+    """What is wrong with the docstring of a definition, if anything."""
+    text = ast.get_docstring(node)
+    if not text:
+        return "has no docstring"
+    if "Where:" not in text:
+        return "has no `Where:` line"
+    line = text[text.rindex("Where:") + len("Where:") :].strip()
+    if len(line.splitlines()) > 2:
+        return "says more after its `Where:` line"
+    if not any(source in line for source in SOURCES):
+        return f"names no known source: {line!r}"
+    chapters = re.findall(r"chapter (\S+)", line)
+    if len(chapters) < 1 or not all(re.fullmatch(r"\d\d\.?", c) for c in chapters):
+        return f"names no `chapter NN`: {line!r}"
+    if not all(1 <= int(c[:2]) <= 14 for c in chapters):
+        return f"names a chapter that does not exist: {line!r}"
+    return None
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_the_package_is_found():
+    assert len(MODULES) > 30
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_public_definition_says_where(path):
+    wrong = {name: found for name, node in public_definitions(path) if (found := problem(node))}
+    assert not wrong, "\n".join(f"{path.name}: {name} {why}" for name, why in wrong.items())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree) or not tree.body, "the module has no docstring"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('"""Adds. Where: ATST Sec. 3.1; chapter 01"""', None),
+        ('"""Adds.\n\nWhere: BYOL-A Eq. 2; chapter 14\n"""', None),
+        ('"""Adds."""', "no `Where:`"),
+        ('"""Adds.\n\nWhere: somewhere; chapter 01\n"""', "no known source"),
+        ('"""Adds.\n\nWhere: ATST Sec. 3.1\n"""', "no `chapter NN`"),
+        ('"""Adds.\n\nWhere: ATST; chapter 1\n"""', "no `chapter NN`"),
+        ('"""Adds.\n\nWhere: ATST; chapter 15\n"""', "does not exist"),
+        ('"""Adds.\n\nWhere: ATST; chapter 00\n"""', "does not exist"),
+        ('"""Adds.\n\nWhere: ATST; chapter 02\n\nMore.\n\nAnd more."""', "says more"),
+        ("return 1", "no docstring"),
+    ],
+)
+def test_the_rule_itself(text, fault):
+    indented = text.replace("\n", "\n    ")
+    found = problem(ast.parse(f"def add():\n    {indented}\n").body[0])
+    assert (found is None) if fault is None else (fault in found)
