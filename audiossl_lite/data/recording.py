@@ -58,6 +58,8 @@ def record(scene: Scene, conditions: Recording | None = None) -> np.ndarray:
     """
     conditions = conditions or Recording()
     dry = spectra(scene.dry)
+    if scene.transfer is not None:
+        dry = dry * scene.transfer
     # Frames overlap by half and the squared windows add up to 1: unit noise has |X|^2 = 256 a bin.
     noise_power = HOP_SAMPLES * scene.noise_power
     power = np.square(dry.real) + np.square(dry.imag) + noise_power

@@ -38,6 +38,7 @@ class Scene:
         n_control = self.n_samples // CONTROL_SAMPLES + 1
         self.seconds = np.arange(n_control) * (CONTROL_SAMPLES / SAMPLE_RATE_HZ)
         self.dry = np.zeros(self.n_samples, np.float32)
+        self.transfer: np.ndarray | None = None
         self.noise_power = np.zeros((self.n_blocks + 1, len(BIN_HZ)), np.float32)
 
     # ---- random numbers -------------------------------------------------------------------------------------
@@ -111,10 +112,7 @@ class Scene:
         spectrum[1 : len(harmonics) + 1] = harmonics * np.exp(1j * phases)
         table = scipy.fft.irfft(spectrum).astype(np.float32)
         table /= np.sqrt(np.mean(table**2)) + 1e-12
-        steps = upsample(np.clip(frequency_hz, 10.0, 7800.0)) * np.float32(
-            TABLE_SIZE / SAMPLE_RATE_HZ
-        )
-        phase = np.cumsum(steps, dtype=np.float64).astype(np.int32) & (TABLE_SIZE - 1)
+        phase = table_phase(frequency_hz)
         self.dry += table[phase] * upsample(amplitude)
 
     def strikes(
@@ -161,11 +159,11 @@ class Scene:
         self.noise_power += np.square(amplitude[::stride, None]).astype(np.float32) * np.exp(level)
 
     def filter(self, gain: np.ndarray) -> None:
-        """Filter what was added so far by a gain (frames, bins) that moves with time.
+        """Filter all tones and strikes, when recorded, by a gain (frames, bins) that moves with time.
 
         Where: this project; chapter 02
         """
-        self.dry = overlap_add(spectra(self.dry) * gain)
+        self.transfer = gain if self.transfer is None else self.transfer * gain
 
     def band(self, centre_hz: np.ndarray | float, width_octaves: float) -> np.ndarray:
         """Level in dB (frames, bins) or (1, bins) of a bell-shaped band on a logarithmic frequency axis.
@@ -194,6 +192,21 @@ def upsample(contour: np.ndarray) -> np.ndarray:
     """Control-rate contour (M,) to samples ((M - 1) * 64,), linearly interpolated. Where: this project; chapter 02"""
     values = np.asarray(contour, np.float32)
     return (values[:-1, None] + np.diff(values)[:, None] * _RAMP).reshape(-1)
+
+
+def table_phase(frequency_hz: np.ndarray) -> np.ndarray:
+    """Wavetable index ((M - 1) * 64,) of an oscillator that follows a frequency contour (M,).
+
+    Between control points the frequency is linear, so the phase is a parabola.
+    Where: this project; chapter 02
+    """
+    step = np.clip(frequency_hz, 10.0, 7800.0) * (TABLE_SIZE / SAMPLE_RATE_HZ)
+    mean_step = (step[:-1] + step[1:]) / 2
+    start = np.concatenate([[0.0], np.cumsum(CONTROL_SAMPLES * mean_step)[:-1]]) % TABLE_SIZE
+    rate = step[:-1, None].astype(np.float32) * CONTROL_SAMPLES
+    bend = np.diff(step)[:, None].astype(np.float32) * (CONTROL_SAMPLES / 2)
+    phase = start[:, None].astype(np.float32) + _RAMP * (rate + _RAMP * bend)
+    return phase.astype(np.int32).reshape(-1) & (TABLE_SIZE - 1)
 
 
 def spectra(samples: np.ndarray) -> np.ndarray:
