@@ -177,7 +177,7 @@ def few_shot_of(
     *,
     task: str | None = None,
     features: Callable[[Tensor, Tensor], Tensor] | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     grouped: bool = True,
     **protocol,
 ) -> FewShotResult:

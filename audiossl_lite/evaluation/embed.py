@@ -70,21 +70,23 @@ def embed_clips(
     *,
     batch_size: int = 32,
     features: Callable[[Tensor, Tensor], Tensor] | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
 ) -> Tensor:
     """Embeddings `(n, D)` of clips `(n, S)` with valid `lengths (n,)`: frontend, encoder in eval mode, no gradient.
 
-    `features(spec, lengths)` defaults to the encoder itself, for example `encoder.linear_features`. The encoder's
-    mode is restored. Clips shorter than the frontend needs are padded with zeros.
+    `features(spec, lengths)` defaults to the encoder itself, for example `encoder.linear_features`. `device`
+    defaults to where the encoder is; its mode and both places are restored, so that a run can be probed midway.
+    Clips shorter than the frontend needs are padded with zeros.
 
     Where: uaMix-MAE Sec. 3.2; ATST Sec. 3.2; chapter 10
     """
     if lengths is None:
         lengths = torch.full((len(waveforms),), waveforms.shape[1])
     compute = features or encoder
-    was_training = encoder.training
+    was_training, home, frontend_home = encoder.training, _device_of(encoder), _device_of(frontend)
+    device = home if device is None else device
     encoder.eval().to(device)
-    frontend = frontend.to(device)
+    frontend.to(device)
     shortest = max(frontend.min_samples, 8 * 160)
 
     def embed(waveform: Tensor, valid: Tensor) -> Tensor:
@@ -98,4 +100,10 @@ def embed_clips(
     try:
         return embed_with(embed, waveforms, lengths, batch_size=batch_size)
     finally:
-        encoder.train(was_training)
+        encoder.train(was_training).to(home)
+        frontend.to(frontend_home)
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    tensors = [*module.parameters(), *module.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
