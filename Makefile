@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 CHECKED := audiossl_lite tests $(wildcard data_scripts notebooks)
 
-.PHONY: help install book test lint lab bench clean distclean
+.PHONY: help install book test lint lab bench strip clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make book DATA=<folder>  the same on your own folder of audio"
 	@echo "make test                check style and run all tests"
 	@echo "make lab                 open the chapters in JupyterLab (PORT=8888)"
+	@echo "make strip               remove results from notebooks/ before a commit"
 	@echo "make bench               time the library's fast paths beside the obvious ones"
 	@echo "make clean               remove everything that was built (make distclean: also .venv)"
 	@echo "PYTHON=python3.12 make book   choose the interpreter (3.11 or newer)"
@@ -50,6 +51,11 @@ lab: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks
+
+strip: $(STAMP)
+	$(BIN)/nbstripout --keep-id --drop-tagged-cells "injected-parameters" --extra-keys \
+	  "metadata.papermill metadata.widgets metadata.language_info cell.metadata.papermill cell.metadata.execution" \
+	  notebooks/*.ipynb
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis lightning_logs

@@ -20,6 +20,7 @@ from typing import Any
 
 from audiossl_lite.execution import RunRecord, run_notebook
 from audiossl_lite.gate import cell_source, code_cells, problems, read_notebook
+from audiossl_lite.parameters import ParameterError, nearest
 from audiossl_lite.run import collect_parameters, default_limits
 
 # Files of the library that no chapter's result depends on: they run and build, they do not compute.
@@ -57,6 +58,16 @@ class Project:
     def chapter_paths(self) -> list[Path]:
         """The chapters in reading order."""
         return sorted(self.notebooks.glob("[0-9][0-9]_*.ipynb"))
+
+    def chosen_chapters(self, only: Sequence[str] = ()) -> list[Path]:
+        """The chapters named in `only` (by name or number), or all; an unknown one is an error."""
+        chapters = self.chapter_paths()
+        names = [path.stem for path in chapters]
+        for name in only:
+            if name not in names and name not in [known[:2] for known in names]:
+                hint = f"; did you mean {nearest(name, names)!r}?" if names else ""
+                raise ParameterError(f"there is no chapter {name!r}{hint}")
+        return [path for path in chapters if not only or path.stem in only or path.stem[:2] in only]
 
     def executed(self, data_root: str = "") -> Path:
         """The folder of executed chapters: one for the embedded sounds, one for each data folder."""
@@ -211,9 +222,7 @@ def refresh_chapters(
     lock = hashlib.sha256(project.lock.read_bytes()).hexdigest()
     data = data_hash(data_root)
     jobs = []
-    for path in project.chapter_paths():
-        if only and path.stem not in only and path.stem[:2] not in only:
-            continue
+    for path in project.chosen_chapters(only):
         given = collect_parameters(path, {}, texts)
         wanted = fingerprint(path, given, library=library, lock=lock, data=data)
         changed = changed_parts(folder / path.name, wanted)

@@ -166,11 +166,7 @@ def stage_book(
     shutil.copytree(project.book, target / "book", ignore=skipped)
     for name in ("_vendor", "_static"):
         shutil.copytree(project.book / name, target / name)
-    chapters = [
-        path
-        for path in project.chapter_paths()
-        if not only or path.stem in only or path.stem[:2] in only
-    ]
+    chapters = project.chosen_chapters(only)
     for path in chapters:
         stage_chapter(
             path, project.executed(data_root) / path.name, target / "notebooks" / path.name

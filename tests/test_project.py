@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -120,6 +121,13 @@ def test_check_env_reports_versions_and_refuses_an_unmatched_pair(
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
     with pytest.raises(InstallationError, match=r"needs Python 3\.11"):
         check_env(quiet=True)
+
+
+def test_ci_runs_the_command_of_the_readme() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert "set -euo pipefail" in lines and lines[-1] == "make test"
 
 
 def source_files() -> list[Path]:

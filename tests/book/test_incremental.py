@@ -100,6 +100,14 @@ def test_a_wrong_parameter_stops_before_anything_runs(tmp_path: Path) -> None:
     assert not counted.marks.exists()
 
 
+def test_chapters_are_chosen_by_name_or_number(tmp_path: Path) -> None:
+    project = Counted(tmp_path).project
+    assert project.chosen_chapters() == project.chosen_chapters(["01"]) == project.chapter_paths()
+    assert project.chosen_chapters(["01_tiny"]) == project.chapter_paths()
+    with pytest.raises(ParameterError, match="no chapter '01_tinny'; did you mean '01_tiny'"):
+        project.chosen_chapters(["01_tinny"])
+
+
 def test_every_build_file_exists_and_no_other_file_is_left_out(tmp_path: Path) -> None:
     library = this_project().library
     assert all((library / name).is_file() for name in BUILD_FILES)
