@@ -25,7 +25,10 @@ from audiossl_lite.views import ViewMaker
 
 @dataclass
 class Pretrained:
-    """A trained method with what is needed to use it."""
+    """A trained method with what is needed to use it.
+
+    Where: this project; chapter 05
+    """
 
     method: nn.Module
     frontend: nn.Module
@@ -195,7 +198,10 @@ def few_shot_of(
 
 @dataclass(frozen=True)
 class TrainTest:
-    """Clips to pretrain on, clips to score on, and one line that says how the two relate."""
+    """Clips to pretrain on, clips to score on, and one line that says how the two relate.
+
+    Where: this project; chapter 05
+    """
 
     train: Clips
     test: Clips
