@@ -10,7 +10,8 @@ from torch import Tensor
 def _check_pair(first: Tensor, second: Tensor) -> None:
     if first.dim() != 2 or first.shape != second.shape:
         raise ValueError(
-            f"the loss compares two (batch, dim) tensors of one shape, got {tuple(first.shape)} and {tuple(second.shape)}"
+            "the loss compares two (batch, dim) tensors of one shape, "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}"
         )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from audiossl_lite.ema import ema_update, make_teacher
 from audiossl_lite.heads import mlp_head
 from audiossl_lite.losses import byol_loss
-from audiossl_lite.methods.health import spread_and_rank
+from audiossl_lite.methods.health import spread, spread_and_rank
 
 
 class BYOL(nn.Module):
@@ -94,14 +94,13 @@ class BYOL(nn.Module):
     @torch.no_grad()
     def _monitors(self, student: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         std, rank = spread_and_rank(student)
-        teacher_std, _ = spread_and_rank(target)
         agreement = nn.functional.cosine_similarity(student, target).mean()
         return {
             "std": std,
-            "teacher_std": teacher_std,
+            "teacher_std": spread(target),
             "rank": rank,
             "student_teacher_cosine": agreement,
-            "prediction_std": spread_and_rank(prediction)[0],
+            "prediction_std": spread(prediction),
         }
 
     def update_teacher(self, momentum: float) -> None:

@@ -15,9 +15,7 @@ def effective_rank(x: Tensor) -> Tensor:
     Where: this project; chapter 04
     """
     x = x.float() - x.float().mean(0)
-    if not torch.isfinite(
-        x
-    ).all():  # the decomposition would raise; the loop reports the step instead
+    if not torch.isfinite(x).all():  # the decomposition would raise; the loop reports the step
         return torch.full((), float("nan"), device=x.device)
     variances = torch.linalg.svdvals(x).square()
     total = variances.sum()
@@ -27,12 +25,19 @@ def effective_rank(x: Tensor) -> Tensor:
     return torch.exp(-(share * share.clamp_min(1e-12).log()).sum())
 
 
-def spread_and_rank(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean per-dimension std of the l2-normalised rows of `x (B, D)`, and their effective rank.
+def spread(x: Tensor) -> Tensor:
+    """Mean per-dimension std of the l2-normalised rows of `x (B, D)`.
 
-    A healthy spread is near 1 / sqrt(D), what vectors evenly spread over the sphere have; collapse is 0.
+    A healthy value is near 1 / sqrt(D), what vectors evenly spread over the sphere have; collapse is 0.
 
     Where: ATST official code; chapter 04
     """
-    unit = torch.nn.functional.normalize(x.float(), dim=1)
-    return unit.std(dim=0).mean(), effective_rank(unit)
+    return torch.nn.functional.normalize(x.float(), dim=1).std(dim=0).mean()
+
+
+def spread_and_rank(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`spread` of `x (B, D)` and the effective rank of its l2-normalised rows.
+
+    Where: this project; chapter 04
+    """
+    return spread(x), effective_rank(torch.nn.functional.normalize(x.float(), dim=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -14,11 +13,11 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from audiossl_lite.ema import cosine_momentum
 from audiossl_lite.progress import progress_bar
-from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from audiossl_lite.training.identity import run_identity
 from audiossl_lite.training.optim import make_optimizer, set_schedule
-from audiossl_lite.training.schedules import cosine
+from audiossl_lite.training.run_log import RunLog
 
 
 class NotFiniteError(RuntimeError):
@@ -134,9 +133,8 @@ def train(
     Where: ATST Sec. 2.1, 3.1; chapter 05
     """
     fabric = Fabric(accelerator=device, devices=1, precision=config.precision)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # dropout draws from the global state: give it back as it was
+    # Dropout draws from the global state: give it back as it was.
+    with torch.random.fork_rng(devices=[]):
         return _train(
             fabric, method, views, data, config, lengths, output_dir, probe, description, stop_after
         )
@@ -157,7 +155,7 @@ def _train(
     model, optimizer = fabric.setup(method, optimizer)
     views, data = views.to(fabric.device), data.to(fabric.device)
     lengths = None if lengths is None else lengths.to(fabric.device)
-    log = _Log(output_dir, method, views, optimizer, run_identity(method, views, data, config))
+    log = RunLog(output_dir, method, views, optimizer, run_identity(method, views, data, config))
     result = TrainingResult(method, log.history, log.seconds, started_at=log.step)
     last_step = config.steps if stop_after is None else min(config.steps, stop_after)
     began, spent = time.perf_counter(), log.seconds
@@ -169,7 +167,7 @@ def _train(
             generator = step_generator(config.seed, step)
             torch.manual_seed(generator.initial_seed())
             schedule = set_schedule(optimizer, step, config)
-            momentum = cosine(step, config.steps, config.momentum, config.final_momentum)
+            momentum = cosine_momentum(step, config.steps, config.momentum, config.final_momentum)
 
             chosen = batch_indices(len(data), config.batch_size, step, config.seed).to(
                 fabric.device
@@ -234,61 +232,3 @@ def _check_weights(method: nn.Module, step: int) -> None:
             f"after step {step} the weights {broken[:3]} hold NaN or infinite values; the last checkpoint is kept. "
             "Lower the learning rate, lengthen the warm-up, or look for broken clips with Clips.report()"
         )
-
-
-class _Log:
-    """History and checkpoint of one run in its folder; in memory only without a folder."""
-
-    def __init__(self, output_dir, method, views, optimizer, identity: dict) -> None:
-        self.parts = {"method": method, "views": views, "optimizer": optimizer}
-        self.folder = Path(output_dir) if output_dir else None
-        self.identity = json.dumps(identity, sort_keys=True)
-        self.history: list[dict] = []
-        self.step, self.seconds = 0, 0.0
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder / "last.pt").exists():
-            self._resume()
-        self._rewrite()
-
-    def _resume(self) -> None:
-        state = load_checkpoint(self.folder / "last.pt")
-        there, now = json.loads(state.get("identity", "{}")), json.loads(self.identity)
-        if there != now:
-            differ = [key for key in sorted(there | now) if there.get(key) != now.get(key)]
-            shown = "; ".join(f"{key} {there.get(key)} there, {now.get(key)} now" for key in differ)
-            raise ValueError(
-                f"{self.folder} holds a run with other settings; choose another output_dir or delete the folder "
-                f"({shown})"
-            )
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.step, self.seconds, self.history = (
-            state["step"],
-            state["seconds"],
-            list(state["history"]),
-        )
-
-    def _rewrite(self) -> None:
-        """Lines written after the last checkpoint belong to steps that will run again."""
-        with open(self.folder / "history.jsonl", "w") as file:
-            file.writelines(json.dumps(row) + "\n" for row in self.history)
-
-    def write(self, **row) -> dict:
-        self.history.append(row)
-        if self.folder:
-            with open(self.folder / "history.jsonl", "a") as file:
-                file.write(json.dumps(row) + "\n")
-        return row
-
-    def save(self, step: int, seconds: float) -> None:
-        if self.folder:
-            state = {name: part.state_dict() for name, part in self.parts.items()}
-            state |= {
-                "step": step,
-                "seconds": seconds,
-                "identity": self.identity,
-                "history": self.history,
-            }
-            save_checkpoint(self.folder / "last.pt", state)
