@@ -31,36 +31,65 @@ BUILD_FILES = frozenset(
 
 @dataclass(frozen=True)
 class Project:
-    """Where a project keeps its parts; tests give a small one in a temporary folder."""
+    """Where a project keeps its parts; tests give a small one in a temporary folder.
+
+    Where: this project; chapter 05
+    """
 
     root: Path
 
     @property
     def notebooks(self) -> Path:
+        """Folder of the chapters.
+
+        Where: this project; chapter 05
+        """
         return self.root / "notebooks"
 
     @property
     def book(self) -> Path:
+        """Folder of the prose pages and settings.
+
+        Where: this project; chapter 05
+        """
         return self.root / "book"
 
     @property
     def library(self) -> Path:
+        """Folder of the library.
+
+        Where: this project; chapter 05
+        """
         return self.root / "audiossl_lite"
 
     @property
     def lock(self) -> Path:
+        """File that pins the packages.
+
+        Where: this project; chapter 05
+        """
         return self.root / "constraints.txt"
 
     @property
     def build(self) -> Path:
+        """Folder of everything that is made.
+
+        Where: this project; chapter 05
+        """
         return self.root / "_build"
 
     def chapter_paths(self) -> list[Path]:
-        """The chapters in reading order."""
+        """The chapters in reading order.
+
+        Where: this project; chapter 05
+        """
         return sorted(self.notebooks.glob("[0-9][0-9]_*.ipynb"))
 
     def chosen_chapters(self, only: Sequence[str] = ()) -> list[Path]:
-        """The chapters named in `only` (by name or number), or all; an unknown one is an error."""
+        """The chapters named in `only` (by name or number), or all; an unknown one is an error.
+
+        Where: this project; chapter 05
+        """
         chapters = self.chapter_paths()
         names = [path.stem for path in chapters]
         for name in only:
@@ -70,7 +99,10 @@ class Project:
         return [path for path in chapters if not only or path.stem in only or path.stem[:2] in only]
 
     def executed(self, data_root: str = "") -> Path:
-        """The folder of executed chapters: one for the embedded sounds, one for each data folder."""
+        """The folder of executed chapters: one for the embedded sounds, one for each data folder.
+
+        Where: this project; chapter 05
+        """
         name = "embedded"
         if data_root:
             digest = hashlib.sha256(str(Path(data_root).resolve()).encode()).hexdigest()[:8]
@@ -79,7 +111,10 @@ class Project:
 
 
 def this_project() -> Project:
-    """Return the project that this file belongs to (an editable installation)."""
+    """Return the project that this file belongs to (an editable installation).
+
+    Where: this project; chapter 05
+    """
     return Project(Path(__file__).resolve().parent.parent)
 
 
@@ -156,12 +191,18 @@ def fingerprint(
 
 
 def record_path(executed: Path) -> Path:
-    """Return the file that holds how an executed chapter was made."""
+    """Return the file that holds how an executed chapter was made.
+
+    Where: this project; chapter 05
+    """
     return executed.with_suffix(".json")
 
 
 def read_record(executed: Path) -> dict[str, Any]:
-    """Return the record of an executed chapter, empty when there is none that can be read."""
+    """Return the record of an executed chapter, empty when there is none that can be read.
+
+    Where: this project; chapter 05
+    """
     try:
         return json.loads(record_path(executed).read_text(encoding="utf-8"))
     except (OSError, ValueError):

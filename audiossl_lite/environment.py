@@ -14,7 +14,10 @@ SHOWN_PACKAGES = ("torch", "torchaudio", "lightning", "numpy", "soundfile")
 
 
 class InstallationError(RuntimeError):
-    """The installation cannot run the book; the message says what to do."""
+    """The installation cannot run the book; the message says what to do.
+
+    Where: this project; chapter 01
+    """
 
 
 def _installed_version(package: str) -> str:

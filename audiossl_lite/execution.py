@@ -28,7 +28,10 @@ OK, FAILED, TIMED_OUT, KILLED = "ok", "failed", "timed out", "killed"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How a run ended: status is ok, failed, timed out or killed; `output` is the notebook kept."""
+    """How a run ended: status is ok, failed, timed out or killed; `output` is the notebook kept.
+
+    Where: this project; chapter 05
+    """
 
     name: str
     status: str
@@ -41,14 +44,25 @@ class RunRecord:
 
     @property
     def ok(self) -> bool:
+        """Whether the notebook ran to its end.
+
+        Where: this project; chapter 05
+        """
         return self.status == OK
 
     def as_dict(self) -> dict[str, Any]:
+        """The record as plain values, for JSON.
+
+        Where: this project; chapter 05
+        """
         return asdict(self)
 
 
 def failed_path(output: Path) -> Path:
-    """Return where the partial output of a failed run is kept: `05_atst.failed.ipynb`."""
+    """Return where the partial output of a failed run is kept: `05_atst.failed.ipynb`.
+
+    Where: this project; chapter 05
+    """
     return output.with_name(f"{output.stem}.failed.ipynb")
 
 
@@ -211,7 +225,10 @@ def _classify(error: BaseException) -> tuple[str, str]:
 
 
 def worker_main(job_path: str) -> int:
-    """Execute the notebook named in a job file; the exit status is 0 only for a complete run."""
+    """Execute the notebook named in a job file; the exit status is 0 only for a complete run.
+
+    Where: this project; chapter 05
+    """
     import logging
 
     import papermill

@@ -27,7 +27,10 @@ EMBEDDED_NAMES = ("", "synthetic")
 
 
 class ParameterError(ValueError):
-    """A parameter has an unknown name or a value that cannot be used."""
+    """A parameter has an unknown name or a value that cannot be used.
+
+    Where: this project; chapter 01
+    """
 
 
 def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
@@ -41,7 +44,10 @@ def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The checked parameters of one chapter; an empty `data_root` means the embedded sounds."""
+    """The checked parameters of one chapter; an empty `data_root` means the embedded sounds.
+
+    Where: this project; chapter 01
+    """
 
     preset: str = "lite"
     data_root: str = ""
@@ -52,7 +58,10 @@ class Parameters:
 
     @property
     def torch_device(self) -> str:
-        """The device to use: `auto` becomes cuda, then mps, then cpu, whichever is there first."""
+        """The device to use: `auto` becomes cuda, then mps, then cpu, whichever is there first.
+
+        Where: this project; chapter 01
+        """
         if self.device != "auto":
             return self.device
         import torch
@@ -63,13 +72,18 @@ class Parameters:
 
     @property
     def data_name(self) -> str:
-        """The data in one word: `embedded sounds`, or the name of the folder."""
+        """The data in one word: `embedded sounds`, or the name of the folder.
+
+        Where: this project; chapter 01
+        """
         return Path(self.data_root).name if self.data_root else "embedded sounds"
 
     def output_folder(self, *parts: str) -> Path:
         """Create and return a folder for checkpoints and results of this run.
 
         Without `output_dir` it is a fresh temporary folder, so no run meets an older one's files.
+
+        Where: this project; chapter 01
         """
         if self.output_dir:
             root = Path(self.output_dir)
@@ -202,7 +216,10 @@ CHECKS = {
 
 
 def unknown_parameter(name: str) -> ParameterError:
-    """Build the error for a name that is no parameter, naming the nearest one that is."""
+    """Build the error for a name that is no parameter, naming the nearest one that is.
+
+    Where: this project; chapter 01
+    """
     return ParameterError(
         f"unknown parameter {name!r}; did you mean {nearest(name, tuple(DEFAULTS))!r}? "
         f"Parameters: {', '.join(DEFAULTS)}."

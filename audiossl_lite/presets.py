@@ -1,7 +1,7 @@
 """Every experiment's settings at three scales, side by side: their difference is the documentation.
 
 `paper` comes first and is the paper's (or the official code's) own; `workshop` and `lite` say only what they change.
-Where each `paper` value comes from stands in `SOURCES`; chapter 05 prints both as a table.
+Where each `paper` value comes from stands in `preset_sources.py`; chapter 05 prints both as a table.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import dataclasses
 import difflib
 from dataclasses import dataclass, replace
 from typing import Any
+
+from audiossl_lite.preset_sources import SOURCES
 
 SCALES = ("lite", "workshop", "paper")
 
@@ -159,13 +161,23 @@ LITE = {
     "memory_size": 512,
     "probe_every": 0,
 }
+# Chapter 05 runs a dozen of these one after the other, so each is short.
+ATST_WORKSHOP = {"steps": 500, "probe_every": 0}
+ATST_LITE = {"steps": 30, "warmup_steps": 5}
 CNN = {"encoder": "byola_cnn"}
 
 EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
     "atst": {
         "paper": ATST_PAPER,
-        "workshop": replace(ATST_PAPER, **WORKSHOP),
-        "lite": replace(ATST_PAPER, **LITE),
+        "workshop": replace(ATST_PAPER, **WORKSHOP | ATST_WORKSHOP),
+        "lite": replace(ATST_PAPER, **LITE | ATST_LITE),
+    },
+    "atst_contrastive": {
+        "paper": replace(ATST_PAPER, method="contrastive"),
+        "workshop": replace(
+            ATST_PAPER, **WORKSHOP | ATST_WORKSHOP | {"method": "contrastive", "steps": 250}
+        ),
+        "lite": replace(ATST_PAPER, **LITE | {"method": "contrastive", "steps": 40}),
     },
     "atst_official": {
         "paper": ATST_OFFICIAL,
@@ -187,102 +199,6 @@ EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
         "workshop": replace(BYOLA_PAPER, **WORKSHOP | CNN | {"segment_s": 0.95, "warmup_steps": 0}),
         "lite": replace(BYOLA_PAPER, **LITE | CNN | {"segment_s": 0.95, "warmup_steps": 0}),
     },
-}
-
-PAPER_SOURCES = {
-    "clips_per_class": "not used at this scale: AudioSet has the size it has (ATST Sec. 3.1)",
-    "clip_s": "ATST Sec. 3.1: AudioSet clips of 10 s",
-    "frontend": "ATST Sec. 3.1: Hamming, 25 ms, 64 bands, 60-7800 Hz, min-max",
-    "crop_from": "ATST Sec. 2.2.1: segments are cut from the mel-spectrogram",
-    "segments": "ATST Sec. 2.2.1: two different segments",
-    "segment_s": "ATST Sec. 3.1: 6 s",
-    "memory_size": "ATST Sec. 3.1: as BYOL-A, whose memory holds 2048",
-    "encoder": "ATST Sec. 3.1: 12 blocks, 6 heads, 384 wide, 1536 inside",
-    "drop_path": "ATST does not mention it: off",
-    "head_bias": "ATST Sec. 2.1: not stated; torch's default",
-    "hidden_dim": "ATST Sec. 2.1",
-    "projection_dim": "ATST Sec. 2.1",
-    "steps": "ATST Sec. 3.1: 300 epochs of 200,000 / 1536 = 130 steps",
-    "batch_size": "ATST Sec. 3.1",
-    "learning_rate": "ATST Sec. 3.1: 5e-4, as printed",
-    "warmup_steps": "ATST Sec. 3.1: 10 epochs",
-    "momentum": "ATST Sec. 3.1: m0 = 0.99",
-    "final_momentum": "ATST Sec. 3.1: rises to 1",
-    "mixup": "ATST Sec. 2.2.1",
-    "resized_crop": "ATST Sec. 2.2.1",
-    "shared_memory": "not stated; one memory per view, as the official code",
-    "method": "ATST Sec. 2.1",
-    "reduction": "ATST Sec. 2.1: L + L'",
-    "joint_views": "ATST Sec. 2.1: each view is fed on its own",
-    "predictor": "ATST Sec. 2.1",
-    "stop_gradient": "ATST Sec. 2.1",
-    "temperature": "not used by BYOL",
-    "final_learning_rate": "ATST Sec. 3.1: 1e-6",
-    "schedule": "ATST Sec. 3.1: cosine",
-    "weight_decay": "ATST Sec. 3.1: from 0.04",
-    "final_weight_decay": "ATST Sec. 3.1: to 0.4",
-    "eps": "not stated; AdamW's default",
-    "precision": "official code: fp32",
-    "log_every": "this project",
-    "save_every": "this project",
-    "probe_every": "this project",
-    "on_collapse": "this project",
-}
-OFFICIAL_SOURCES = PAPER_SOURCES | {
-    "frontend": "official code: Hann, 64 ms, floor 80 dB below the maximum of the crop",
-    "crop_from": "official code: cut the waveform, then mel",
-    "memory_size": "official code: 2000",
-    "drop_path": "official code: 0.1, in the teacher too",
-    "head_bias": "official code: linear layers without bias",
-    "reduction": "official code: (L + L') / 2",
-    "joint_views": "official code: one forward for both views",
-    "learning_rate": "official code: 5e-4 x 1536 / 256",
-    "eps": "official code: 1e-6",
-}
-_BASE_SOURCES = {
-    "encoder": "ATST Sec. 3.1: 12 blocks, 12 heads, 768 wide, 3072 inside",
-    "steps": "ATST Sec. 3.1: 200 epochs of about 2,000,000 / 1536 = 1302 steps",
-    "warmup_steps": "ATST Sec. 3.1: 10 epochs",
-    "learning_rate": "ATST Sec. 3.1: 2e-4, as printed",
-    "momentum": "ATST Sec. 3.1: m0 = 0.9995",
-}
-_BYOLA_SOURCES = {
-    "clip_s": "BYOL-A Sec. 4.1: AudioSet clips of 10 s",
-    "frontend": "BYOL-A Sec. 4.1: 64 ms windows, 10 ms hop, 64 bands, standardised natural log",
-    "crop_from": "BYOL-A, official code: cut the waveform, then mel",
-    "segments": "BYOL-A Sec. 3.1: one segment, two augmentations",
-    "segment_s": "BYOL-A Sec. 4.1: 96 frames",
-    "memory_size": "BYOL-A Sec. 3.2: 2048",
-    "shared_memory": "BYOL-A, official code: both views store and draw",
-    "encoder": "BYOL-A Sec. 4.1: three convolution blocks, 512-d",
-    "drop_path": "not a transformer",
-    "head_bias": "BYOL-A, official code",
-    "hidden_dim": "BYOL-A Sec. 4.1: 4096",
-    "steps": "BYOL-A, official code: 100 epochs of 1,963,807 / 256 = about 7,664 steps",
-    "batch_size": "BYOL-A Sec. 4.1: 256",
-    "learning_rate": "BYOL-A Sec. 4.1: Adam, 3e-4",
-    "final_learning_rate": "BYOL-A: constant",
-    "schedule": "BYOL-A: constant",
-    "warmup_steps": "BYOL-A: none",
-    "momentum": "BYOL-A Sec. 4.1: 0.99",
-    "final_momentum": "BYOL-A: constant",
-    "weight_decay": "BYOL-A: none",
-    "final_weight_decay": "BYOL-A: none",
-    "reduction": "BYOL-A Sec. 3.1: L + L'",
-    "joint_views": "BYOL-A, official code: one forward per view",
-}
-SOURCES: dict[str, dict[str, str]] = {
-    "atst": PAPER_SOURCES,
-    "atst_official": OFFICIAL_SOURCES,
-    "atst_base": PAPER_SOURCES | _BASE_SOURCES,
-    "atst_base_official": OFFICIAL_SOURCES
-    | _BASE_SOURCES
-    | {
-        "steps": "official code, base script: 318,000",
-        "warmup_steps": "official code, base script: 15,860",
-        "learning_rate": "official code: 2e-4 x 1536 / 256",
-    },
-    "byola": PAPER_SOURCES | _BYOLA_SOURCES,
 }
 
 

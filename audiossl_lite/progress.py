@@ -20,11 +20,22 @@ Item = TypeVar("Item")
 
 
 class Bar(Protocol):
-    """What every kind of progress bar can do."""
+    """What every kind of progress bar can do.
 
-    def update(self, steps: int = 1, **values: float | str) -> None: ...
+    Where: this project; chapter 04
+    """
 
-    def close(self) -> None: ...
+    def update(self, steps: int = 1, **values: float | str) -> None:
+        """Count `steps` as done and show `values` beside the bar.
+
+        Where: this project; chapter 04
+        """
+
+    def close(self) -> None:
+        """Take the bar away, or write its last line.
+
+        Where: this project; chapter 04
+        """
 
 
 def progress_mode() -> str:
@@ -40,12 +51,18 @@ def progress_mode() -> str:
 
 
 def format_value(value: float | str) -> str:
-    """Write a number with four significant digits, and text as it is."""
+    """Write a number with four significant digits, and text as it is.
+
+    Where: this project; chapter 04
+    """
     return value if isinstance(value, str) else f"{float(value):.4g}"
 
 
 class LiveBar:
-    """A tqdm bar that disappears when done, so that a saved notebook keeps no half-drawn bar."""
+    """A tqdm bar that disappears when done, so that a saved notebook keeps no half-drawn bar.
+
+    Where: this project; chapter 04
+    """
 
     def __init__(self, total: int | None, description: str) -> None:
         from tqdm.auto import tqdm
@@ -53,17 +70,28 @@ class LiveBar:
         self._bar = tqdm(total=total, desc=description, leave=False)
 
     def update(self, steps: int = 1, **values: float | str) -> None:
+        """Count `steps` as done and show `values`.
+
+        Where: this project; chapter 04
+        """
         if values:
             shown = {name: format_value(value) for name, value in values.items()}
             self._bar.set_postfix(shown, refresh=False)
         self._bar.update(steps)
 
     def close(self) -> None:
+        """End the bar.
+
+        Where: this project; chapter 04
+        """
         self._bar.close()
 
 
 class LogBar:
-    """One line on standard error every `every_s` seconds and one at the end."""
+    """One line on standard error every `every_s` seconds and one at the end.
+
+    Where: this project; chapter 04
+    """
 
     def __init__(self, total: int | None, description: str, every_s: float = LOG_EVERY_S) -> None:
         self.total = total
@@ -75,12 +103,20 @@ class LogBar:
         self._closed = False
 
     def update(self, steps: int = 1, **values: float | str) -> None:
+        """Count `steps` as done and show `values`.
+
+        Where: this project; chapter 04
+        """
         self.done += steps
         self.values.update(values)
         if time.monotonic() - self._last_line >= self.every_s:
             self._write()
 
     def close(self) -> None:
+        """End the bar.
+
+        Where: this project; chapter 04
+        """
         if not self._closed:
             self._closed = True
             self._write()
@@ -95,15 +131,26 @@ class LogBar:
 
 
 class SilentBar:
-    """Counts steps and shows nothing."""
+    """Counts steps and shows nothing.
+
+    Where: this project; chapter 04
+    """
 
     def __init__(self) -> None:
         self.done = 0
 
     def update(self, steps: int = 1, **values: float | str) -> None:
+        """Count `steps` as done and show `values`.
+
+        Where: this project; chapter 04
+        """
         self.done += steps
 
     def close(self) -> None:
+        """End the bar.
+
+        Where: this project; chapter 04
+        """
         self.done = 0
 
 

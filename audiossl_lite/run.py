@@ -78,7 +78,10 @@ def typed_value(name: str, text: str, default: Any) -> Any:
 
 
 def split_assignments(items: Sequence[str]) -> dict[str, str]:
-    """Split `name=value` items at the first `=`; errors name the item that has none."""
+    """Split `name=value` items at the first `=`; errors name the item that has none.
+
+    Where: this project; chapter 05
+    """
     result: dict[str, str] = {}
     for item in items:
         name, equals, text = item.partition("=")
@@ -163,7 +166,10 @@ def summary(records: Sequence[RunRecord]) -> str:
 def default_limits(
     preset: str, cell_timeout_s: float | None, timeout_s: float | None
 ) -> tuple[float | None, float | None]:
-    """Return time limits (cell, whole): `lite` has them by default, and 0 means no limit."""
+    """Return time limits (cell, whole): `lite` has them by default, and 0 means no limit.
+
+    Where: this project; chapter 05
+    """
     if preset == "lite":
         cell_timeout_s = LITE_CELL_TIMEOUT_S if cell_timeout_s is None else cell_timeout_s
         timeout_s = LITE_TIMEOUT_S if timeout_s is None else timeout_s
@@ -171,7 +177,10 @@ def default_limits(
 
 
 def exit_on_terminate() -> None:
-    """Turn SIGTERM into an ordinary exit, so that running kernels are ended too."""
+    """Turn SIGTERM into an ordinary exit, so that running kernels are ended too.
+
+    Where: this project; chapter 05
+    """
 
     def leave(number: int, frame: object) -> None:
         sys.exit(128 + number)

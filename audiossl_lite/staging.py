@@ -43,11 +43,17 @@ LAST_APPENDIX = "references"
 
 
 class StagingError(RuntimeError):
-    """A chapter cannot be shown; the message says which and why."""
+    """A chapter cannot be shown; the message says which and why.
+
+    Where: this project; chapter 05
+    """
 
 
 def appendix_rank(page: Path) -> tuple[int, str]:
-    """Return a sort key that puts known appendices in their order and the references last."""
+    """Return a sort key that puts known appendices in their order and the references last.
+
+    Where: this project; chapter 05
+    """
     name = page.stem.removeprefix("appendix_")
     if name == LAST_APPENDIX:
         return (len(APPENDIX_ORDER) + 1, name)

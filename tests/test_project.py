@@ -27,8 +27,6 @@ EXACT = {
     "sphinx-book-theme": "1.1.4",
 }
 MAX_FILE_LINES = 350
-PAPERS = ("ATST", "BYOL-A", "BYOL", "uaMix-MAE", "AudioMAE", "NNCLR", "this project")
-CHAPTER_NUMBERS = {f"{number:02d}" for number in range(1, 15)}
 
 
 def pyproject() -> dict:
@@ -142,20 +140,6 @@ def test_files_are_short_enough_to_hold_one_idea() -> None:
         if (n_lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_FILE_LINES
     }
     assert long == {}
-
-
-def test_every_where_line_names_a_paper_and_a_chapter() -> None:
-    wrong = []
-    for path in sorted((ROOT / "audiossl_lite").rglob("*.py")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if not line.strip().startswith("Where: "):
-                continue
-            content = line.strip().removeprefix("Where: ")
-            numbers = re.findall(r"chapters? (\d\d)", content)
-            named = any(paper in content for paper in PAPERS)
-            if not named or not numbers or not set(numbers) <= CHAPTER_NUMBERS:
-                wrong.append(f"{path.name}: {content}")
-    assert wrong == []
 
 
 def test_no_committed_text_names_a_place_on_one_machine() -> None:

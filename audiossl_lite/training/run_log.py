@@ -53,6 +53,10 @@ class RunLog:
             file.writelines(json.dumps(row) + "\n" for row in self.history)
 
     def write(self, **row) -> dict:
+        """Add a row to the history, in memory and on disk, and return it.
+
+        Where: this project; chapter 05
+        """
         self.history.append(row)
         if self.folder:
             with open(self.folder / "history.jsonl", "a") as file:
@@ -60,6 +64,10 @@ class RunLog:
         return row
 
     def save(self, step: int, seconds: float) -> None:
+        """Replace the checkpoint by the state after `step` steps.
+
+        Where: this project; chapter 05
+        """
         if self.folder:
             state = {name: part.state_dict() for name, part in self.parts.items()}
             state |= {
