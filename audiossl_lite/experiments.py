@@ -116,10 +116,38 @@ def train_config(config: Pretraining, seed: int) -> TrainConfig:
     return TrainConfig(**shared, seed=seed)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What the training loop reads: a fitted frontend, waveforms or spectrograms, and their valid lengths.
+
+    Where: this project; chapter 05
+    """
+
+    frontend: nn.Module
+    data: Tensor
+    lengths: Tensor
+
+
+@torch.no_grad()
+def prepare(clips: Clips, config: Pretraining) -> Prepared:
+    """Fit the frontend and, for `crop_from="spectrogram"`, compute the spectrogram of every clip `(n, T, F)` once.
+
+    Runs that share clips, frontend and `crop_from` can share the result.
+
+    Where: ATST Sec. 2.2.1; chapter 05
+    """
+    frontend = make_frontend(config.frontend, clips.waveforms)
+    if config.crop_from != "spectrogram":
+        return Prepared(frontend, clips.waveforms, clips.lengths)
+    spectrograms = torch.cat([frontend(part) for part in clips.waveforms.split(64)])
+    return Prepared(frontend, spectrograms, frontend.n_frames(clips.lengths))
+
+
 def pretrain(
     clips: Clips,
     config: Pretraining,
     *,
+    prepared: Prepared | None = None,
     seed: int = 0,
     device: str = "auto",
     output_dir: str | Path | None = None,
@@ -129,22 +157,16 @@ def pretrain(
 ) -> Pretrained:
     """Pretrain on clips without looking at their labels.
 
-    `probe(encoder, frontend)` returns numbers for the history every `config.probe_every` steps. See `train` for
-    resuming from `output_dir` and for errors.
+    `probe(encoder, frontend)` returns numbers for the history every `config.probe_every` steps. `prepared` saves
+    computing `prepare(clips, config)` again. See `train` for resuming from `output_dir` and for errors.
 
     Where: ATST Sec. 3.1; BYOL-A Sec. 4.1; chapter 05
     """
-    frontend = make_frontend(config.frontend, clips.waveforms)
+    prepared = prepared or prepare(clips, config)
+    frontend = prepared.frontend
     frames = round(config.segment_s / frontend.hop_s)
-    lengths = clips.lengths
-    if config.crop_from == "spectrogram":
-        with torch.no_grad():
-            data = torch.cat([frontend(part) for part in clips.waveforms.split(64)])
-        lengths, size = frontend.n_frames(lengths), frames + 1
-    else:
-        data, size = clips.waveforms, frames * 160
     views = ViewMaker(
-        size,
+        frames + 1 if config.crop_from == "spectrogram" else frames * 160,
         segments=config.segments,
         crop_from=config.crop_from,
         frontend=frontend,
@@ -161,9 +183,9 @@ def pretrain(
     result = train(
         method,
         views,
-        data,
+        prepared.data,
         train_config(config, seed),
-        lengths=lengths,
+        lengths=prepared.lengths,
         device=device,
         output_dir=output_dir,
         probe=probe_method if probe else None,

@@ -162,8 +162,8 @@ LITE = {
     "probe_every": 0,
 }
 # Chapter 05 runs a dozen of these one after the other, so each is short.
-ATST_WORKSHOP = {"steps": 500, "probe_every": 0}
-ATST_LITE = {"steps": 30, "warmup_steps": 5}
+ATST_WORKSHOP = {"steps": 400, "probe_every": 0}
+ATST_LITE = {"steps": 36, "warmup_steps": 8}
 CNN = {"encoder": "byola_cnn", "segment_s": 0.95, "warmup_steps": 0}
 # A faster teacher and more steps of fewer clips: a slow teacher has hardly moved after a hundred steps.
 TINY_CNN = CNN | {"encoder": "byola_tiny", "batch_size": 32, "momentum": 0.95}
@@ -173,13 +173,6 @@ EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
         "paper": ATST_PAPER,
         "workshop": replace(ATST_PAPER, **WORKSHOP | ATST_WORKSHOP),
         "lite": replace(ATST_PAPER, **LITE | ATST_LITE),
-    },
-    "atst_contrastive": {
-        "paper": replace(ATST_PAPER, method="contrastive"),
-        "workshop": replace(
-            ATST_PAPER, **WORKSHOP | ATST_WORKSHOP | {"method": "contrastive", "steps": 250}
-        ),
-        "lite": replace(ATST_PAPER, **LITE | {"method": "contrastive", "steps": 40}),
     },
     "atst_official": {
         "paper": ATST_OFFICIAL,
