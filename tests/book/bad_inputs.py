@@ -1,0 +1,154 @@
+"""Make one bad input of every kind and collect what the library says about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from audiossl_lite.data import datasets
+from audiossl_lite.data.audio import AudioError, load_audio
+from audiossl_lite.data.datasets import load_clips
+from audiossl_lite.parameters import make_parameters
+
+RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class Said:
+    """One bad input, the short reason in a report (empty for errors), and the whole message."""
+
+    what: str
+    reason: str
+    message: str
+
+
+def _hum(seconds: float = 0.5) -> np.ndarray:
+    clock = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    return (0.5 * np.sin(2 * np.pi * 440 * clock)).astype(np.float32)
+
+
+def _write(path: Path, samples: np.ndarray | None = None, **options: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, _hum() if samples is None else samples, RATE_HZ, **options)
+    return path
+
+
+def _text(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _spoiled() -> np.ndarray:
+    samples = _hum()
+    samples[100] = np.nan
+    return samples
+
+
+def bad_files(root: Path) -> Iterator[Said]:
+    """Files that cannot be used as audio: in a data set a skip, alone an AudioError."""
+    hum = _hum()
+    cancelling = np.stack([hum, -hum], axis=1)
+    files = {
+        "file that is not there": root / "gone.wav",
+        "folder named like a sound": root / "folder.wav",
+        "file of 0 bytes": _text(root / "nothing.wav", ""),
+        "text, a web page or a Git LFS pointer with the suffix .wav": _text(
+            root / "text.wav", "not audio\n"
+        ),
+        "header without samples": _write(root / "header.wav", hum[:0]),
+        "NaN or infinity among the samples": _write(root / "nan.wav", _spoiled(), subtype="FLOAT"),
+        "shorter than 0.05 s": _write(root / "click.wav", hum[:320]),
+        "digital silence": _write(root / "silence.wav", 0 * hum),
+        "stereo whose channels cancel": _write(root / "cancel.wav", cancelling, subtype="FLOAT"),
+    }
+    (root / "folder.wav").mkdir()
+    for what, path in files.items():
+        try:
+            load_audio(path)
+        except AudioError as error:
+            yield Said(what, error.reason, _tidy(str(error), root))
+
+
+def bad_rows(root: Path) -> Iterator[Said]:
+    """Rows and names that contradict a data set's own layout: always a skip."""
+    name = "1-100-A-0.wav"
+    rows = [
+        ("row whose target is not the one in the file name", "1-101-A-0.wav", 1, 9, 101),
+        ("row whose fold or source is not the one in the file name", "1-102-A-0.wav", 2, 0, 102),
+        ("file name of another pattern", "dog.wav", 1, 0, 103),
+        ("second row of a file", name, 1, 0, 100),
+    ]
+    esc = root / "esc"
+    lines = ["filename,fold,target,category,src_file", f"{name},1,0,dog,100"]
+    for _, file, fold, target, source in rows:
+        _write(esc / "audio" / file)
+        lines.append(f"{file},{fold},{target},dog,{source}")
+    _write(esc / "audio" / "1-999-A-0.wav")
+    _text(esc / "meta" / "esc50.csv", "\n".join(lines) + "\n")
+    what = {file: text for text, file, *_ in rows} | {"1-999-A-0.wav": "file without a row"}
+    for skip in load_clips(esc).skipped:
+        yield Said(f"ESC-50: {what[skip.name]}", skip.reason, "")
+
+    _write(root / "fsdd" / "recordings" / "3_ada_0.wav")
+    _write(root / "fsdd" / "recordings" / "three_ada.wav")
+    for skip in load_clips(root / "fsdd", pool="voice").skipped:
+        yield Said("FSDD: file name of another pattern", skip.reason, "")
+
+    _write(root / "classes" / "bell" / "a.wav")
+    _write(root / "classes" / "stray.wav")
+    for skip in load_clips(root / "classes").skipped:
+        yield Said("class folders: sound beside the class folders", skip.reason, "")
+
+    _write(root / "list" / "a.wav")
+    _text(root / "list" / "clips.csv", "path,label\na.wav,bell\n,bell\nb.wav,\na.wav,bell\n")
+    kinds = {
+        "empty path": "row without a path",
+        "empty label": "row without a label",
+        "listed twice": "second row of a file",
+    }
+    for skip in load_clips(root / "list" / "clips.csv").skipped:
+        yield Said(f"manifest: {kinds[skip.reason]}", skip.reason, "")
+
+
+def bad_requests(root: Path) -> Iterator[Said]:
+    """What stops at once, since no clip could be used or the request contradicts itself."""
+    _write(root / "one" / "bell" / "a.wav")
+    (root / "empty").mkdir()
+    _text(root / "nolabel.csv", "path,class\na.wav,bell\n")
+    (root / "latin.csv").write_bytes("path,label\nglöckchen.wav,bell\n".encode("latin-1"))
+
+    def too_much() -> None:
+        limit, datasets.MEMORY_LIMIT_GIB = datasets.MEMORY_LIMIT_GIB, 1e-6
+        try:
+            load_clips(root / "one")
+        finally:
+            datasets.MEMORY_LIMIT_GIB = limit
+
+    requests: dict[str, Callable[[], object]] = {
+        "`data_root` that is not there": lambda: load_clips(root / "gone"),
+        "the same as a chapter's parameter": lambda: make_parameters({"data_root": "gone"}),
+        "`data_root` that is a sound": lambda: load_clips(root / "one" / "bell" / "a.wav"),
+        "folder without any sound": lambda: load_clips(root / "empty"),
+        "manifest without a needed column": lambda: load_clips(root / "nolabel.csv"),
+        "manifest that is not UTF-8": lambda: load_clips(root / "latin.csv"),
+        "unknown task": lambda: load_clips(root / "one", task="family"),
+        "unknown pool": lambda: load_clips(root / "one", pool="music"),
+        "more audio than fits (here with a tiny limit)": too_much,
+    }
+    for what, request in requests.items():
+        try:
+            request()
+        except (ValueError, FileNotFoundError) as error:
+            yield Said(what, "", _tidy(str(error), root))
+
+
+def _tidy(message: str, root: Path) -> str:
+    """The message without the places of this machine."""
+    message = message.replace(str(root), "FOLDER").replace(str(Path.cwd()), "FOLDER")
+    return re.sub(r"need \d+ GiB, more than [\d.e-]+", "need N GiB, more than 8", message)

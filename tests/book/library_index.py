@@ -1,0 +1,151 @@
+"""Read the library's modules, definitions, sources in the papers and tests, without importing them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "audiossl_lite"
+PAPERS = ("ATST", "BYOL-A", "BYOL", "uaMix-MAE", "AudioMAE", "NNCLR", "InfoNCE", "SimCLR", "COLA")
+PLACE = re.compile(r"(?:Eq|Sec|Fig|Table)\.? ?[\d.]*\d|official code|\d[\d.]*\d")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A public function, class or method: its file, dotted name, call, first sentence and origin."""
+
+    file: str
+    name: str
+    call: str
+    summary: str
+    where: str
+
+
+def module_paths() -> list[Path]:
+    """Every module of the library that holds something, packages' own files included."""
+    return [path for path in sorted(LIBRARY.rglob("*.py")) if path.read_text().strip()]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a docstring, in one line."""
+    paragraph = " ".join(text.split("Where:")[0].strip().split("\n\n")[0].split())
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z`])", paragraph)[0]
+
+
+def module_summary(path: Path) -> str:
+    return first_sentence(ast.get_docstring(ast.parse(path.read_text())) or "")
+
+
+def exported(path: Path) -> list[str]:
+    """The names of `__all__`, none when the module has no such list."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return ast.literal_eval(node.value)
+    return []
+
+
+def _arguments(node: ast.FunctionDef) -> str:
+    spec = node.args
+    names = [
+        item.arg for item in (*spec.posonlyargs, *spec.args) if item.arg not in ("self", "cls")
+    ]
+    if spec.vararg:
+        names.append(f"*{spec.vararg.arg}")
+    elif spec.kwonlyargs:
+        names.append("*")
+    names += [item.arg for item in spec.kwonlyargs]
+    if spec.kwarg:
+        names.append(f"**{spec.kwarg.arg}")
+    return ", ".join(names)
+
+
+def _call(node: ast.AST) -> str:
+    if isinstance(node, ast.FunctionDef):
+        is_property = any(getattr(item, "id", "") == "property" for item in node.decorator_list)
+        return "" if is_property else f"({_arguments(node)})"
+    makers = [item for item in node.body if getattr(item, "name", "") == "__init__"]
+    if makers:
+        return f"({_arguments(makers[0])})"
+    is_dataclass = any("dataclass" in ast.unparse(item) for item in node.decorator_list)
+    fields = [item.target.id for item in node.body if isinstance(item, ast.AnnAssign)]
+    return f"({', '.join(fields)})" if is_dataclass and fields else ""
+
+
+def _is_public(node: ast.AST, kinds: tuple[type, ...]) -> bool:
+    return isinstance(node, kinds) and not node.name.startswith("_")
+
+
+def definitions(path: Path) -> Iterator[Definition]:
+    """Public functions, classes, and methods of public classes, in the order of the file."""
+    file = relative(path)
+
+    def entry(node: ast.AST, name: str) -> Definition:
+        text = ast.get_docstring(node) or ""
+        where = " ".join(text.rsplit("Where:", 1)[1].split()) if "Where:" in text else ""
+        return Definition(file, name, _call(node), first_sentence(text), where)
+
+    for node in ast.parse(path.read_text()).body:
+        if not _is_public(node, (ast.ClassDef, ast.FunctionDef)):
+            continue
+        yield entry(node, node.name)
+        for member in node.body if isinstance(node, ast.ClassDef) else ():
+            if _is_public(member, (ast.FunctionDef,)) and ast.get_docstring(member):
+                yield entry(member, f"{node.name}.{member.name}")
+
+
+@functools.cache
+def all_definitions() -> tuple[Definition, ...]:
+    return tuple(item for path in module_paths() for item in definitions(path))
+
+
+def places(where: str) -> list[str]:
+    """`ATST Sec. 3.2 and official code; chapter 11` becomes `ATST Sec. 3.2`, `ATST official code`."""
+    found = []
+    for clause in where.split(";"):
+        names = [paper for paper in PAPERS if re.match(rf"\W*{re.escape(paper)}\b", clause)]
+        if not names:
+            continue
+        paper = max(names, key=len)
+        parts = PLACE.findall(clause.split(" with ")[0])
+        found += [f"{paper} {part if part[0].isalpha() else f'Sec. {part}'}" for part in parts]
+        found += [] if parts else [paper]
+    return found
+
+
+@functools.cache
+def sources_of_tests() -> dict[str, str]:
+    """The text of every test file of the library; the tests of pages prove no equation."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return {relative(path): path.read_text() for path in files if path.parent.name != "book"}
+
+
+def mentions(text: str, name: str) -> int:
+    return len(re.findall(rf"\b{re.escape(name)}\b", text))
+
+
+def best_test(item: Definition) -> str | None:
+    """The test file that names a definition most to the point, None when no test names it."""
+    short, owner = item.name.rsplit(".", 1)[-1], item.name.split(".")[0]
+    stem = Path(item.file).stem
+    folder = Path(item.file).parent.name
+
+    def score(file: str) -> tuple[bool, bool, bool, int]:
+        text, path = sources_of_tests()[file], Path(file)
+        return (
+            path.stem == f"test_{stem}",
+            mentions(text, owner) > 0,
+            path.parent.name == folder,
+            mentions(text, short),
+        )
+
+    named = [file for file, text in sources_of_tests().items() if mentions(text, short)]
+    return max(named, key=score, default=None)

@@ -1,0 +1,173 @@
+"""Write the parts of the appendix that repeat the code: `python -m tests.book.reference_pages`.
+
+A page holds such a part between the lines `% made: NAME` and `% end of NAME`; the text around it is typed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tests.book import bad_inputs
+from tests.book.library_index import (
+    LIBRARY,
+    ROOT,
+    all_definitions,
+    best_test,
+    exported,
+    module_paths,
+    module_summary,
+    places,
+    relative,
+)
+
+COMMAND = "python -m tests.book.reference_pages"
+PART = re.compile(r"^% made: (\w+)\n.*?^% end of \1$", re.MULTILINE | re.DOTALL)
+TABLE_OF_PAPERS = ("ATST", "BYOL-A", "AudioMAE")
+# Headings of the API page; what fits none comes last, so that no module can be forgotten.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Sounds": ("data",),
+    "What the network sees": ("frontends", "augmentations", "views"),
+    "Networks": ("encoders", "heads", "ema"),
+    "Learning": ("losses", "methods", "training", "presets", "experiments"),
+    "Scores": ("evaluation", "pretrained", "results", "ablations"),
+    "In a notebook": ("notebook", "parameters", "players", "figures", "progress", "environment"),
+    "Running and building": (
+        "run",
+        "execution",
+        "namespace",
+        "gate",
+        "chapters",
+        "staging",
+        "book",
+    ),
+}
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+    return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)])
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _plain(text: str) -> str:
+    """Prose of a docstring as Markdown: outside of code, nothing is markup."""
+    pieces = re.split(r"(`[^`]*`)", text)
+    return "".join(
+        piece if piece.startswith("`") else re.sub(r"([*_<\[\]{}$\\])", r"\\\1", piece)
+        for piece in pieces
+    )
+
+
+def _top(path: Path) -> str:
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+def _module_part(path: Path) -> list[str]:
+    dotted = relative(path).removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
+    lines = [f"### `{dotted}`", "", _plain(module_summary(path)), ""]
+    if path.name == "__init__.py":
+        names = exported(path)
+        return [*lines, "Importable from here: " + ", ".join(map(_code, names)) + ".", ""]
+    rows = [
+        (_code(item.name + item.call), _plain(item.summary))
+        for item in all_definitions()
+        if item.file == relative(path)
+    ]
+    return [*lines, _table(("name", "what it is or does"), rows), ""] if rows else lines
+
+
+def api() -> str:
+    """Every public module and name of the library with its first sentence, by subject."""
+    known = {name for names in SECTIONS.values() for name in names}
+    others = {_top(path) for path in module_paths()} - known - {"__init__", "_version"}
+    sections = SECTIONS | ({"Other": tuple(sorted(others))} if others else {})
+    lines = []
+    for title, names in sections.items():
+        lines += [f"## {title}", ""]
+        for name in names:
+            for path in module_paths():
+                if _top(path) == name and (path.name != "__init__.py" or exported(path)):
+                    lines += _module_part(path)
+    return "\n".join(lines).rstrip()
+
+
+def papers() -> str:
+    """Place in a paper, the code that says it implements it, and the test that names that code."""
+    rows: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for item in all_definitions():
+        for place in places(item.where):
+            if place.split(" ")[0] in TABLE_OF_PAPERS:
+                test = _code(best_test(item) or "") or "through its callers"
+                rows[place].append((place, _code(f"{item.file}: {item.name}"), test))
+    in_order = sorted(rows, key=lambda p: (TABLE_OF_PAPERS.index(p.split(" ")[0]), p))
+    return _table(("place", "code", "test"), [row for place in in_order for row in rows[place]])
+
+
+def _said(make: Callable[[Path], Iterable[bad_inputs.Said]]) -> list[bad_inputs.Said]:
+    with tempfile.TemporaryDirectory() as folder:
+        return list(make(Path(folder).resolve()))
+
+
+def skips() -> str:
+    """Files and rows that are left out, with the reason that `Clips.report()` counts."""
+    made = [*_said(bad_inputs.bad_files), *_said(bad_inputs.bad_rows)]
+    return _table(
+        ("what is wrong", "reason in the report"), [(s.what, _code(s.reason)) for s in made]
+    )
+
+
+def file_messages() -> str:
+    """What load_audio says about one file."""
+    made = _said(bad_inputs.bad_files)
+    return _table(("what is wrong", "message"), [(s.what, _code(s.message)) for s in made])
+
+
+def request_messages() -> str:
+    """What stops `load_clips`, or a chapter, at once."""
+    made = _said(bad_inputs.bad_requests)
+    return _table(("what is wrong", "message"), [(s.what, _code(s.message)) for s in made])
+
+
+PARTS = {
+    "api": api,
+    "papers": papers,
+    "skips": skips,
+    "file_messages": file_messages,
+    "request_messages": request_messages,
+}
+
+
+def renewed(text: str) -> str:
+    """The text of a page with its made parts written anew."""
+
+    def part(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"% made: {name}\n\n{PARTS[name]()}\n\n% end of {name}"
+
+    return PART.sub(part, text)
+
+
+def pages() -> list[Path]:
+    """Pages that hold a made part."""
+    return [path for path in sorted((ROOT / "book").glob("*.md")) if PART.search(path.read_text())]
+
+
+def main() -> None:
+    os.environ["AUDIOSSL_PROGRESS"] = "off"
+    for path in pages():
+        path.write_text(renewed(path.read_text()))
+        print(f"{relative(path)} written")
+
+
+if __name__ == "__main__":
+    main()
