@@ -108,9 +108,9 @@ def papers() -> str:
         for place in places(item.where):
             if place.split(" ")[0] in TABLE_OF_PAPERS:
                 test = _code(best_test(item) or "") or "through its callers"
-                rows[place].append((place, _code(f"{item.file}: {item.name}"), test))
+                rows[place].append((place, f"{_code(f'{item.file}: {item.name}')}<br>{test}"))
     in_order = sorted(rows, key=lambda p: (TABLE_OF_PAPERS.index(p.split(" ")[0]), p))
-    return _table(("place", "code", "test"), [row for place in in_order for row in rows[place]])
+    return _table(("place", "code and test"), [row for place in in_order for row in rows[place]])
 
 
 def _said(make: Callable[[Path], Iterable[bad_inputs.Said]]) -> list[bad_inputs.Said]:

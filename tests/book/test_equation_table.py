@@ -40,7 +40,8 @@ def test_the_tables_are_found_and_cover_both_papers():
 
 @pytest.mark.parametrize("row", EQUATIONS, ids=lambda row: f"{row[0]} {row[2]}")
 def test_an_equation_has_a_function_and_a_test_that_names_it(row):
-    place, formula, code, test = row
+    place, formula, both = row
+    code, test = both.split("<br>")
     (file, name), (test_file,) = CODE.fullmatch(code).groups(), TEST.fullmatch(test).groups()
     assert formula
     item = KNOWN.get((file, name))
@@ -54,7 +55,8 @@ def test_an_equation_has_a_function_and_a_test_that_names_it(row):
 
 @pytest.mark.parametrize("row", PLACES, ids=lambda row: f"{row[0]} {row[1]}")
 def test_a_place_has_its_function_and_its_test(row):
-    place, code, test = row
+    place, both = row
+    code, test = both.split("<br>")
     file, name = CODE.fullmatch(code).groups()
     assert place in places(KNOWN[(file, name)].where)
     named = TEST.fullmatch(test)
