@@ -35,9 +35,65 @@ def info_nce(first: Tensor, second: Tensor, temperature: float = 0.15) -> Tensor
 
     Where: InfoNCE, SimCLR; uaMix-MAE Eq. 1 with the positive itself as its neighbour; chapter 04
     """
+    logits = _cosine_logits(first, second, temperature)
+    diagonal = torch.arange(len(logits), device=logits.device)
+    return 0.5 * (F.cross_entropy(logits, diagonal) + F.cross_entropy(logits.T, diagonal))
+
+
+def _cosine_logits(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Cosine of every row of `first` with every row of `second`, over the temperature, `(B, B)`."""
     _check_pair(first, second)
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, got {temperature}")
-    logits = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature  # (B, B)
-    diagonal = torch.arange(len(logits), device=logits.device)
-    return 0.5 * (F.cross_entropy(logits, diagonal) + F.cross_entropy(logits.T, diagonal))
+    return F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
+
+
+def nnclr_loss(neighbours: Tensor, predictions: Tensor, temperature: float = 0.15) -> Tensor:
+    """Each neighbour must find the prediction of its own clip among the batch, one direction.
+
+    `neighbours`, `predictions (B, D)`, l2-normalised inside -> scalar. The neighbour carries no gradient by
+    construction (it comes from the queue); the predictions do. Raises ValueError as `info_nce`.
+
+    Where: uaMix-MAE Eq. 1; chapter 07
+    """
+    logits = _cosine_logits(neighbours, predictions, temperature)
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def mixture_loss(
+    neighbours: Tensor, predictions: Tensor, labels: Tensor, temperature: float = 0.15
+) -> Tensor:
+    """Soft-label cross-entropy over the batch: the neighbour of a mixture belongs to both of its clips.
+
+    `neighbours`, `predictions (B, D)`, `labels (B, B)` with rows that sum to 1 -> scalar. With unit labels it is
+    `nnclr_loss`; the printed minus of Eq. 4 is dropped, since the contrastive loss already carries one.
+
+    Where: uaMix-MAE Eq. 4; chapter 08
+    """
+    logits = _cosine_logits(neighbours, predictions, temperature)
+    if labels.shape != logits.shape:
+        raise ValueError(
+            f"labels are (batch, batch) {tuple(logits.shape)}, got {tuple(labels.shape)}"
+        )
+    return F.cross_entropy(logits, labels)
+
+
+def masked_reconstruction_loss(
+    predicted: Tensor, patches: Tensor, mask: Tensor, norm_patches: bool = True
+) -> Tensor:
+    """Mean squared error over the hidden patches only.
+
+    `predicted`, `patches (B, N, P)`, `mask (B, N)` 1 where hidden -> scalar. `norm_patches`: each target patch is
+    standardised by its own mean and (unbiased) variance. Raises ValueError when nothing is hidden.
+
+    Where: AudioMAE Sec. 3; chapter 06
+    """
+    if not mask.any():
+        raise ValueError(
+            "no patch is hidden: there is nothing to reconstruct; raise the mask ratio"
+        )
+    if norm_patches:
+        mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
+        patches = (patches - mean) / (var + 1e-6).sqrt()
+    error = (predicted - patches).square().mean(-1)  # (B, N)
+    return (error * mask).sum() / mask.sum()

@@ -1,15 +1,25 @@
 """Encoders: a spectrogram `(B, T, F)` in, an embedding `(B, D)` out."""
 
 from audiossl_lite.encoders.atst import ATSTEncoder, atst_base, atst_mini, atst_small, atst_tiny
+from audiossl_lite.encoders.audiomae import (
+    AudioMAEEncoder,
+    audiomae_base,
+    audiomae_small,
+    audiomae_tiny,
+)
 from audiossl_lite.encoders.byola import BYOLAEncoder, byola_cnn, byola_tiny
 
 __all__ = [
     "ATSTEncoder",
+    "AudioMAEEncoder",
     "BYOLAEncoder",
     "atst_base",
     "atst_mini",
     "atst_small",
     "atst_tiny",
+    "audiomae_base",
+    "audiomae_small",
+    "audiomae_tiny",
     "byola_cnn",
     "byola_tiny",
 ]

@@ -81,9 +81,10 @@ class TrainingResult:
         """
         rows = [row for row in self.history if "loss" in row]  # a probe's rows have no loss
         first, last = rows[0], rows[-1]
+        spread = f", spread {last['spread']:.2f} of even" if "spread" in last else ""
         return (
             f"{last['step']} steps in {self.seconds:.0f} s, "
-            f"loss {first['loss']:.3f} -> {last['loss']:.3f}, spread {last['spread']:.2f} of even"
+            f"loss {first['loss']:.3f} -> {last['loss']:.3f}{spread}"
         )
 
 
@@ -122,7 +123,7 @@ def train(
     description: str = "training",
     stop_after: int | None = None,
 ) -> TrainingResult:
-    """Train `method` on two `views` of each clip of `data`, step by step.
+    """Train `method` on `views` of each clip of `data`, step by step.
 
     `data (n, S)` waveforms or `(n, T, F)` spectrograms, as `views` wants them; `lengths (n,)` their valid parts.
     With an `output_dir`, `history.jsonl` grows by a line every `log_every` steps and `last.pt` is replaced every
@@ -172,12 +173,16 @@ def _train(
             chosen = batch_indices(len(data), config.batch_size, step, config.seed).to(
                 fabric.device
             )
-            first, second = views(
-                data[chosen], generator, None if lengths is None else lengths[chosen]
+            # `views` gives what `method` takes: two views, or a masked clip, or a mixture with its labels.
+            batch = views(
+                data[chosen],
+                generator,
+                None if lengths is None else lengths[chosen],
+                **({"ids": chosen} if getattr(views, "needs_ids", False) else {}),
             )
 
             model.train()
-            out = model(first, second)
+            out = model(*batch)
             fabric.backward(out["loss"])
             optimizer.step()
             optimizer.zero_grad()
@@ -187,7 +192,8 @@ def _train(
             result.seconds = spent + time.perf_counter() - began
             if done % config.log_every == 0 or done in (1, last_step):
                 values = {name: float(value.detach()) for name, value in out.items()}
-                values["spread"] = values["std"] * math.sqrt(method.projection_dim)
+                if "std" in values:
+                    values["spread"] = values["std"] * math.sqrt(method.projection_dim)
                 row = log.write(
                     step=done,
                     seconds=round(result.seconds, 3),
@@ -196,7 +202,7 @@ def _train(
                     **values,
                 )
                 _check_health(row, config)
-                bar.update(1, loss=values["loss"], spread=values["spread"])
+                bar.update(1, **{k: values[k] for k in ("loss", "spread") if k in values})
             else:
                 bar.update(1)
             if (
@@ -217,7 +223,7 @@ def _check_health(row: dict, config: TrainConfig) -> None:
             f"the loss is {row['loss']} at step {row['step']} (learning rate {row['learning_rate']:.2g}); "
             "lower the learning rate, lengthen the warm-up, or look for broken clips with Clips.report()"
         )
-    if config.on_collapse == "stop" and row["spread"] < config.collapse_share:
+    if config.on_collapse == "stop" and row.get("spread", 1.0) < config.collapse_share:
         raise CollapseError(
             f"collapse at step {row['step']}: the outputs spread {row['spread']:.3f} of even (loss {row['loss']:.4f}); "
             "lower the learning rate or raise the teacher's momentum; on_collapse='continue' trains on"

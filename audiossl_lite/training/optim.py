@@ -33,12 +33,17 @@ def make_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`; with weight decay 0 it is Adam. Fused where torch has the kernel.
+    """AdamW over `parameter_groups` (the model's own, if it has that method), in its fused form.
+
+    With weight decay 0 it is Adam. A group's `lr_scale` and `decay_scale` multiply the schedules.
 
     Where: ATST Sec. 3.1; chapter 05
     """
+    groups = (
+        model.parameter_groups() if hasattr(model, "parameter_groups") else parameter_groups(model)
+    )
     return torch.optim.AdamW(
-        parameter_groups(model),
+        groups,
         lr=learning_rate,
         weight_decay=weight_decay,
         betas=betas,
@@ -67,7 +72,7 @@ def set_schedule(optimizer: torch.optim.Optimizer, step: int, config) -> dict[st
     )
     decay = cosine(step, config.steps, config.weight_decay, config.final_weight_decay)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)
         if group.get("decayed"):
-            group["weight_decay"] = decay
+            group["weight_decay"] = decay * group.get("decay_scale", 1.0)
     return {"learning_rate": rate, "weight_decay": decay}

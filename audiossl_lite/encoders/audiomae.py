@@ -1,0 +1,163 @@
+"""AudioMAE's encoder: a vision transformer on 16 x 16 patches of the filter bank, with timm's parameter names."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite.encoders.transformer import Block
+
+PATCH = 16
+
+
+class Patches(nn.Module):
+    """16 x 16 patches become tokens: `(B, T, F) -> (B, T/16 * F/16, D)`, frequency running fastest.
+
+    Where: AudioMAE Sec. 3; chapter 06
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(1, dim, PATCH, PATCH)
+
+    def forward(self, spec: Tensor) -> Tensor:
+        return self.proj(spec[:, None]).flatten(2).transpose(1, 2)
+
+
+def patchify(spec: Tensor) -> Tensor:
+    """The 256 cells of every patch, `(B, T, F) -> (B, N, 256)`: the target of the reconstruction.
+
+    Raises ValueError when T or F does not divide by 16.
+
+    Where: AudioMAE Sec. 3; chapter 06
+    """
+    b, t, f = spec.shape
+    if t % PATCH or f % PATCH:
+        raise ValueError(f"frames and bands must divide by {PATCH}, got {t} and {f}; pad the clip")
+    cells = spec.view(b, t // PATCH, PATCH, f // PATCH, PATCH)
+    return cells.transpose(2, 3).reshape(b, -1, PATCH * PATCH)
+
+
+def unpatchify(patches: Tensor, n_bands: int) -> Tensor:
+    """The inverse of `patchify`: `(B, N, 256) -> (B, T, n_bands)`.
+
+    Where: AudioMAE Sec. 3; chapter 06
+    """
+    b, n, _ = patches.shape
+    columns = n_bands // PATCH
+    cells = patches.view(b, n // columns, columns, PATCH, PATCH)
+    return cells.transpose(2, 3).reshape(b, n // columns * PATCH, n_bands)
+
+
+def sincos_positions(n_time: int, n_freq: int, dim: int) -> Tensor:
+    """Fixed position codes `(1, 1 + n_time * n_freq, dim)`: half the width codes time, half frequency; CLS is 0.
+
+    The published file holds a scrambled table (time and frequency swapped before flattening); this is the proper one,
+    for training from scratch.
+
+    Where: AudioMAE Sec. 3; chapter 06
+    """
+    if dim % 4:
+        raise ValueError(f"the width must divide by 4, got {dim}")
+    omega = 10_000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+
+    def code(positions: Tensor) -> Tensor:
+        angle = positions.double()[:, None] * omega
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+    time, freq = torch.meshgrid(torch.arange(n_time), torch.arange(n_freq), indexing="ij")
+    table = torch.cat([code(time.flatten()), code(freq.flatten())], dim=1)
+    return torch.cat([torch.zeros(1, dim, dtype=torch.float64), table])[None].float()
+
+
+class AudioMAEEncoder(nn.Module):
+    """Filter bank `(B, T, F)` to an embedding `(B, D)`: the mean of the patch tokens after the final norm.
+
+    T divides by 16 and is at most `n_frames`; shorter inputs use the first rows of the position table. With
+    `lengths (B,)` the mean covers the patches that hold valid frames. `kept (B, K)`: encode these tokens only.
+
+    Where: AudioMAE Sec. 3; uaMix-MAE Sec. 2; chapter 06
+    """
+
+    def __init__(
+        self, dim: int, depth: int, heads: int, *, n_frames: int = 1024, n_mels: int = 128
+    ) -> None:
+        super().__init__()
+        self.embed_dim, self.n_frames, self.n_mels = dim, n_frames, n_mels
+        self.patch_embed = Patches(dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        positions = sincos_positions(n_frames // PATCH, n_mels // PATCH, dim)
+        self.pos_embed = nn.Parameter(positions, requires_grad=False)
+        self.blocks = nn.ModuleList(Block(dim, heads, qkv_bias=True) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.apply(_init_xavier)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
+        nn.init.normal_(self.cls_token, std=0.02)
+
+    def sequence(self, spec: Tensor, kept: Tensor | None = None) -> Tensor:
+        """CLS and (kept) patch tokens after the final norm, `(B, 1 + N, D)`.
+
+        Where: AudioMAE Sec. 3; chapter 06
+        """
+        b, t, f = spec.shape
+        if f != self.n_mels or t % PATCH or not PATCH <= t <= self.n_frames:
+            raise ValueError(
+                f"the encoder takes (batch, frames, {self.n_mels}) with frames a multiple of {PATCH} "
+                f"up to {self.n_frames}, got {tuple(spec.shape)}"
+            )
+        x = self.patch_embed(spec)
+        x = x + self.pos_embed[:, 1 : 1 + x.shape[1]]
+        if kept is not None:
+            x = torch.gather(x, 1, kept[..., None].expand(-1, -1, x.shape[2]))
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(b, 1, -1)
+        x = torch.cat([cls, x], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def tokens(self, spec: Tensor) -> Tensor:
+        """Patch tokens after the final norm, `(B, N, D)`, N = T/16 * F/16.
+
+        Where: AudioMAE Sec. 3; chapter 06
+        """
+        return self.sequence(spec)[:, 1:]
+
+    def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        tokens = self.tokens(spec)
+        if lengths is None:
+            return tokens.mean(1)
+        columns = self.n_mels // PATCH
+        rows = -(-torch.as_tensor(lengths, device=spec.device).clamp(PATCH, spec.shape[1]) // PATCH)
+        valid = torch.arange(tokens.shape[1], device=spec.device) < (rows * columns)[:, None]
+        return (tokens * valid[..., None]).sum(1) / (rows * columns)[:, None]
+
+
+def _init_xavier(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def audiomae_tiny(**options) -> AudioMAEEncoder:
+    """192 wide, 6 blocks, 3 heads: the lite and workshop size.
+
+    Where: this project; chapter 06
+    """
+    return AudioMAEEncoder(192, 6, 3, **options)
+
+
+def audiomae_small(**options) -> AudioMAEEncoder:
+    """384 wide, 12 blocks, 6 heads.
+
+    Where: AudioMAE Sec. 4; chapter 06
+    """
+    return AudioMAEEncoder(384, 12, 6, **options)
+
+
+def audiomae_base(**options) -> AudioMAEEncoder:
+    """768 wide, 12 blocks, 12 heads: 85,254,144 trainable parameters.
+
+    Where: AudioMAE Sec. 4; chapter 06
+    """
+    return AudioMAEEncoder(768, 12, 12, **options)
