@@ -132,6 +132,17 @@ def mentions(text: str, name: str) -> int:
     return len(re.findall(rf"\b{re.escape(name)}\b", text))
 
 
+def _imports(text: str, file: str) -> bool:
+    """Whether a test imports a module of the library, or the package that holds it."""
+    module = file.removesuffix(".py").replace("/", ".")
+    package, _, stem = module.rpartition(".")
+    direct = (
+        rf"(?:from|import) {re.escape(module)}\b|from {re.escape(package)} import [^#]*\b{stem}\b"
+    )
+    through = rf"from {re.escape(package)} import" if "." in package else None
+    return bool(re.search(direct, text) or (through and re.search(through, text)))
+
+
 def best_test(item: Definition) -> str | None:
     """The test file that names a definition most to the point, None when no test names it."""
     short, owner = item.name.rsplit(".", 1)[-1], item.name.split(".")[0]
@@ -147,5 +158,9 @@ def best_test(item: Definition) -> str | None:
             mentions(text, short),
         )
 
-    named = [file for file, text in sources_of_tests().items() if mentions(text, short)]
+    named = [
+        file
+        for file, text in sources_of_tests().items()
+        if mentions(text, short) and _imports(text, item.file)
+    ]
     return max(named, key=score, default=None)

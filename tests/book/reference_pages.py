@@ -34,7 +34,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "What the network sees": ("frontends", "augmentations", "views"),
     "Networks": ("encoders", "heads", "ema"),
     "Learning": ("losses", "methods", "training", "presets", "experiments"),
-    "Scores": ("evaluation", "pretrained", "results", "ablations"),
+    "Scores": ("evaluation", "pretrained", "results", "ablations", "ablation_job"),
     "In a notebook": ("notebook", "parameters", "players", "figures", "progress", "environment"),
     "Running and building": (
         "run",
