@@ -31,9 +31,14 @@ TABLE_OF_PAPERS = ("ATST", "BYOL-A", "AudioMAE")
 # Headings of the API page; what fits none comes last, so that no module can be forgotten.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Sounds": ("data",),
-    "What the network sees": ("frontends", "augmentations", "views"),
-    "Networks": ("encoders", "heads", "ema"),
-    "Learning": ("losses", "methods", "training", "presets", "experiments"),
+    "What the network sees": (
+        *("frontends", "augmentations", "masking", "mixing", "views", "tuning_views"),
+    ),
+    "Networks": ("encoders", "heads", "ema", "support_queue"),
+    "Learning": (
+        *("losses", "methods", "training", "presets", "preset_sources", "presets_uamix"),
+        *("experiments", "experiments_uamix"),
+    ),
     "Scores": ("evaluation", "pretrained", "results", "ablations", "ablation_job"),
     "In a notebook": ("notebook", "parameters", "players", "figures", "progress", "environment"),
     "Running and building": (
