@@ -179,7 +179,7 @@ class RandomResizedCrop(nn.Module):
 class RandomGain(nn.Module):
     """Make each waveform louder or softer by a uniform number of dB: `(B, S) -> (B, S)`.
 
-    Where: uaMix-MAE Sec. 3.1; chapter 03
+    Where: uaMix-MAE Fig. 1 (DA); chapter 03
     """
 
     def __init__(self, low_db: float = -6.0, high_db: float = 6.0) -> None:
@@ -194,23 +194,60 @@ class RandomGain(nn.Module):
         return waveform * (10.0 ** (gain_db / 20.0))[:, None]
 
 
-def time_roll(x: Tensor, shift: Tensor) -> Tensor:
+def time_roll(x: Tensor, shift: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Rotate each item in time, what leaves at the end enters at the start: `(B, S)` or `(B, T, F)`, `shift (B,)`.
 
-    Where: uaMix-MAE Sec. 3.1; chapter 03
+    With `lengths (B,)` only the valid part of a padded clip turns; the padding stays where it is.
+
+    Where: uaMix-MAE Fig. 1 (DA); chapter 03
     """
     n = x.shape[1]
-    index = (torch.arange(n, device=x.device) - shift[:, None]) % n  # (B, n)
+    position = torch.arange(n, device=x.device)
+    size = torch.full_like(shift, n) if lengths is None else lengths.to(x.device)
+    turned = (position - shift[:, None]) % size[:, None]  # (B, n)
+    index = torch.where(position < size[:, None], turned, position)
     return x[torch.arange(len(x), device=x.device)[:, None], index]
 
 
 class TimeRoll(nn.Module):
     """Rotate each clip by a uniform share of its length: `(B, S)` or `(B, T, F)`, same shape out.
 
-    Where: uaMix-MAE Sec. 3.1; chapter 03
+    Where: uaMix-MAE Fig. 1 (DA); chapter 03
     """
 
     @torch.no_grad()
-    def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        shift = torch.randint(x.shape[1], (len(x),), generator=generator, device=generator.device)
-        return time_roll(x, shift.to(x.device))
+    def forward(
+        self, x: Tensor, generator: torch.Generator, lengths: Tensor | None = None
+    ) -> Tensor:
+        size = torch.full((len(x),), x.shape[1]) if lengths is None else lengths.cpu()
+        shift = (uniform(len(x), 0.0, 1.0, generator, torch.device("cpu")) * size).long()
+        return time_roll(x, shift.to(x.device), lengths)
+
+
+class SpecAugment(nn.Module):
+    """Cover one stretch of time and one band of frequency with `fill`: `(B, T, F) -> (B, T, F)`.
+
+    Each stretch is uniform in length up to `max_frames`, `max_bands`, and in place.
+
+    Where: uaMix-MAE Fig. 1 (DA); AudioMAE Sec. 4.1; chapter 03
+    """
+
+    def __init__(self, max_frames: int, max_bands: int, fill: float = 0.0) -> None:
+        super().__init__()
+        if max_frames < 0 or max_bands < 0:
+            raise ValueError(f"sizes must not be negative, got {max_frames} and {max_bands}")
+        self.max_frames, self.max_bands, self.fill = max_frames, max_bands, fill
+
+    @torch.no_grad()
+    def forward(self, spec: Tensor, generator: torch.Generator) -> Tensor:
+        covered = torch.zeros(spec.shape[:2], dtype=torch.bool, device=spec.device)[..., None]
+        for axis, limit in ((1, self.max_frames), (2, self.max_bands)):
+            n = spec.shape[axis]
+            size = uniform(len(spec), 0.0, 1.0, generator, spec.device) * (min(limit, n) + 1)
+            size = size.long()
+            first = uniform(len(spec), 0.0, 1.0, generator, spec.device) * (n - size + 1)
+            first = first.long()[:, None]
+            place = torch.arange(n, device=spec.device)
+            hit = (place >= first) & (place < first + size[:, None])
+            covered = covered | (hit[:, :, None] if axis == 1 else hit[:, None, :])
+        return torch.where(covered, self.fill, spec)

@@ -208,7 +208,7 @@ def few_shot_of(
 ) -> FewShotResult:
     """Few-shot accuracy of an encoder on labelled clips, support and query from different groups where there are any.
 
-    Where: uaMix-MAE Sec. 3.2; chapter 10
+    Where: uaMix-MAE Sec. 4.1; chapter 10
     """
     task = task or clips.task
     embedded = embed_clips(

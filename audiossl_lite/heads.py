@@ -20,3 +20,19 @@ def mlp_head(
         nn.ReLU(inplace=True),
         nn.Linear(dim_hidden, dim_out, bias=bias),
     )
+
+
+def nnclr_projector(dim_in: int, dim_hidden: int = 2048, dim_out: int = 256) -> nn.Sequential:
+    """Three linear layers without bias, batch-norm after each, ReLU between: `(B, dim_in) -> (B, dim_out)`.
+
+    With the predictor `mlp_head(256, 4096, 256, bias=False)` it holds 8,405,504 parameters at width 768.
+
+    Where: uaMix-MAE Sec. 4; NNCLR Sec. 3; chapter 07
+    """
+    layers: list[nn.Module] = []
+    widths = (dim_in, dim_hidden, dim_hidden, dim_out)
+    for i in range(3):
+        layers += [nn.Linear(widths[i], widths[i + 1], bias=False), nn.BatchNorm1d(widths[i + 1])]
+        if i < 2:
+            layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)

@@ -30,7 +30,7 @@ def draw_lambda(
 ) -> Tensor:
     """lambda ~ Beta(alpha, alpha), one for the batch or one for each sample, `(n,)`.
 
-    Where: uaMix-MAE Sec. 2; chapter 08
+    Where: uaMix-MAE Sec. 3; chapter 08
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be positive, got {alpha}")

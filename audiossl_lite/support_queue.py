@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class SupportQueue(nn.Module):
     """`size` unit vectors of width `dim` with the ids of the clips they came from; random at the start (id -1).
 
-    Where: NNCLR Sec. 3; uaMix-MAE Sec. 2; chapter 07
+    Where: NNCLR Sec. 3; uaMix-MAE Sec. 3; chapter 07
     """
 
     def __init__(self, size: int, dim: int, *, generator: torch.Generator | None = None) -> None:

@@ -45,7 +45,7 @@ def embed_with(
 
     Raises ValueError when an embedding is not finite, naming the clips.
 
-    Where: uaMix-MAE Sec. 3.2; chapter 10
+    Where: uaMix-MAE Sec. 4.1; chapter 10
     """
     if len(waveforms) == 0:
         raise ValueError("there are no clips to embed")
@@ -78,7 +78,7 @@ def embed_clips(
     defaults to where the encoder is; its mode and both places are restored, so that a run can be probed midway.
     Clips shorter than the frontend needs are padded with zeros.
 
-    Where: uaMix-MAE Sec. 3.2; ATST Sec. 3.2; chapter 10
+    Where: uaMix-MAE Sec. 4.1; ATST Sec. 3.2; chapter 10
     """
     if lengths is None:
         lengths = torch.full((len(waveforms),), waveforms.shape[1])
@@ -95,13 +95,30 @@ def embed_clips(
         valid = valid.clamp_min(shortest)
         frames = frontend.n_frames(valid)
         spec = frontend(reflect_end(waveform, valid, frontend.edge_samples).to(device))
-        return compute(spec[:, : int(frames.max())], frames.to(device))
+        return compute(*whole_frames(spec, frames.to(device), frontend))
 
     try:
         return embed_with(embed, waveforms, lengths, batch_size=batch_size)
     finally:
         encoder.train(was_training).to(home)
         frontend.to(frontend_home)
+
+
+def whole_frames(spec: Tensor, frames: Tensor, frontend: nn.Module) -> tuple[Tensor, Tensor]:
+    """Cut `(B, T, F)` after the longest of the valid `frames (B,)`, to whole patches where the frontend asks for them.
+
+    A frontend with a `frame_multiple` also has a `pad_value`, written past the end of every clip: what a clip's
+    padding holds then does not depend on the other clips of its batch.
+
+    Where: this project; chapter 06
+    """
+    multiple = getattr(frontend, "frame_multiple", 1)
+    size = -(-int(frames.max()) // multiple) * multiple
+    spec = spec[:, :size]
+    if multiple > 1:
+        past_end = torch.arange(spec.shape[1], device=spec.device) >= frames[:, None]
+        spec = spec.masked_fill(past_end[..., None], frontend.pad_value)
+    return spec, frames
 
 
 def _device_of(module: nn.Module) -> torch.device:

@@ -21,7 +21,7 @@ MAX_TRIES = 200
 class Episodes:
     """`support (E, way, shot)` and `query (E, way, query)` clip indices; -1 fills up classes with fewer queries.
 
-    Where: uaMix-MAE Sec. 3.2; chapter 10
+    Where: uaMix-MAE Sec. 4.1; chapter 10
     """
 
     support: Tensor
@@ -35,7 +35,7 @@ class Episodes:
 class FewShotResult:
     """Accuracy in percent: `mean`, half width `ci95`, and `per_episode (E,)`.
 
-    Where: uaMix-MAE Sec. 3.2; chapter 10
+    Where: uaMix-MAE Sec. 4.1; chapter 10
     """
 
     mean: float
@@ -52,7 +52,7 @@ class FewShotResult:
     def interval(self) -> tuple[float, float]:
         """Lower and upper end of the 95 % interval.
 
-        Where: uaMix-MAE Sec. 3.2; chapter 10
+        Where: uaMix-MAE Sec. 4.1; chapter 10
         """
         return self.mean - self.ci95, self.mean + self.ci95
 
@@ -75,7 +75,7 @@ def draw_episodes(
     may then have fewer queries. Classes too small to be drawn are left out. Raises ValueError, with the counts, when
     fewer than `n_way` classes remain or the groups cannot be kept apart.
 
-    Where: uaMix-MAE Sec. 3.2; Ericsson et al. 2021; chapter 10
+    Where: uaMix-MAE Sec. 4.1; Ericsson et al. 2021; chapter 10
     """
     labels = np.asarray(labels)
     groups = None if groups is None else np.asarray(groups)
@@ -149,7 +149,7 @@ def _grouped_episode(rng, classes, groups, k_shot, n_query) -> tuple[np.ndarray,
 def score_episodes(features: Tensor, episodes: Episodes, *, chunk: int = 64) -> Tensor:
     """Accuracy of the nearest class mean in each episode, `features (n, D)` -> `(E,)` in [0, 1].
 
-    Where: uaMix-MAE Sec. 3.2; chapter 10
+    Where: uaMix-MAE Sec. 4.1; chapter 10
     """
     features = torch.as_tensor(features).float()
     if features.dim() != 2 or not torch.isfinite(features).all():
@@ -192,7 +192,7 @@ def few_shot_accuracy(
     The same arguments always give the same episodes, so features can be compared episode by episode. See
     `draw_episodes` for `groups` and errors.
 
-    Where: uaMix-MAE Sec. 3.2, Table 2; chapter 10
+    Where: uaMix-MAE Sec. 4.1, Table 2; chapter 10
     """
     features = torch.as_tensor(features)
     labels = torch.as_tensor(labels)

@@ -1,0 +1,202 @@
+"""uaMix-MAE: a pretrained encoder is tuned by nearest-neighbour contrastive learning on unsupervised mixtures."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audiossl_lite.ema import ema_update, make_teacher
+from audiossl_lite.heads import mlp_head, nnclr_projector
+from audiossl_lite.losses import mixture_loss
+from audiossl_lite.methods.health import spread_and_rank
+from audiossl_lite.support_queue import SupportQueue
+
+
+class NNCLRTuning(nn.Module):
+    """Encoder, projector, predictor and support queue; the neighbour of the anchor must find its positive.
+
+    `encoder`: `(B, T, F), lengths -> (B, D)` with `.blocks` and `.norm`. `trainable`: `"head"` (step 1: the encoder
+    is frozen and in eval mode) or `"upper"` (step 2: the upper half of the blocks and the final norm are tuned too,
+    with rates `layer_decay ** (depth - i)`). `ema_projector`: neighbours are looked up with a moving average of the
+    projector. `symmetric`: also the other direction, the positive's neighbour against the anchor's predictions. One
+    direction is Eq. 1 and Eq. 4 as written: then the mixture receives no gradient, only the positive does.
+
+    Where: uaMix-MAE Sec. 3, Eq. 1, 4; chapter 07, chapter 09
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        trainable: str = "head",
+        hidden_dim: int = 2048,
+        predictor_dim: int = 4096,
+        projection_dim: int = 256,
+        queue_size: int = 8192,
+        k: int = 1,
+        temperature: float = 0.15,
+        symmetric: bool = False,
+        ema_projector: bool = False,
+        layer_decay: float = 0.65,
+        head_decay_scale: float = 2e-4,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if trainable not in ("head", "upper"):
+            raise ValueError(f"trainable is 'head' (step 1) or 'upper' (step 2), got {trainable!r}")
+        self.trainable, self.k, self.temperature = trainable, k, temperature
+        self.symmetric, self.layer_decay = symmetric, layer_decay
+        self.head_decay_scale = head_decay_scale
+        self.projection_dim = projection_dim
+        self.encoder = encoder
+        self.projector = nnclr_projector(encoder.embed_dim, hidden_dim, projection_dim)
+        self.predictor = mlp_head(projection_dim, predictor_dim, projection_dim, bias=False)
+        self.target_projector = make_teacher(self.projector) if ema_projector else None
+        self.queue = SupportQueue(queue_size, projection_dim, generator=generator)
+        self.frozen = self._freeze()
+
+    def _freeze(self) -> list[nn.Module]:
+        """Switch off the gradient of what is not trained; return these modules."""
+        self.encoder.requires_grad_(False)
+        if self.trainable == "head":
+            return [self.encoder]
+        half = len(self.encoder.blocks) // 2
+        for module in (*self.encoder.blocks[half:], self.encoder.norm):
+            module.requires_grad_(True)
+        return [self.encoder.patch_embed, *self.encoder.blocks[:half]]
+
+    def train(self, mode: bool = True) -> NNCLRTuning:
+        """Train mode for what is trained; frozen parts stay in eval mode.
+
+        Where: uaMix-MAE Sec. 3; chapter 09
+        """
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def parameter_groups(self) -> list[dict]:
+        """Groups of the trainable parameters with `lr_scale` and `decay_scale`; 1-D tensors are not decayed.
+
+        Where: uaMix-MAE Sec. 4; chapter 09
+        """
+        depth = len(self.encoder.blocks)
+        scaled = [
+            (module, 1.0, self.head_decay_scale) for module in (self.projector, self.predictor)
+        ]
+        if self.trainable == "upper":
+            scaled.append((self.encoder.norm, 1.0, 1.0))
+            scaled += [
+                (self.encoder.blocks[i], self.layer_decay ** (depth - i), 1.0)
+                for i in range(depth // 2, depth)
+            ]
+        groups = []
+        for module, lr_scale, decay_scale in scaled:
+            flat = [p for p in module.parameters() if p.dim() == 1]
+            deep = [p for p in module.parameters() if p.dim() > 1]
+            if deep:
+                groups.append(
+                    {
+                        "params": deep,
+                        "decayed": True,
+                        "lr_scale": lr_scale,
+                        "decay_scale": decay_scale,
+                    }
+                )
+            groups.append(
+                {"params": flat, "decayed": False, "lr_scale": lr_scale, "weight_decay": 0.0}
+            )
+        return groups
+
+    def _lookup(self, embedding: Tensor, avoid: Tensor) -> Tensor:
+        projector = self.projector if self.target_projector is None else self.target_projector
+        with torch.no_grad():
+            return self.queue.neighbours(projector(embedding), avoid, k=self.k)
+
+    def forward(
+        self,
+        anchor: Tensor,
+        positive: Tensor,
+        labels: Tensor,
+        avoid: Tensor,
+        ids: Tensor,
+        lengths: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """`loss` with gradient and monitors without; see `TuningViews` for the arguments.
+
+        In train mode the clean positives' projections enter the queue after the loss; mixtures never do.
+
+        Where: uaMix-MAE Eq. 4; chapter 09
+        """
+        h_anchor = self.encoder(anchor, lengths)
+        h_positive = self.encoder(positive, lengths)
+        z_positive = self.projector(h_positive)
+        neighbours = self._lookup(h_anchor, avoid)
+        predictions = self.predictor(z_positive)
+        loss = mixture_loss(neighbours, predictions, labels, self.temperature)
+        if self.symmetric:
+            back = labels.T / labels.sum(0)[:, None]  # whose mixtures hold this clip
+            other = self._lookup(h_positive, ids[:, None])
+            mixed = self.predictor(self.projector(h_anchor))
+            loss = 0.5 * (loss + mixture_loss(other, mixed, back, self.temperature))
+        with torch.no_grad():
+            found = F.normalize(predictions, dim=1) @ F.normalize(neighbours, dim=1).T
+            hit = labels.gather(1, found.argmax(0)[:, None]).gt(0).float().mean()
+            entering = (
+                z_positive if self.target_projector is None else self.target_projector(h_positive)
+            )
+            if self.training:
+                self.queue.push(entering, ids)
+            std, rank = spread_and_rank(z_positive.detach())
+        return {"loss": loss, "std": std, "rank": rank, "found": hit}
+
+    def update_teacher(self, momentum: float) -> None:
+        """Let the projector's moving average follow, its batch-norm statistics copied.
+
+        Where: uaMix-MAE Sec. 3; chapter 09
+        """
+        if self.target_projector is not None:
+            ema_update(self.target_projector, self.projector, momentum)
+            for mine, new in zip(
+                self.target_projector.buffers(), self.projector.buffers(), strict=True
+            ):
+                mine.copy_(new)
+
+    def head_state(self) -> dict[str, Tensor]:
+        """What step 2 takes over from step 1: projector, predictor and queue.
+
+        Where: uaMix-MAE Sec. 3; chapter 09
+        """
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if name.startswith(("projector.", "predictor.", "queue."))
+        }
+
+    def load_head_state(self, state: dict[str, Tensor]) -> None:
+        """Start from the head of step 1; the projector's moving average starts equal to the projector.
+
+        Where: uaMix-MAE Sec. 3; chapter 09
+        """
+        own = self.state_dict()
+        problems = [
+            name
+            for name, value in state.items()
+            if name not in own or own[name].shape != value.shape
+        ]
+        if problems:
+            raise ValueError(
+                f"the head does not fit: {problems[:4]}; use the same sizes in both steps"
+            )
+        self.load_state_dict(own | state)
+        if self.target_projector is not None:
+            self.target_projector.load_state_dict(self.projector.state_dict())
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """The network that is evaluated.
+
+        Where: uaMix-MAE Sec. 4.1; chapter 10
+        """
+        return {"tuned": self.encoder}
