@@ -108,7 +108,7 @@ class ATSTFrontend(nn.Module):
             self.power = MelPower(window_samples=1024, window="hann")
             self.top_db: float | None = 80.0
         else:
-            # n_fft stays 1024: 25 ms are 400 samples, zero-padded so that no low mel band falls between bins.
+            # n_fft stays 1024: 25 ms are 400 samples, zero-padded so that each low mel band covers several bins.
             self.power = MelPower(window_samples=400, window="hamming")
             self.top_db = None
 
@@ -190,7 +190,7 @@ class BYOLAFrontend(nn.Module):
 
 
 class AudioMAEFrontend(nn.Module):
-    """Kaldi filter bank, padded or cut to `n_frames`, normalised: `(B, S) -> (B, n_frames, 128)`.
+    """Kaldi filter bank, padded or cut to `n_frames`, normalised: `(B, S) -> (B, n_frames, n_mels)`.
 
     25 ms Hann windows every 10 ms without centring, so 10 s give 998 frames. Short clips are padded with zeros
     *before* normalisation, as published: padding becomes -mean / (2 std) = +0.467, louder than silence (-1.278).
@@ -199,26 +199,39 @@ class AudioMAEFrontend(nn.Module):
     """
 
     hop_s = 0.01
-    n_mels = 128
     min_samples = 400
     edge_samples = 0  # no frame reaches beyond the clip
+    frame_multiple = 16  # the encoder takes whole patches
 
     def __init__(
-        self, n_frames: int = 1024, mean: float = -4.2677393, std: float = 4.5689974
+        self,
+        n_frames: int = 1024,
+        mean: float = -4.2677393,
+        std: float = 4.5689974,
+        *,
+        n_mels: int = 128,
     ) -> None:
         super().__init__()
         if n_frames < 1 or not std > 0:
             raise ValueError(f"n_frames and std must be positive, got {n_frames} and {std}")
-        self.target_frames, self.mean, self.std = n_frames, mean, std
+        self.target_frames, self.mean, self.std, self.n_mels = n_frames, mean, std, n_mels
         bank, _ = torchaudio.compliance.kaldi.get_mel_banks(
-            128, 512, float(SAMPLE_RATE_HZ), 20.0, 0.0, 100.0, -500.0, 1.0
+            n_mels, 512, float(SAMPLE_RATE_HZ), 20.0, 0.0, 100.0, -500.0, 1.0
         )
         bank = nn.functional.pad(bank, (0, 1))  # the Nyquist bin carries no weight
-        self.register_buffer("mel_bank", bank, persistent=False)  # (128, 257)
+        self.register_buffer("mel_bank", bank, persistent=False)  # (n_mels, 257)
         self.register_buffer("window", torch.hann_window(400, periodic=False), persistent=False)
 
+    @property
+    def pad_value(self) -> float:
+        """What padding becomes: zeros, normalised.
+
+        Where: AudioMAE, official code; chapter 06
+        """
+        return -self.mean / (2.0 * self.std)
+
     def fbank(self, waveform: Tensor) -> Tensor:
-        """Kaldi log filter bank `(B, S) -> (B, (S - 400) // 160 + 1, 128)`, before padding and normalisation.
+        """Kaldi log filter bank `(B, S) -> (B, (S - 400) // 160 + 1, n_mels)`, before padding and normalisation.
 
         Where: AudioMAE Sec. 4.1; chapter 01
         """
@@ -247,3 +260,13 @@ class AudioMAEFrontend(nn.Module):
             if isinstance(frames, Tensor)
             else min(frames, self.target_frames)
         )
+
+    def fit(self, waveform: Tensor) -> AudioMAEFrontend:
+        """A frontend of the same size with the mean and standard deviation of these clips `(B, S)`.
+
+        Where: AudioMAE Sec. 4.1; chapter 06
+        """
+        fbank = torch.cat([self.fbank(chunk) for chunk in waveform.split(64)])
+        return AudioMAEFrontend(
+            self.target_frames, fbank.mean().item(), fbank.std().item(), n_mels=self.n_mels
+        ).to(waveform.device)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from audiossl_lite.preset_sources import SOURCES
+from audiossl_lite.presets_mae import MASKED, MASKED_SOURCES
 
 SCALES = ("lite", "workshop", "paper")
 
@@ -195,6 +196,9 @@ EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
         "lite": replace(BYOLA_PAPER, **LITE | TINY_CNN),
     },
 }
+# Experiments of other kinds have settings of their own; `preset` finds them all.
+FAMILIES: dict[str, dict[str, Any]] = EXPERIMENTS | MASKED
+ALL_SOURCES: dict[str, dict[str, str]] = SOURCES | MASKED_SOURCES
 
 
 def _nearest(name: str, known) -> str:
@@ -234,18 +238,16 @@ def override(config: Any, overrides: dict[str, Any] | None) -> Any:
     return replace(config, **changes)
 
 
-def preset(
-    experiment: str, scale: str = "lite", overrides: dict[str, Any] | None = None
-) -> Pretraining:
+def preset(experiment: str, scale: str = "lite", overrides: dict[str, Any] | None = None) -> Any:
     """Settings of an experiment at a scale, with overrides; every misspelling is an error that names the nearest.
 
     Where: this project; chapter 05
     """
-    if experiment not in EXPERIMENTS:
-        raise KeyError(f"unknown experiment {experiment!r}{_nearest(experiment, EXPERIMENTS)}")
-    if scale not in EXPERIMENTS[experiment]:
-        raise KeyError(f"unknown scale {scale!r}{_nearest(scale, EXPERIMENTS[experiment])}")
-    return override(EXPERIMENTS[experiment][scale], overrides)
+    if experiment not in FAMILIES:
+        raise KeyError(f"unknown experiment {experiment!r}{_nearest(experiment, FAMILIES)}")
+    if scale not in FAMILIES[experiment]:
+        raise KeyError(f"unknown scale {scale!r}{_nearest(scale, FAMILIES[experiment])}")
+    return override(FAMILIES[experiment][scale], overrides)
 
 
 def preset_table(experiment: str) -> list[dict[str, Any]]:
@@ -253,10 +255,10 @@ def preset_table(experiment: str) -> list[dict[str, Any]]:
 
     Where: this project; chapter 05
     """
-    scales = EXPERIMENTS[experiment]
+    scales = FAMILIES[experiment]
     return [
         {"setting": field.name}
         | {scale: getattr(scales[scale], field.name) for scale in SCALES}
-        | {"source of the paper value": SOURCES[experiment][field.name]}
-        for field in dataclasses.fields(Pretraining)
+        | {"source of the paper value": ALL_SOURCES[experiment][field.name]}
+        for field in dataclasses.fields(scales["paper"])
     ]

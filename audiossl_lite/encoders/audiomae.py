@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiossl_lite.encoders.transformer import Block
@@ -74,9 +75,10 @@ class AudioMAEEncoder(nn.Module):
     """Filter bank `(B, T, F)` to an embedding `(B, D)`: the mean of the patch tokens after the final norm.
 
     T divides by 16 and is at most `n_frames`; shorter inputs use the first rows of the position table. With
-    `lengths (B,)` the mean covers the patches that hold valid frames. `kept (B, K)`: encode these tokens only.
+    `lengths (B,)` patches without a valid frame are not looked at and not averaged; without it, as published, padding
+    counts as sound.
 
-    Where: AudioMAE Sec. 3; uaMix-MAE Sec. 2; chapter 06
+    Where: AudioMAE Sec. 3; uaMix-MAE Sec. 3; chapter 06
     """
 
     def __init__(
@@ -90,12 +92,16 @@ class AudioMAEEncoder(nn.Module):
         self.pos_embed = nn.Parameter(positions, requires_grad=False)
         self.blocks = nn.ModuleList(Block(dim, heads, qkv_bias=True) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.apply(_init_xavier)
+        self.apply(init_xavier)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
         nn.init.normal_(self.cls_token, std=0.02)
 
-    def sequence(self, spec: Tensor, kept: Tensor | None = None) -> Tensor:
-        """CLS and (kept) patch tokens after the final norm, `(B, 1 + N, D)`.
+    def sequence(
+        self, spec: Tensor, kept: Tensor | None = None, visible: Tensor | None = None
+    ) -> Tensor:
+        """CLS and patch tokens after the final norm, `(B, 1 + N, D)`.
+
+        `kept (B, K)`: encode these tokens only, in this order. `visible (B, 1 + N)`: tokens that may be looked at.
 
         Where: AudioMAE Sec. 3; chapter 06
         """
@@ -112,7 +118,7 @@ class AudioMAEEncoder(nn.Module):
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(b, 1, -1)
         x = torch.cat([cls, x], dim=1)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, visible)
         return self.norm(x)
 
     def tokens(self, spec: Tensor) -> Tensor:
@@ -123,16 +129,29 @@ class AudioMAEEncoder(nn.Module):
         return self.sequence(spec)[:, 1:]
 
     def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        tokens = self.tokens(spec)
         if lengths is None:
-            return tokens.mean(1)
-        columns = self.n_mels // PATCH
-        rows = -(-torch.as_tensor(lengths, device=spec.device).clamp(PATCH, spec.shape[1]) // PATCH)
-        valid = torch.arange(tokens.shape[1], device=spec.device) < (rows * columns)[:, None]
-        return (tokens * valid[..., None]).sum(1) / (rows * columns)[:, None]
+            return self.tokens(spec).mean(1)
+        valid = valid_patches(lengths.to(spec.device), spec.shape[1], self.n_mels)
+        visible = None if valid.all() else F.pad(valid, (1, 0), value=True)
+        tokens = self.sequence(spec, visible=visible)[:, 1:]
+        return (tokens * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)
 
 
-def _init_xavier(module: nn.Module) -> None:
+def valid_patches(lengths: Tensor, n_frames: int, n_mels: int) -> Tensor:
+    """Which patches hold a valid frame, `(B, N)` bool, for clips of `lengths (B,)` frames; at least the first ones.
+
+    Where: this project; chapter 06
+    """
+    rows = torch.arange(0, n_frames, PATCH, device=lengths.device)
+    valid = rows < lengths.clamp_min(1)[:, None]  # (B, T/16)
+    return valid.repeat_interleave(n_mels // PATCH, dim=1)
+
+
+def init_xavier(module: nn.Module) -> None:
+    """Xavier-uniform linear weights, zero biases; for `module.apply`.
+
+    Where: AudioMAE, official code; chapter 06
+    """
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

@@ -2,5 +2,6 @@
 
 from audiossl_lite.methods.byol import BYOL
 from audiossl_lite.methods.contrastive import Contrastive
+from audiossl_lite.methods.mae import MAE
 
-__all__ = ["BYOL", "Contrastive"]
+__all__ = ["BYOL", "MAE", "Contrastive"]

@@ -1,0 +1,150 @@
+"""Masked pretraining put together: cached filter banks, encoder, decoder and the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from audiossl_lite import encoders
+from audiossl_lite.data.clips import Clips
+from audiossl_lite.encoders.mae_decoders import GlobalDecoder, WindowDecoder
+from audiossl_lite.evaluation.embed import whole_frames
+from audiossl_lite.experiments import Prepared, train_config
+from audiossl_lite.frontends import AudioMAEFrontend
+from audiossl_lite.methods.mae import MAE, MaskedViews
+from audiossl_lite.presets_mae import MaskedPretraining
+from audiossl_lite.training import TrainingResult, train
+
+DECODERS = {"global": GlobalDecoder, "window": WindowDecoder}
+
+
+@dataclass
+class PretrainedMAE:
+    """A trained masked autoencoder with what is needed to use it.
+
+    Where: AudioMAE Sec. 3; chapter 06
+    """
+
+    method: MAE
+    frontend: AudioMAEFrontend
+    config: MaskedPretraining
+    result: TrainingResult
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The network that is kept.
+
+        Where: AudioMAE Sec. 3; chapter 06
+        """
+        return self.method.encoder
+
+
+def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
+    """A fresh encoder and decoder whose initial weights depend on the seed alone.
+
+    Raises KeyError for an unknown encoder or decoder.
+
+    Where: AudioMAE Sec. 3; chapter 06
+    """
+    makers = [name for name in encoders.__all__ if name.startswith("audiomae_")]
+    if config.encoder not in makers:
+        raise KeyError(f"unknown encoder {config.encoder!r}; known: {', '.join(makers)}")
+    if config.decoder not in DECODERS:
+        raise KeyError(f"unknown decoder {config.decoder!r}; known: {', '.join(DECODERS)}")
+    size = {"n_frames": config.n_frames, "n_mels": config.n_mels}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = getattr(encoders, config.encoder)(**size)
+        decoder = DECODERS[config.decoder](
+            encoder.embed_dim,
+            config.decoder_dim,
+            config.decoder_depth,
+            config.decoder_heads,
+            **size,
+        )
+    return MAE(encoder, decoder, norm_patches=config.norm_patches)
+
+
+def make_mae_frontend(config: MaskedPretraining, clips: Clips) -> AudioMAEFrontend:
+    """The filter bank of a preset, normalised by AudioSet's constants or by (at most 256 of) these clips.
+
+    Where: AudioMAE Sec. 4.1; chapter 06
+    """
+    frontend = AudioMAEFrontend(config.n_frames, n_mels=config.n_mels)
+    if config.normalisation == "audioset":
+        return frontend
+    if config.normalisation != "fitted":
+        raise ValueError(f"normalisation is 'audioset' or 'fitted', got {config.normalisation!r}")
+    return frontend.fit(clips.waveforms[:: -(-len(clips) // 256)])
+
+
+@torch.no_grad()
+def prepare_mae(clips: Clips, config: MaskedPretraining) -> Prepared:
+    """The filter bank of every whole clip `(n, T, F)`, computed once, and the valid frames of each.
+
+    Frames past the end of a clip hold the frontend's padding. Runs on the same clips can share the result.
+
+    Where: AudioMAE Sec. 4.1; chapter 06
+    """
+    frontend = make_mae_frontend(config, clips)
+    waveforms, lengths = clips.waveforms, clips.lengths.clamp_min(frontend.min_samples)
+    if waveforms.shape[1] < frontend.min_samples:
+        waveforms = nn.functional.pad(waveforms, (0, frontend.min_samples - waveforms.shape[1]))
+    n_frames = (waveforms.shape[1] - 400) // 160 + 1
+    whole = AudioMAEFrontend(
+        -(-n_frames // 16) * 16, frontend.mean, frontend.std, n_mels=config.n_mels
+    )
+    spec = torch.cat([whole(part) for part in waveforms.split(64)])
+    return Prepared(frontend, *whole_frames(spec, whole.n_frames(lengths), whole))
+
+
+def pretrain_mae(
+    clips: Clips,
+    config: MaskedPretraining,
+    *,
+    prepared: Prepared | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    output_dir: str | Path | None = None,
+    probe: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None,
+    description: str = "masked pretraining",
+    stop_after: int | None = None,
+) -> PretrainedMAE:
+    """Pretrain a masked autoencoder on clips without looking at their labels.
+
+    `probe(encoder, frontend)` returns numbers for the history every `config.probe_every` steps. `prepared` saves
+    computing `prepare_mae(clips, config)` again. See `train` for resuming from `output_dir` and for errors.
+
+    Where: AudioMAE Sec. 3, 4; chapter 06
+    """
+    prepared = prepared or prepare_mae(clips, config)
+    frontend = prepared.frontend
+    views = MaskedViews(
+        config.n_frames,
+        ratio=config.mask_ratio,
+        structured=config.structured,
+        time_ratio=config.time_ratio,
+        freq_ratio=config.freq_ratio,
+        gain_db=config.gain_db,
+        norm_scale=2.0 * frontend.std,
+        pad_value=frontend.pad_value,
+        count_padding=config.count_padding,
+    )
+    method = make_mae(config, seed)
+    result = train(
+        method,
+        views,
+        prepared.data,
+        replace(train_config(config, seed), betas=(0.9, config.beta_2)),
+        lengths=prepared.lengths,
+        device=device,
+        output_dir=output_dir,
+        probe=(lambda trained: probe(trained.encoder, frontend)) if probe else None,
+        description=description,
+        stop_after=stop_after,
+    )
+    return PretrainedMAE(method, frontend, config, result)
