@@ -80,13 +80,25 @@ class LogMixupExp(nn.Module):
         return mixed
 
 
-def _cubic_taps(start: Tensor, size: Tensor, n_out: int) -> tuple[Tensor, Tensor]:
+def valid_frames(lengths: Tensor, n_frames: int) -> Tensor:
+    """True for the frames that clips of `lengths (B,)` have, False for padding, `(B, n_frames)`.
+
+    Where: this project; chapter 03
+    """
+    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
+
+
+def _cubic_taps(
+    start: Tensor, size: Tensor, n_out: int, stretched: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Four source indices and weights per output cell, for a crop [start, start + size) resized to n_out.
 
     Bicubic (a = -0.75) with aligned corners; taps outside the crop repeat its border: `F.interpolate` on the crop.
+    `stretched (B,)`: the crop fills only the first so many of the n_out cells.
     """
     real = torch.float32 if start.device.type == "mps" else torch.float64  # MPS has no float64
-    step = (size - 1).to(real) / max(n_out - 1, 1)
+    cells = torch.full_like(size, n_out) if stretched is None else stretched
+    step = (size - 1).to(real) / (cells - 1).clamp_min(1)
     position = torch.arange(n_out, device=start.device).to(real) * step[:, None]  # (B, n_out)
     base = position.floor()
     t = (position - base)[..., None]
@@ -112,19 +124,30 @@ def _resize_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     return out
 
 
-def resized_crop(spec: Tensor, top: Tensor, left: Tensor, bands: Tensor, frames: Tensor) -> Tensor:
+def resized_crop(
+    spec: Tensor,
+    top: Tensor,
+    left: Tensor,
+    bands: Tensor,
+    frames: Tensor,
+    lengths: Tensor | None = None,
+) -> Tensor:
     """Cut a window from each spectrogram and stretch it back to full size: `(B, T, F) -> (B, T, F)`.
 
     `left`, `frames (B,)`: first frame and width of the window in frames, `left` counted from the first frame of the
     spectrogram (negative: into the empty canvas before it); `top`, `bands (B,)`: lowest band and height. What lies
     outside the spectrogram is 0. Bicubic with aligned corners, as one sparse product per axis for the whole batch.
+    With `lengths (B,)` the valid part of a padded clip is treated as if it were the whole clip; padding stays.
 
     Where: BYOL-A Sec. 3.3; chapter 03
     """
     n_frames, n_bands = spec.shape[1:]
-    out = _resize_rows(spec, *_cubic_taps(left, frames, n_frames))
+    valid = None if lengths is None else valid_frames(lengths, n_frames)[..., None]
+    sound = spec if valid is None else torch.where(valid, spec, 0.0)
+    out = _resize_rows(sound, *_cubic_taps(left, frames, n_frames, lengths))
     out = _resize_rows(out.transpose(1, 2), *_cubic_taps(top, bands, n_bands))
-    return out.transpose(1, 2).contiguous()
+    out = out.transpose(1, 2).contiguous()
+    return out if valid is None else torch.where(valid, out, spec)
 
 
 class RandomResizedCrop(nn.Module):
@@ -151,16 +174,18 @@ class RandomResizedCrop(nn.Module):
         self.freq_scale, self.time_scale, self.canvas_time = freq_scale, time_scale, canvas_time
 
     def draw(
-        self, n: int, n_frames: int, n_bands: int, generator: torch.Generator
+        self, n: int, n_frames: int | Tensor, n_bands: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Window parameters of `resized_crop` for `n` clips, each `(n,)` long.
+        """Window parameters of `resized_crop` for `n` clips of `n_frames` (one number or one each), each `(n,)` long.
 
         Where: BYOL-A Sec. 3.3; chapter 03
         """
         cpu = torch.device("cpu")
-        canvas = int(n_frames * self.canvas_time)
+        n_frames = torch.as_tensor(n_frames)
+        canvas = (n_frames.double() * self.canvas_time).long()
         bands = (uniform(n, *self.freq_scale, generator, cpu) * n_bands).long().clamp(1, n_bands)
-        frames = (uniform(n, *self.time_scale, generator, cpu) * n_frames).long().clamp(1, canvas)
+        frames = (uniform(n, *self.time_scale, generator, cpu) * n_frames).long().clamp_min(1)
+        frames = torch.minimum(frames, canvas)
         top = (uniform(n, 0.0, 1.0, generator, cpu) * (n_bands - bands + 1)).long()
         left = (uniform(n, 0.0, 1.0, generator, cpu) * (canvas - frames + 1)).long()
         return {
@@ -171,9 +196,15 @@ class RandomResizedCrop(nn.Module):
         }
 
     @torch.no_grad()
-    def forward(self, spec: Tensor, generator: torch.Generator) -> Tensor:
-        window = self.draw(*spec.shape, generator)
-        return resized_crop(spec, **{name: value.to(spec.device) for name, value in window.items()})
+    def forward(
+        self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None = None
+    ) -> Tensor:
+        n, n_frames, n_bands = spec.shape
+        size = n_frames if lengths is None else lengths.cpu()
+        window = self.draw(n, size, n_bands, generator)
+        window = {name: value.to(spec.device) for name, value in window.items()}
+        lengths = None if lengths is None else lengths.to(spec.device)
+        return resized_crop(spec, **window, lengths=lengths)
 
 
 class RandomGain(nn.Module):
@@ -227,7 +258,8 @@ class TimeRoll(nn.Module):
 class SpecAugment(nn.Module):
     """Cover one stretch of time and one band of frequency with `fill`: `(B, T, F) -> (B, T, F)`.
 
-    Each stretch is uniform in length up to `max_frames`, `max_bands`, and in place.
+    Each stretch is uniform in length up to `max_frames`, `max_bands`, and in place. With `lengths (B,)` the stretch
+    of time is drawn within the valid part of a padded clip, and padding stays as it is.
 
     Where: uaMix-MAE Fig. 1 (DA); AudioMAE Sec. 4.1; chapter 03
     """
@@ -239,15 +271,21 @@ class SpecAugment(nn.Module):
         self.max_frames, self.max_bands, self.fill = max_frames, max_bands, fill
 
     @torch.no_grad()
-    def forward(self, spec: Tensor, generator: torch.Generator) -> Tensor:
-        covered = torch.zeros(spec.shape[:2], dtype=torch.bool, device=spec.device)[..., None]
-        for axis, limit in ((1, self.max_frames), (2, self.max_bands)):
-            n = spec.shape[axis]
-            size = uniform(len(spec), 0.0, 1.0, generator, spec.device) * (min(limit, n) + 1)
-            size = size.long()
-            first = uniform(len(spec), 0.0, 1.0, generator, spec.device) * (n - size + 1)
+    def forward(
+        self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None = None
+    ) -> Tensor:
+        n_clips, n_frames, n_bands = spec.shape
+        whole = torch.full((n_clips,), n_frames, device=spec.device)
+        lengths = whole if lengths is None else lengths.to(spec.device)
+        covered = torch.zeros(n_clips, n_frames, 1, dtype=torch.bool, device=spec.device)
+        sizes = (lengths, self.max_frames), (torch.full_like(lengths, n_bands), self.max_bands)
+        for axis, (n, limit) in enumerate(sizes, start=1):
+            draw = uniform(n_clips, 0.0, 1.0, generator, spec.device)
+            size = (draw * (n.clamp_max(limit) + 1)).long()
+            first = uniform(n_clips, 0.0, 1.0, generator, spec.device) * (n - size + 1)
             first = first.long()[:, None]
-            place = torch.arange(n, device=spec.device)
+            place = torch.arange(spec.shape[axis], device=spec.device)
             hit = (place >= first) & (place < first + size[:, None])
             covered = covered | (hit[:, :, None] if axis == 1 else hit[:, None, :])
+        covered = covered & valid_frames(lengths, n_frames)[..., None]
         return torch.where(covered, self.fill, spec)

@@ -42,13 +42,36 @@ def draw_lambda(
 
 
 def _given(value, n: int, name: str) -> Tensor:
-    value = torch.as_tensor(value, dtype=torch.float32)
+    value = torch.as_tensor(value, dtype=torch.float32).cpu()
     value = value.expand(n) if value.dim() == 0 else value
     if value.shape != (n,):
         raise ValueError(
             f"{name} is one number or one per clip ({n}), got shape {tuple(value.shape)}"
         )
     return value
+
+
+def _lambda(lam, n: int, alpha: float, generator, per_sample: bool) -> Tensor:
+    """lambda as given, or drawn, `(n,)`."""
+    if lam is None:
+        return draw_lambda(n, alpha, generator, per_sample=per_sample)
+    lam = _given(lam, n, "lam")
+    if not ((lam >= 0) & (lam <= 1)).all():
+        raise ValueError(f"lam lies in [0, 1], got {lam.tolist()[:4]}")
+    return lam
+
+
+def _valid(lengths: Tensor | None, n: int, n_frames: int) -> Tensor:
+    """Valid frames of each clip, `(n,)` long."""
+    if lengths is None:
+        return torch.full((n,), n_frames)
+    lengths = torch.as_tensor(lengths).cpu()
+    if lengths.shape != (n,) or (lengths < 1).any() or (lengths > n_frames).any():
+        raise ValueError(
+            f"lengths holds the valid frames of each of the {n} clips, 1 to {n_frames}, "
+            f"got {lengths.tolist()[:4] if lengths.dim() else lengths.item()}"
+        )
+    return lengths
 
 
 def _uniform(n: int, generator: torch.Generator | None, per_sample: bool) -> Tensor:
@@ -80,14 +103,8 @@ def t_cutmix(
         raise ValueError(f"rule is one of {', '.join(RULES)}, got {rule!r}")
     n, n_frames, _ = spec.shape
     partner = torch.arange(n - 1, -1, -1)
-    lam = (
-        draw_lambda(n, alpha, generator, per_sample=per_sample)
-        if lam is None
-        else _given(lam, n, "lam")
-    )
-    if (lam < 0).any() or (lam > 1).any():
-        raise ValueError(f"lam lies in [0, 1], got {lam.tolist()[:4]}")
-    valid = torch.full((n,), n_frames) if lengths is None else torch.as_tensor(lengths).cpu()
+    lam = _lambda(lam, n, alpha, generator, per_sample)
+    valid = _valid(lengths, n, n_frames)
     room = torch.minimum(valid, valid[partner])  # frames that anchor and partner share
     share = 1.0 - lam if rule == "linear" else (1.0 - lam).sqrt()
     width = (room * share).round().long()
@@ -97,6 +114,8 @@ def t_cutmix(
         first = (place * free).long()
     else:
         first = _given(start, n, "start").long()
+        if (first < 0).any():
+            raise ValueError(f"start is a frame, 0 or later, got {first.tolist()[:4]}")
     last = torch.minimum(first + width, room)
     frame = torch.arange(n_frames)
     inside = (frame >= first[:, None]) & (frame < last[:, None])  # (B, T)
@@ -124,12 +143,8 @@ def tf_cutmix(
     """
     n, n_frames, n_bands = spec.shape
     partner = torch.arange(n - 1, -1, -1)
-    lam = (
-        draw_lambda(n, alpha, generator, per_sample=per_sample)
-        if lam is None
-        else _given(lam, n, "lam")
-    )
-    valid = torch.full((n,), n_frames) if lengths is None else torch.as_tensor(lengths).cpu()
+    lam = _lambda(lam, n, alpha, generator, per_sample)
+    valid = _valid(lengths, n, n_frames)
     room = torch.minimum(valid, valid[partner])
     side = (1.0 - lam).sqrt()
 
@@ -159,22 +174,27 @@ def mixup(
     alpha: float = 1.0,
     lam=None,
     generator: torch.Generator | None = None,
+    lengths: Tensor | None = None,
     per_sample: bool = False,
 ) -> Mixture:
     """lam * clip + (1 - lam) * partner, label weight lam: `(B, T, F) -> Mixture`.
 
+    With `lengths (B,)` only frames that both clips have are mixed; the weight is then the share of the anchor's
+    valid frames that stays its own.
+
     Where: uaMix-MAE Table 3; chapter 08
     """
-    n = len(spec)
-    partner = torch.arange(n - 1, -1, -1, device=spec.device)
-    lam = (
-        draw_lambda(n, alpha, generator, per_sample=per_sample)
-        if lam is None
-        else _given(lam, n, "lam")
-    )
-    lam = lam.to(spec.device)
-    mask = lam.view(n, 1, 1).expand_as(spec)
-    return Mixture(mask * spec + (1.0 - mask) * spec[partner], lam, partner, mask)
+    n, n_frames, _ = spec.shape
+    partner = torch.arange(n - 1, -1, -1)
+    lam = _lambda(lam, n, alpha, generator, per_sample)
+    valid = _valid(lengths, n, n_frames)
+    room = torch.minimum(valid, valid[partner])
+    shared = torch.arange(n_frames) < room[:, None]  # (B, T)
+    mask = torch.where(shared, lam[:, None], 1.0)[..., None].expand(-1, -1, spec.shape[2])
+    weight = lam + (1.0 - lam) * (1.0 - room / valid)  # lam where the partner is as long
+    mask, partner = mask.to(spec.device), partner.to(spec.device)
+    mixed = mask * spec + (1.0 - mask) * spec[partner]
+    return Mixture(mixed, weight.to(spec.device), partner, mask)
 
 
 def virtual_labels(mixture: Mixture) -> Tensor:

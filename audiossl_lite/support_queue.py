@@ -34,7 +34,7 @@ class SupportQueue(nn.Module):
         """A near neighbour of each query `(B, D)`: one drawn from the `k` most similar, `(B, D)`, without gradient.
 
         `exclude (B,)` or `(B, E)`: ids of clips that must not be found; a clip's own past embedding would always win
-        and teach nothing.
+        and teach nothing. ValueError when nothing else is left; with fewer than `k` left, one of these.
 
         Where: uaMix-MAE Eq. 1; chapter 07
         """
@@ -44,12 +44,19 @@ class SupportQueue(nn.Module):
         exclude = exclude[:, None] if exclude.dim() == 1 else exclude
         own = (self.ids[None, None] == exclude[..., None]).any(1)
         similarity = similarity.masked_fill(own, -2.0)
+        allowed = len(self.vectors) - own.sum(1)  # (B,)
+        if (allowed < 1).any():
+            raise ValueError(
+                f"all {len(self.vectors)} entries of the queue come from clips that must not be found; "
+                "make the queue longer than a few batches, or train on more clips"
+            )
         best = similarity.topk(k, dim=1).indices  # (B, k)
         if k == 1:
             return self.vectors[best[:, 0]]
         device = torch.device("cpu") if generator is None else generator.device
-        pick = torch.randint(k, (len(queries), 1), generator=generator, device=device)
-        return self.vectors[best.gather(1, pick.to(best.device))[:, 0]]
+        draw = torch.rand(len(queries), generator=generator, device=device).to(best.device)
+        pick = (draw * allowed.clamp_max(k)).long()[:, None]  # never one that is excluded
+        return self.vectors[best.gather(1, pick)[:, 0]]
 
     @torch.no_grad()
     def push(self, vectors: Tensor, ids: Tensor) -> None:

@@ -8,7 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.augmentations import RandomResizedCrop, SpecAugment, TimeRoll, uniform
+from audiossl_lite.augmentations import (
+    RandomResizedCrop,
+    SpecAugment,
+    TimeRoll,
+    uniform,
+    valid_frames,
+)
 from audiossl_lite.mixing import Mixture, mixup, t_cutmix, tf_cutmix, virtual_labels
 
 MIXINGS = ("none", "mixup", "tf_cutmix", "t_cutmix")
@@ -18,7 +24,8 @@ class SpectralGain(nn.Module):
     """Louder or softer by a uniform number of dB, on a normalised log filter bank: `(B, T, F) -> (B, T, F)`.
 
     A factor g on the waveform adds 2 ln g to the natural log power, so it can be done without the waveform; only
-    cells at the floor differ. `log_unit`: what one unit of the normalised spectrogram is worth in natural log.
+    cells at the floor differ. `log_unit`: what one unit of the normalised spectrogram is worth in natural log. With
+    `lengths (B,)` padding stays as it is.
 
     Where: uaMix-MAE Fig. 1 (DA); chapter 09
     """
@@ -32,9 +39,15 @@ class SpectralGain(nn.Module):
         self.limit_db, self.log_unit = limit_db, log_unit
 
     @torch.no_grad()
-    def forward(self, spec: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(
+        self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None = None
+    ) -> Tensor:
         gain_db = uniform(len(spec), -self.limit_db, self.limit_db, generator, spec.device)
-        return spec + (gain_db / 10.0 * math.log(10.0) / self.log_unit)[:, None, None]
+        louder = spec + (gain_db / 10.0 * math.log(10.0) / self.log_unit)[:, None, None]
+        if lengths is None:
+            return louder
+        valid = valid_frames(lengths.to(spec.device), spec.shape[1])[..., None]
+        return torch.where(valid, louder, spec)
 
 
 class TuningViews(nn.Module):
@@ -76,12 +89,12 @@ class TuningViews(nn.Module):
             self.last = SpecAugment(192, 48)
 
     def augment(self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None) -> Tensor:
-        """One augmented view of each clip, `(B, T, F) -> (B, T, F)`.
+        """One augmented view of each clip, `(B, T, F) -> (B, T, F)`; padding behind `lengths (B,)` stays as it is.
 
         Where: uaMix-MAE Fig. 1 (DA); chapter 09
         """
-        spec = self.roll(self.gain(spec, generator), generator, lengths)
-        return spec if self.last is None else self.last(spec, generator)
+        spec = self.roll(self.gain(spec, generator, lengths), generator, lengths)
+        return spec if self.last is None else self.last(spec, generator, lengths)
 
     def mix(self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None) -> Mixture:
         """The mixture of each clip with its partner.
@@ -90,7 +103,7 @@ class TuningViews(nn.Module):
         """
         options = {"alpha": self.alpha, "generator": generator, "per_sample": self.per_sample}
         if self.mixing == "mixup":
-            return mixup(spec, **options)
+            return mixup(spec, lengths=lengths, **options)
         if self.mixing == "tf_cutmix":
             return tf_cutmix(spec, lengths=lengths, **options)
         mixer: Callable[..., Mixture] = t_cutmix

@@ -129,14 +129,16 @@ class NNCLRTuning(nn.Module):
 
         Where: uaMix-MAE Eq. 4; chapter 09
         """
-        h_anchor = self.encoder(anchor, lengths)
+        with torch.set_grad_enabled(self.symmetric and torch.is_grad_enabled()):
+            h_anchor = self.encoder(anchor, lengths)  # one direction: no gradient passes here
         h_positive = self.encoder(positive, lengths)
         z_positive = self.projector(h_positive)
         neighbours = self._lookup(h_anchor, avoid)
         predictions = self.predictor(z_positive)
         loss = mixture_loss(neighbours, predictions, labels, self.temperature)
         if self.symmetric:
-            back = labels.T / labels.sum(0)[:, None]  # whose mixtures hold this clip
+            # Whose mixtures hold this clip; a clip that is in none of them asks for nothing.
+            back = labels.T / labels.sum(0).clamp_min(1e-6)[:, None]
             other = self._lookup(h_positive, ids[:, None])
             mixed = self.predictor(self.projector(h_anchor))
             loss = 0.5 * (loss + mixture_loss(other, mixed, back, self.temperature))
@@ -179,17 +181,17 @@ class NNCLRTuning(nn.Module):
 
         Where: uaMix-MAE Sec. 3; chapter 09
         """
-        own = self.state_dict()
-        problems = [
+        own = self.head_state()
+        problems = sorted(
             name
-            for name, value in state.items()
-            if name not in own or own[name].shape != value.shape
-        ]
+            for name in own.keys() | state.keys()
+            if name not in own or name not in state or own[name].shape != state[name].shape
+        )
         if problems:
             raise ValueError(
                 f"the head does not fit: {problems[:4]}; use the same sizes in both steps"
             )
-        self.load_state_dict(own | state)
+        self.load_state_dict(self.state_dict() | state)
         if self.target_projector is not None:
             self.target_projector.load_state_dict(self.projector.state_dict())
 
