@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.data.clips import Clips
+from audiossl_lite.evaluation.embed import whole_frames
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.presets_uamix import Tuning
 from audiossl_lite.training import TrainConfig, TrainingResult, train
@@ -36,12 +37,17 @@ class Tuned:
 
 @torch.no_grad()
 def cached_fbank(clips: Clips, frontend: nn.Module) -> tuple[Tensor, Tensor]:
-    """Filter banks of all clips `(n, T, F)` and their valid frames `(n,)`, computed once.
+    """Filter banks of all clips `(n, T, F)`, computed once, and their valid frames `(n,)`.
+
+    T ends with the longest clip, in whole patches; frames past the end of a clip hold the frontend's padding.
 
     Where: uaMix-MAE Sec. 3; chapter 09
     """
-    data = torch.cat([frontend(part) for part in clips.waveforms.split(64)])
-    return data, frontend.n_frames(clips.lengths).clamp(1, data.shape[1])
+    waveforms, lengths = clips.waveforms, clips.lengths.clamp_min(frontend.min_samples)
+    missing = max(frontend.min_samples - waveforms.shape[1], 0)
+    waveforms = nn.functional.pad(waveforms, (0, missing))
+    data = torch.cat([frontend(part) for part in waveforms.split(64)])
+    return whole_frames(data, frontend.n_frames(lengths), frontend)
 
 
 def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0) -> NNCLRTuning:

@@ -13,6 +13,7 @@ from typing import Any
 
 from audiossl_lite.preset_sources import SOURCES
 from audiossl_lite.presets_mae import MASKED, MASKED_SOURCES
+from audiossl_lite.presets_uamix import TUNED, TUNED_SOURCES
 
 SCALES = ("lite", "workshop", "paper")
 
@@ -197,8 +198,8 @@ EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
     },
 }
 # Experiments of other kinds have settings of their own; `preset` finds them all.
-FAMILIES: dict[str, dict[str, Any]] = EXPERIMENTS | MASKED
-ALL_SOURCES: dict[str, dict[str, str]] = SOURCES | MASKED_SOURCES
+FAMILIES: dict[str, dict[str, Any]] = EXPERIMENTS | MASKED | TUNED
+ALL_SOURCES: dict[str, dict[str, str]] = SOURCES | MASKED_SOURCES | TUNED_SOURCES
 
 
 def _nearest(name: str, known) -> str:

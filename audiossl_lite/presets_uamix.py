@@ -68,7 +68,7 @@ UAMIX_PAPER = Tuning(
     precision="bf16-mixed",
 )
 SMALL = {"checkpoint": "", "precision": "32-true", "hidden_dim": 512, "predictor_dim": 1024}
-EXPERIMENTS: dict[str, dict[str, Tuning]] = {
+TUNED: dict[str, dict[str, Tuning]] = {
     "uamix": {
         "paper": UAMIX_PAPER,
         "workshop": replace(
@@ -97,7 +97,7 @@ EXPERIMENTS: dict[str, dict[str, Tuning]] = {
         ),
     }
 }
-SOURCES: dict[str, dict[str, str]] = {
+TUNED_SOURCES: dict[str, dict[str, str]] = {
     "uamix": {
         "checkpoint": "uaMix-MAE Sec. 4: the published AudioMAE encoder, given by path",
         "n_frames": "AudioMAE Sec. 4.1: 10 s padded to 1024 frames",
