@@ -114,6 +114,9 @@ class BYOL(nn.Module):
     def encoders(self) -> dict[str, nn.Module]:
         """The networks that can be evaluated, the one the method keeps first.
 
+        Without stop-gradient that is the student: no teacher ever runs, so its batch-norm has seen nothing.
+
         Where: ATST Sec. 2.2.2; chapter 05
         """
-        return {"teacher": self.teacher["encoder"], "student": self.student["encoder"]}
+        kept = ("teacher", "student") if self.stop_gradient else ("student", "teacher")
+        return {name: getattr(self, name)["encoder"] for name in kept}

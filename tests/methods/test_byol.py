@@ -168,6 +168,7 @@ def test_the_kept_network_comes_first():
     assert list(byol.encoders) == ["teacher", "student"]
     assert byol.encoders["teacher"] is byol.teacher["encoder"]
     assert byol.encoders["student"] is byol.student["encoder"]
+    assert list(method(stop_gradient=False).encoders) == ["student", "teacher"]
 
 
 def test_the_heads_have_the_published_sizes():
