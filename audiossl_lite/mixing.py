@@ -193,7 +193,8 @@ def mixup(
     mask = torch.where(shared, lam[:, None], 1.0)[..., None].expand(-1, -1, spec.shape[2])
     weight = lam + (1.0 - lam) * (1.0 - room / valid)  # lam where the partner is as long
     mask, partner = mask.to(spec.device), partner.to(spec.device)
-    mixed = mask * spec + (1.0 - mask) * spec[partner]
+    blend = mask * spec + (1.0 - mask) * spec[partner]
+    mixed = torch.where(shared[..., None].to(spec.device), blend, spec)
     return Mixture(mixed, weight.to(spec.device), partner, mask)
 
 
