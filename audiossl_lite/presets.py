@@ -168,7 +168,7 @@ ATST_WORKSHOP = {"steps": 400, "probe_every": 0}
 ATST_LITE = {"steps": 36, "warmup_steps": 8}
 CNN = {"encoder": "byola_cnn", "segment_s": 0.95, "warmup_steps": 0}
 # A faster teacher and more steps of fewer clips: a slow teacher has hardly moved after a hundred steps.
-TINY_CNN = CNN | {"encoder": "byola_tiny", "batch_size": 32, "momentum": 0.95}
+TINY_CNN = CNN | {"encoder": "byola_tiny", "steps": 100, "batch_size": 32, "momentum": 0.95}
 
 EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
     "atst": {
