@@ -75,7 +75,10 @@ def table_1_rows(config: Pretraining, byola: Pretraining, clip_s: float) -> list
 
 
 def segment_sweep(
-    config: Pretraining, clip_s: float, shares: Sequence[float] = (0.1, 0.3, 0.6, 0.9)
+    config: Pretraining,
+    clip_s: float,
+    shares: Sequence[float] = (0.1, 0.3, 0.6, 0.8),
+    prefix: str = "transformer",
 ) -> list[Row]:
     """The runs of ATST's Fig. 2: two segments, each length a share of the clip.
 
@@ -83,7 +86,7 @@ def segment_sweep(
     """
     return [
         Row(
-            f"transformer, two, {segment_s:g} s",
+            f"{prefix}, two, {segment_s:g} s",
             replace(config, segments="two", segment_s=segment_s),
         )
         for segment_s in segment_lengths(clip_s, shares)
