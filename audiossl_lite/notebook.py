@@ -5,16 +5,15 @@ from __future__ import annotations
 import html
 import inspect
 import math
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiossl_lite._version import __version__
 from audiossl_lite.figures import figure_style, frames_slider, show_figure, show_spectrogram
 from audiossl_lite.parameters import ParameterError, Parameters, check_parameters
 from audiossl_lite.players import play, play_grid
 from audiossl_lite.progress import progress, progress_bar
+from audiossl_lite.results import current_commit
 
 __all__ = [
     "ParameterError",
@@ -73,27 +72,6 @@ def show_source(obj: Any) -> None:
     location = source_location(obj)
     caption = f'<div style="font-family:monospace;font-size:0.85em">{html.escape(location)}</div>'
     _display_html(caption + highlight(source, PythonLexer(), formatter), source)
-
-
-def current_commit() -> str:
-    """Return the short git commit of the library, with `+` after it when files have changed since.
-
-    Without git or a repository it is the version of the library.
-    Where: this project; chapter 14
-    """
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(LIBRARY_FOLDER), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        return done.stdout.strip()
-
-    try:
-        if not git("ls-files", "__init__.py"):
-            return f"version {__version__}"
-        changed = "+" if git("status", "--porcelain", "--untracked-files=no", ".") else ""
-        return git("rev-parse", "--short=9", "HEAD") + changed
-    except (OSError, subprocess.SubprocessError):
-        return f"version {__version__}"
 
 
 def device_words(device: str) -> str:

@@ -12,8 +12,19 @@ from typing import Any
 
 from audiossl_lite._version import __version__
 
-REQUIRED = ("experiment", "scale", "data", "device", "seeds", "seconds", "config_hash", "commit", "values")
-ROOT = Path(__file__).resolve().parent.parent
+REQUIRED = (
+    "experiment",
+    "scale",
+    "data",
+    "device",
+    "seeds",
+    "seconds",
+    "config_hash",
+    "commit",
+    "values",
+)
+LIBRARY_FOLDER = Path(__file__).resolve().parent
+ROOT = LIBRARY_FOLDER.parent
 
 
 def config_hash(config: Any) -> str:
@@ -26,20 +37,25 @@ def config_hash(config: Any) -> str:
 
 
 def current_commit() -> str:
-    """Short name of the checked-out commit, with `+` when files differ from it; `unknown` outside a checkout.
+    """Short git commit of the library, with `+` after it when files have changed since.
+
+    Without git or a repository it is the version of the library.
 
     Where: this project; chapter 05
     """
 
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(LIBRARY_FOLDER), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout.strip()
 
     try:
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain") else "")
+        if not git("ls-files", "__init__.py"):
+            return f"version {__version__}"
+        changed = "+" if git("status", "--porcelain", "--untracked-files=no", ".") else ""
+        return git("rev-parse", "--short=9", "HEAD") + changed
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return f"version {__version__}"
 
 
 def record(

@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from audiossl_lite import notebook
+from audiossl_lite import notebook, results
 from audiossl_lite.notebook import (
     current_commit,
     provenance,
@@ -49,8 +49,8 @@ def test_commit_without_git_is_the_version(monkeypatch: pytest.MonkeyPatch) -> N
     def no_git(*arguments: object, **options: object) -> None:
         raise FileNotFoundError("git")
 
-    monkeypatch.setattr(notebook.subprocess, "run", no_git)
-    assert current_commit() == f"version {notebook.__version__}"
+    monkeypatch.setattr(results.subprocess, "run", no_git)
+    assert current_commit() == f"version {results.__version__}"
 
 
 def test_source_is_shown_with_its_place(shown: list) -> None:
