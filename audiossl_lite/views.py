@@ -113,7 +113,9 @@ class ViewMaker(nn.Module):
             x, self.size, segments=self.segments, generator=generator, lengths=lengths
         )
         if self.frontend is not None:
-            views = tuple(self.frontend(view) for view in views)
+            first = self.frontend(views[0])
+            # One segment is looked at once; the augmentations below never write into their input.
+            views = (first, first if self.segments == "one" else self.frontend(views[1]))
         if self.mixup is not None:
             views = tuple(mix(view, generator) for mix, view in zip(self.mixup, views, strict=True))
         if self.resized_crop is not None:

@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from audiossl_lite import notebook, results
+from audiossl_lite import results
 from audiossl_lite.notebook import (
     current_commit,
     provenance,
