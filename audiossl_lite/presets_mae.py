@@ -111,11 +111,11 @@ MASKED: dict[str, dict[str, MaskedPretraining]] = {
             clip_s=4.0,
             n_frames=400,
             n_mels=64,
-            steps=100,
+            steps=120,
             batch_size=32,
-            learning_rate=1e-3,
+            learning_rate=3e-3,
             warmup_steps=10,
-            log_every=5,
+            log_every=10,
         ),
     }
 }

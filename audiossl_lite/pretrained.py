@@ -5,133 +5,29 @@ The files are not part of this project; the data guide tells where their authors
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiossl_lite.encoders import atst_base, atst_small, byola_cnn
 from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
+from audiossl_lite.pretrained_audiomae import load_audiomae, load_masked_autoencoder
+from audiossl_lite.weights import PretrainedEncoder, WeightsError, load_state, read_weights
 
-
-class WeightsError(ValueError):
-    """A weight file is not what it should be; the message names the file and the keys.
-
-    Where: this project; chapter 10
-    """
-
-
-@dataclass(frozen=True)
-class PretrainedEncoder:
-    """A published encoder in eval mode with its own frontend.
-
-    Where: ATST Sec. 2.2.2; chapter 10
-    """
-
-    encoder: nn.Module
-    frontend: nn.Module
-    _embed: Callable[[Tensor], Tensor]
-
-    @torch.no_grad()
-    def embed(self, waveform: Tensor) -> Tensor:
-        """Embeddings `(B, D)` of waveforms `(B, S)` at 16 kHz.
-
-        Where: ATST Sec. 3.2; chapter 10
-        """
-        return self._embed(waveform)
-
-
-def _inert_class(full_name: str) -> type:
-    """An empty class under a foreign name: it takes attributes and does nothing."""
-    module, _, name = full_name.rpartition(".")
-
-    def init(self, *args: Any, **kwargs: Any) -> None:
-        self.arguments = (args, kwargs)
-
-    return type(
-        name, (dict,), {"__module__": module, "__init__": init, "__setstate__": _take_state}
-    )
-
-
-def _take_state(self: Any, state: Any) -> None:
-    if isinstance(state, dict):
-        self.__dict__.update(state)
-
-
-def _load_with(path: Path, stand_in: Callable[[str], type] | None) -> Any:
-    """torch's data-only reading, with a stand-in for every class that the file names."""
-    stand_ins = []
-    if stand_in is not None:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        stand_ins = [(stand_in(name), name) for name in foreign]
-    with torch.serialization.safe_globals(stand_ins):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def read_weights(path: str | Path) -> dict[str, Any]:
-    """The dictionary in a torch file; classes that it names are replaced by inert ones, never imported or run.
-
-    Raises FileNotFoundError, or WeightsError for a damaged file or one that holds something else.
-
-    Where: this project; chapter 10
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no weight file at {path}; the data guide names the authors' download page"
-        )
-    # Plain data first; then with inert stand-ins; then with plain dictionaries as stand-ins, since torch fills no
-    # other class with items (hyper-parameters may be a subclass of dict).
-    attempts = (None, _inert_class, lambda name: OrderedDict)
-    for stand_in in attempts:
-        try:
-            content = _load_with(path, stand_in)
-            break
-        except OSError:
-            raise
-        except Exception as error:  # damaged bytes can fail anywhere inside the unpickler
-            failure = error
-    else:
-        reason = (str(failure) or type(failure).__name__).splitlines()[0]
-        raise WeightsError(f"{path} cannot be read as weights: {reason}") from failure
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
-    return content
-
-
-def load_state(
-    module: nn.Module, state: dict[str, Any], path: str | Path, ignore: tuple[str, ...] = ()
-) -> None:
-    """Fill `module` from `state`; missing, unexpected and misshapen keys are errors that name them.
-
-    Keys that start with one of `ignore` (heads that downstream work drops) are passed over.
-
-    Where: this project; chapter 10
-    """
-    state = (
-        {key: value for key, value in state.items() if not key.startswith(ignore)}
-        if ignore
-        else state
-    )
-    expected = module.state_dict()
-    problems = [f"missing {key}" for key in expected.keys() - state.keys()]
-    problems += [f"unexpected {key}" for key in state.keys() - expected.keys()]
-    problems += [
-        f"{key} has shape {tuple(getattr(state[key], 'shape', ()))}, expected {tuple(expected[key].shape)}"
-        for key in expected.keys() & state.keys()
-        if getattr(state[key], "shape", None) != expected[key].shape
-    ]
-    if problems:
-        shown = "; ".join(sorted(problems)[:8])
-        raise WeightsError(
-            f"{path} does not fit {type(module).__name__}: {shown} ({len(problems)} in all)"
-        )
-    module.load_state_dict(state)
+__all__ = [
+    "PretrainedEncoder",
+    "WeightsError",
+    "centre_crop",
+    "load_atst",
+    "load_audiomae",
+    "load_byol_a",
+    "load_masked_autoencoder",
+    "load_state",
+    "read_weights",
+]
 
 
 def _atst_state(content: dict[str, Any], path: str | Path) -> tuple[dict[str, Tensor], float]:

@@ -71,6 +71,20 @@ def sincos_positions(n_time: int, n_freq: int, dim: int) -> Tensor:
     return torch.cat([torch.zeros(1, dim, dtype=torch.float64), table])[None].float()
 
 
+def published_positions(n_time: int, n_freq: int, dim: int) -> Tensor:
+    """The position table of the published weights, `(1, 1 + n_time * n_freq, dim)`: a scrambled one.
+
+    Tokens run frequency first, i = t * n_freq + f, but the table was filled as if time ran first: token i got the
+    codes of i mod n_time and i div n_time. Every token still has a code of its own. For loading and for comparison;
+    train from scratch with `sincos_positions`.
+
+    Where: AudioMAE, official code; chapter 06
+    """
+    table = sincos_positions(n_freq, n_time, dim)
+    half = dim // 2
+    return torch.cat([table[..., half:], table[..., :half]], dim=2)
+
+
 class AudioMAEEncoder(nn.Module):
     """Filter bank `(B, T, F)` to an embedding `(B, D)`: the mean of the patch tokens after the final norm.
 
