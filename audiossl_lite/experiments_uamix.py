@@ -15,6 +15,7 @@ from audiossl_lite.evaluation.embed import whole_frames
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.presets_uamix import Tuning
 from audiossl_lite.training import TrainConfig, TrainingResult, train
+from audiossl_lite.training.identity import data_digest
 from audiossl_lite.tuning_views import TuningViews
 
 
@@ -53,13 +54,16 @@ def cached_fbank(clips: Clips, frontend: nn.Module) -> tuple[Tensor, Tensor]:
 def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0) -> NNCLRTuning:
     """The method of step 1 or 2 around a copy of `encoder`; the given encoder stays as it is.
 
+    The method remembers a digest of the weights it starts from, so that a folder that holds a run from another
+    encoder is not mistaken for this one.
+
     Where: uaMix-MAE Sec. 3; chapter 09
     """
     if step not in (1, 2):
         raise ValueError(f"progressive retraining has steps 1 and 2, got {step}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NNCLRTuning(
+        method = NNCLRTuning(
             copy.deepcopy(encoder),
             trainable="head" if step == 1 else "upper",
             hidden_dim=config.hidden_dim,
@@ -74,6 +78,8 @@ def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0)
             head_decay_scale=config.head_decay_scale,
             generator=torch.Generator().manual_seed(seed),
         )
+    method.starts_from = data_digest(nn.utils.parameters_to_vector(encoder.parameters()))
+    return method
 
 
 def _train_config(config: Tuning, step: int, seed: int) -> TrainConfig:
@@ -93,6 +99,7 @@ def _train_config(config: Tuning, step: int, seed: int) -> TrainConfig:
         precision=config.precision,
         log_every=config.log_every,
         save_every=config.save_every,
+        probe_every=config.probe_every if step == 2 else 0,
     )
 
 
@@ -151,7 +158,8 @@ def tune(
 ) -> Tuned:
     """Step 2: the upper half of the encoder is tuned with the head of step 1, on mixtures (`config.mixing`).
 
-    Every call starts from the same encoder and head, so variants differ by their settings alone.
+    Every call starts from the same encoder and head, so variants differ by their settings alone. `probe(method)`
+    adds numbers to the history every `config.probe_every` steps, and at both ends.
 
     Where: uaMix-MAE Sec. 3, Eq. 4; chapter 09
     """

@@ -49,6 +49,7 @@ class Tuning:
     precision: str = "32-true"
     log_every: int = 10
     save_every: int = 500
+    probe_every: int = 0  # steps of step 2 between calls of the probe; 0: never
 
 
 UAMIX_PAPER = Tuning(
@@ -129,5 +130,6 @@ TUNED_SOURCES: dict[str, dict[str, str]] = {
         "precision": "this project",
         "log_every": "this project",
         "save_every": "this project",
+        "probe_every": "this project",
     }
 }
