@@ -14,6 +14,7 @@ from audiossl_lite.augmentations import (
     LogMixupExp,
     RandomGain,
     RandomResizedCrop,
+    SpecAugment,
     TimeRoll,
     log_mixup_exp,
     resized_crop,
@@ -216,6 +217,22 @@ def test_bad_crop_settings_are_refused(options):
         RandomResizedCrop(**options)
 
 
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), t=st.integers(2, 30), seed=st.integers(0, 999))
+def test_a_padded_clip_is_cropped_as_if_it_were_alone(data, t, seed):
+    spec = spectrograms(3, t, 6, seed)
+    lengths = torch.tensor([data.draw(st.integers(2, t)) for _ in range(3)])
+    spec[torch.arange(t) >= lengths[:, None]] = float("nan")
+    window = RandomResizedCrop().draw(3, lengths, 6, seeded(seed))
+    out = resized_crop(spec, **window, lengths=lengths)
+    again = RandomResizedCrop()(spec, seeded(seed), lengths)
+    torch.testing.assert_close(out, again, atol=0, rtol=0, equal_nan=True)
+    for i, n in enumerate(lengths.tolist()):
+        alone = naive_resized_crop(spec[i, :n], *(int(value[i]) for value in window.values()))
+        torch.testing.assert_close(out[i, :n], alone, atol=2e-5, rtol=0)
+        assert torch.isnan(out[i, n:]).all()
+
+
 # --- gain and roll ---------------------------------------------------------------------------
 
 
@@ -243,6 +260,39 @@ def test_time_roll_equals_torch_roll_item_by_item(shape):
         assert torch.equal(time_roll(x, torch.tensor(shift)), expected)
 
 
+@pytest.mark.parametrize("shape", [(3, 11), (3, 11, 4)])
+def test_only_the_valid_part_of_a_padded_clip_turns(shape):
+    x, lengths = torch.randn(shape, generator=seeded(0)), torch.tensor([11, 4, 1])
+    out = time_roll(x, torch.tensor([3, 6, 2]), lengths)
+    for i, (shift, n) in enumerate([(3, 11), (6, 4), (2, 1)]):
+        assert torch.equal(out[i, :n], torch.roll(x[i, :n], shift, dims=0))
+        assert torch.equal(out[i, n:], x[i, n:])
+    drawn = TimeRoll()(x.expand(3, *shape[1:]), seeded(1), lengths)
+    assert torch.equal(drawn[1, 4:], x[1, 4:])
+    assert torch.equal(drawn[1, :4].flatten().sort().values, x[1, :4].flatten().sort().values)
+
+
+def test_spec_augment_covers_one_stretch_and_one_band_of_every_size():
+    cover = SpecAugment(5, 3, fill=-2.0)
+    lengths = torch.tensor([12, 4]).repeat(2000)
+    out = cover(torch.ones(4000, 12, 8), seeded(0), lengths)
+    for size, valid in ((5, 12), (4, 4)):
+        covered = out[lengths == valid] == -2
+        assert not covered[:, valid:].any()
+        frames = covered[:, :valid].all(2)  # a full-height stretch
+        bands = covered[:, :valid].all(1)
+        assert torch.equal(covered[:, :valid], frames[:, :, None] | bands[:, None])
+        edges = frames.int().diff(dim=1, prepend=torch.zeros(len(frames), 1, dtype=torch.int))
+        assert (edges == 1).sum(1).max() == 1, "one stretch, not several"
+        partly = frames.sum(1)[~bands.all(1) & ~frames.all(1)]
+        assert set(partly.tolist()) == set(range(min(size, valid - 1) + 1))
+        assert covered[:, 0].any() and covered[:, valid - 1].any()
+        assert set(bands[~frames.all(1)].sum(1).tolist()) == {0, 1, 2, 3}
+    assert torch.equal(SpecAugment(0, 0)(out, seeded(0)), out)
+    with pytest.raises(ValueError, match="must not be negative"):
+        SpecAugment(-1, 3)
+
+
 def test_random_roll_keeps_the_samples_and_reaches_every_shift():
     x = torch.arange(6.0).repeat(2000, 1)
     out = TimeRoll()(x, seeded(0))
@@ -258,6 +308,7 @@ MODULES = {
     "crop": RandomResizedCrop,
     "gain": RandomGain,
     "roll": TimeRoll,
+    "cover": lambda: SpecAugment(8, 4, fill=7.0),
 }
 
 
