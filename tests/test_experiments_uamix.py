@@ -292,3 +292,13 @@ def test_a_probe_sees_the_encoder_and_does_not_change_the_run(data):
     probed = tune(head, FRONTEND, *data, tiny(probe_every=2), device="cpu", probe=probe)
     assert [row["step"] for row in probed.result.history if "size" in row] == [0, 2, 4, 6]
     assert_equal(weights(probed.method), weights(plain.method))
+
+
+def test_both_steps_run_in_bfloat16_and_the_queue_stays_in_full_precision(data):
+    config = tiny(precision="bf16-mixed", symmetric=True, k=3)
+    head = train_head(make_encoder(), FRONTEND, *data, config, device="cpu")
+    tuned = tune(head, FRONTEND, *data, config, device="cpu")
+    assert all(value.dtype != torch.bfloat16 for value in tuned.method.state_dict().values())
+    norms = tuned.method.queue.vectors.norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+    assert 0 < tuned.result.history[-1]["loss"] < 10
