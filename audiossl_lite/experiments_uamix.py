@@ -21,7 +21,10 @@ from audiossl_lite.tuning_views import TuningViews
 
 @dataclass
 class Tuned:
-    """A tuned encoder with its method and the record of the run."""
+    """A tuned encoder with its method and the record of the run.
+
+    Where: uaMix-MAE Sec. 3; chapter 09
+    """
 
     method: NNCLRTuning
     config: Tuning

@@ -22,7 +22,7 @@ class NNCLRTuning(nn.Module):
     projector. `symmetric`: also the other direction, the positive's neighbour against the anchor's predictions. One
     direction is Eq. 1 and Eq. 4 as written: then the mixture receives no gradient, only the positive does.
 
-    Where: uaMix-MAE Sec. 3, Eq. 1, 4; chapter 07, chapter 09
+    Where: uaMix-MAE Sec. 3, Eq. 1, 4; chapter 07 and chapter 09
     """
 
     def __init__(
