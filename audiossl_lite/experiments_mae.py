@@ -83,14 +83,17 @@ def make_mae_frontend(config: MaskedPretraining, clips: Clips) -> AudioMAEFronte
 
 
 @torch.no_grad()
-def prepare_mae(clips: Clips, config: MaskedPretraining) -> Prepared:
+def prepare_mae(
+    clips: Clips, config: MaskedPretraining, frontend: AudioMAEFrontend | None = None
+) -> Prepared:
     """The filter bank of every whole clip `(n, T, F)`, computed once, and the valid frames of each.
 
-    Frames past the end of a clip hold the frontend's padding. Runs on the same clips can share the result.
+    Frames past the end of a clip hold the frontend's padding. Runs on the same clips can share the result. Clips to
+    be scored are prepared with the `frontend` of training; by default one is made from the preset and these clips.
 
     Where: AudioMAE Sec. 4.1; chapter 06
     """
-    frontend = make_mae_frontend(config, clips)
+    frontend = frontend or make_mae_frontend(config, clips)
     waveforms, lengths = clips.waveforms, clips.lengths.clamp_min(frontend.min_samples)
     if waveforms.shape[1] < frontend.min_samples:
         waveforms = nn.functional.pad(waveforms, (0, frontend.min_samples - waveforms.shape[1]))
