@@ -30,8 +30,9 @@ def make(trainable: str = "upper", *, encoder=None, seed: int = 1, **options) ->
         )  # fmt: skip
 
 
-def batch(seed: int = 0, ids: torch.Tensor | None = None, lam: float = 1.0) -> tuple:
+def batch(seed: int = 0, ids: torch.Tensor | None = None, lam=1.0) -> tuple:
     anchor, positive = torch.randn(2, B, T, MELS, generator=seeded(seed))
     ids = torch.arange(B) if ids is None else ids
+    lam = torch.as_tensor(lam).view(-1, 1)  # one number, or one per clip
     labels = lam * torch.eye(B) + (1 - lam) * torch.eye(B).flip(1)
     return anchor, positive, labels, torch.stack([ids, ids.flip(0)], 1), ids
