@@ -119,11 +119,16 @@ def t_cutmix(
     last = torch.minimum(first + width, room)
     frame = torch.arange(n_frames)
     inside = (frame >= first[:, None]) & (frame < last[:, None])  # (B, T)
-    mask = (~inside).float()[..., None].expand(-1, -1, spec.shape[2]).to(spec.device)
     kept = 1.0 - inside.sum(1) / valid
-    weight = lam if rule == "paper" else kept
-    mixed = torch.where(mask.bool(), spec, spec[partner.to(spec.device)])
-    return Mixture(mixed, weight.to(spec.device), partner.to(spec.device), mask)
+    box = inside[..., None].expand(-1, -1, spec.shape[2])
+    return _with_box(spec, box, partner, lam if rule == "paper" else kept)
+
+
+def _with_box(spec: Tensor, box: Tensor, partner: Tensor, weight: Tensor) -> Mixture:
+    """The mixture whose cells in `box (B, T, F)` come from the partner."""
+    box, partner = box.to(spec.device), partner.to(spec.device)
+    mixed = torch.where(box, spec[partner], spec)
+    return Mixture(mixed, weight.float().to(spec.device), partner, (~box).float())
 
 
 def tf_cutmix(
@@ -161,11 +166,8 @@ def tf_cutmix(
     frame, band = torch.arange(n_frames), torch.arange(n_bands)
     in_time = (frame >= t_low[:, None]) & (frame < t_high[:, None])
     in_freq = (band >= f_low[:, None]) & (band < f_high[:, None])
-    inside = in_time[:, :, None] & in_freq[:, None, :]
-    weight = 1.0 - inside.sum((1, 2)) / (valid * n_bands)
-    mask = (~inside).float().to(spec.device)
-    mixed = torch.where(mask.bool(), spec, spec[partner.to(spec.device)])
-    return Mixture(mixed, weight.float().to(spec.device), partner.to(spec.device), mask)
+    box = in_time[:, :, None] & in_freq[:, None, :]
+    return _with_box(spec, box, partner, 1.0 - box.sum((1, 2)) / (valid * n_bands))
 
 
 def mixup(
