@@ -93,7 +93,7 @@ TUNED: dict[str, dict[str, Tuning]] = {
             head_learning_rate=1e-3,
             steps=16,
             batch_size=48,
-            learning_rate=1e-3,
+            learning_rate=4e-3,
             queue_size=256,
         ),
     }
