@@ -70,6 +70,7 @@ class Job:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     _prepared: dict[tuple[str, str], Prepared] = field(default_factory=dict, repr=False)
     _tests: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _starts: dict[tuple[str, int, int], FewShotResult] = field(default_factory=dict, repr=False)
 
     def key(self, row: Row) -> str:
         """Twelve hex digits that change with the settings, the data, the seed and the protocol.
@@ -116,12 +117,10 @@ class Job:
             description=row.name,
         )
         began = time.perf_counter()
-        networks = {"untrained": make_encoder(config, self.seed), **trained.method.encoders}
         chunk_frames = round(config.segment_s / prepared.frontend.hop_s) + 1
-        scores = {
-            name: self._score(self._embed(network, prepared.frontend, chunk_frames))
-            for name, network in networks.items()
-        }
+        scores = {"untrained": self._untrained(config, prepared.frontend, chunk_frames)}
+        for name, network in trained.method.encoders.items():
+            scores[name] = self._score(self._embed(network, prepared.frontend, chunk_frames))
         result = {
             "method": config.method,
             "segments": config.segments,
@@ -178,6 +177,16 @@ class Job:
                 for part, valid in zip(spec.split(32), frames.split(32), strict=True)
             ]
         )
+
+    def _untrained(
+        self, config: Pretraining, frontend: nn.Module, chunk_frames: int
+    ) -> FewShotResult:
+        """The score of the random start, computed once for all rows that share it."""
+        key = (config.encoder, chunk_frames, id(frontend))
+        if key not in self._starts:
+            encoder = make_encoder(config, self.seed)
+            self._starts[key] = self._score(self._embed(encoder, frontend, chunk_frames))
+        return self._starts[key]
 
     def _score(self, features: Tensor) -> FewShotResult:
         test = self.data.test
