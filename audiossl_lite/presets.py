@@ -165,7 +165,7 @@ LITE = {
 }
 # Chapter 05 runs a dozen of these one after the other, so each is short.
 ATST_WORKSHOP = {"steps": 400, "probe_every": 0}
-ATST_LITE = {"steps": 30, "warmup_steps": 6, "clips_per_class": 12}
+ATST_LITE = {"steps": 27, "warmup_steps": 6, "clips_per_class": 10}
 CNN = {"encoder": "byola_cnn", "segment_s": 0.95, "warmup_steps": 0}
 # A faster teacher and more steps of fewer clips: a slow teacher has hardly moved after a hundred steps.
 TINY_CNN = CNN | {"encoder": "byola_tiny", "steps": 100, "batch_size": 32, "momentum": 0.95}
