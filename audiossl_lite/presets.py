@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from audiossl_lite.preset_sources import SOURCES
+from audiossl_lite.presets_encoders import ENCODER_RUNS, ENCODER_RUNS_SOURCES
 from audiossl_lite.presets_eval import EVALUATED, EVALUATED_SOURCES
 from audiossl_lite.presets_mae import MASKED, MASKED_SOURCES
 from audiossl_lite.presets_uamix import TUNED, TUNED_SOURCES
@@ -199,9 +200,9 @@ EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
     },
 }
 # Experiments of other kinds have settings of their own; `preset` finds them all.
-FAMILIES: dict[str, dict[str, Any]] = EXPERIMENTS | MASKED | TUNED | EVALUATED
+FAMILIES: dict[str, dict[str, Any]] = EXPERIMENTS | MASKED | TUNED | EVALUATED | ENCODER_RUNS
 ALL_SOURCES: dict[str, dict[str, str]] = (
-    SOURCES | MASKED_SOURCES | TUNED_SOURCES | EVALUATED_SOURCES
+    SOURCES | MASKED_SOURCES | TUNED_SOURCES | EVALUATED_SOURCES | ENCODER_RUNS_SOURCES
 )
 
 

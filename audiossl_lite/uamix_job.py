@@ -162,6 +162,13 @@ class TuningJob:
             return f"read from {Path(self.config.checkpoint).name}"
         return self._pretrained(seed).result.summary()
 
+    def pretraining_seconds(self, seed: int) -> float:
+        """Seconds that the pretraining of a seed took; 0 for a published file.
+
+        Where: AudioMAE Sec. 3; chapter 09
+        """
+        return 0.0 if self.config.checkpoint else self._pretrained(seed).result.seconds
+
     def _start_key(self, seed: int) -> list:
         return [asdict(self.mae_config), seed, self.config.checkpoint]
 
@@ -270,7 +277,7 @@ class TuningJob:
         """The scores of a row for one seed, computed once: a record asks for what a page has shown."""
         if (name, seed) not in self._scores:
             if name == "untrained encoder":
-                network = self._untrained(seed)
+                network = self.untrained(seed)
             elif name == START:
                 network = self.pretrained(seed)
             else:
@@ -278,8 +285,11 @@ class TuningJob:
             self._scores[name, seed] = self.score(network)
         return self._scores[name, seed]
 
-    def _untrained(self, seed: int) -> nn.Module:
-        """A random start of the size that is tuned."""
+    def untrained(self, seed: int) -> nn.Module:
+        """A random start of the size that is tuned.
+
+        Where: this project; chapter 09
+        """
         if not self.config.checkpoint:
             return make_mae(self.mae_config, seed).encoder
         like = self._published.encoder
@@ -313,8 +323,7 @@ class TuningJob:
         runs = [self.head(seed) for seed in seeds]
         runs += [self.tuned(v, seed) for v in variants if v in scores for seed in seeds]
         spent = sum(run.result.seconds for run in runs)
-        if not self.config.checkpoint:
-            spent += sum(self._pretrained(seed).result.seconds for seed in seeds)
+        spent += sum(self.pretraining_seconds(seed) for seed in seeds)
         rows = [record_row(name, found, scores[START]) for name, found in scores.items()]
         for row in rows:
             if row["name"] in VARIANTS and self.config.probe_every:

@@ -1,0 +1,85 @@
+"""Which encoders chapters 10 to 12 evaluate and how long each is trained, at three scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EncoderRuns:
+    """Settings of the encoders under evaluation; all other settings are those of their own experiments.
+
+    Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
+    """
+
+    n_seeds: int  # runs of every method: seed, seed + 1, ...
+    # BYOL-A and ATST: experiments "byola" and "atst"
+    byola_steps: int
+    byola_batch_size: int
+    atst_steps: int
+    atst_batch_size: int
+    momentum: float  # of the teacher at the start
+    # AudioMAE and uaMix-MAE: experiments "audiomae" and "uamix"
+    mae_steps: int
+    head_steps: int
+    tuning_steps: int
+    variant: str  # of `uamix_job.VARIANTS`
+
+
+ENCODER_RUNS: dict[str, dict[str, EncoderRuns]] = {
+    "encoders": {
+        "paper": EncoderRuns(
+            n_seeds=1,
+            byola_steps=766_400,
+            byola_batch_size=256,
+            atst_steps=39_000,
+            atst_batch_size=1536,
+            momentum=0.99,
+            mae_steps=128_898,
+            head_steps=1600,
+            tuning_steps=25_600,
+            variant="T-CutMix, rule paper",
+        ),
+        # A teacher with momentum 0.99 has hardly left its start after a few hundred steps. Half the clips a step and
+        # twice the steps cost the same and move the teacher further.
+        "workshop": EncoderRuns(
+            n_seeds=3,
+            byola_steps=480,
+            byola_batch_size=32,
+            atst_steps=600,
+            atst_batch_size=32,
+            momentum=0.95,
+            mae_steps=400,
+            head_steps=60,
+            tuning_steps=160,
+            variant="T-CutMix, rule paper",
+        ),
+        "lite": EncoderRuns(
+            n_seeds=1,
+            byola_steps=60,
+            byola_batch_size=32,
+            atst_steps=40,
+            atst_batch_size=32,
+            momentum=0.95,
+            mae_steps=60,
+            head_steps=12,
+            tuning_steps=16,
+            variant="T-CutMix, rule paper",
+        ),
+    }
+}
+_METHOD = "as the experiment of the method has it"
+ENCODER_RUNS_SOURCES: dict[str, dict[str, str]] = {
+    "encoders": {
+        "n_seeds": "the papers report one run",
+        "byola_steps": f"BYOL-A Sec. 4.1: 100 epochs of AudioSet; {_METHOD}",
+        "byola_batch_size": f"BYOL-A Sec. 4.1: 256; {_METHOD}",
+        "atst_steps": f"ATST Sec. 3.1: 300 epochs of 200,000 clips; {_METHOD}",
+        "atst_batch_size": f"ATST Sec. 3.1: 1536; {_METHOD}",
+        "momentum": "ATST Sec. 3.1 and BYOL-A Sec. 4.1: 0.99",
+        "mae_steps": f"AudioMAE Sec. 4: 32 epochs and part of one; {_METHOD}",
+        "head_steps": f"uaMix-MAE Sec. 4; {_METHOD}",
+        "tuning_steps": f"uaMix-MAE Sec. 4; {_METHOD}",
+        "variant": "uaMix-MAE Eq. 2 and 3, as written",
+    }
+}
