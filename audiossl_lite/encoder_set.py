@@ -24,11 +24,12 @@ from audiossl_lite.presets import Pretraining, preset
 from audiossl_lite.presets_encoders import EncoderRuns
 from audiossl_lite.results import config_hash
 from audiossl_lite.training import load_checkpoint, save_checkpoint
-from audiossl_lite.uamix_job import TuningJob
+from audiossl_lite.uamix_job import VARIANTS, TuningJob
 
 UNTRAINED = ", untrained"
 BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
 METHODS = ("BYOL-A", "ATST", "AudioMAE", "uaMix-MAE")
+TUNED_AS = "uaMix-MAE: "  # and the name of a variant
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,14 @@ class EncoderSet:
     def network(self, name: str, seed: int) -> Network:
         """One encoder of the set: a method of `METHODS`, or its random start with `", untrained"` after it.
 
-        Raises KeyError for another name; see `train` for the errors of a run.
+        `"uaMix-MAE: No Mixing"` and the like name other ways of tuning (`uamix_job.VARIANTS`). Raises KeyError for
+        another name; see `train` for the errors of a run.
 
         Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
         """
         method = name.removesuffix(UNTRAINED)
-        if method not in METHODS or name == f"uaMix-MAE{UNTRAINED}":
+        known = method in METHODS and name != f"uaMix-MAE{UNTRAINED}"
+        if not known and name.removeprefix(TUNED_AS) not in VARIANTS:
             raise KeyError(f"unknown encoder {name!r}; known: {', '.join(self.names())}")
         if (name, seed) not in self._kept:
             if method in ("BYOL-A", "ATST"):
@@ -240,8 +243,9 @@ class EncoderSet:
         return Network(name, trained.encoder, trained.frontend, chunk)
 
     def _mae(self, name: str, seed: int) -> Network:
-        if name == "uaMix-MAE":
-            run = self.job.tuned(self.runs.variant, seed)
+        if name.startswith("uaMix-MAE"):
+            variant = name.removeprefix(TUNED_AS) if TUNED_AS in name else self.runs.variant
+            run = self.job.tuned(variant, seed)
             spent = run.result.seconds + self.job.head(seed).result.seconds
             self._seconds[name, seed] = spent
             return Network(name, run.encoder, self.job.frontend)

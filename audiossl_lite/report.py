@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audiossl_lite.paper_tables import PaperTable, paper_tables
 from audiossl_lite.results import recorded
-from audiossl_lite.uamix_report import as_text, recorded_scores, table_rows
+from audiossl_lite.uamix_report import as_text
 
 SCALES = ("lite", "workshop", "paper")
 NOT_RUN = "not run"
@@ -19,8 +20,8 @@ DRAWING = "a drawing"  # it shows no result, so there is nothing to run
 class Item:
     """Where a table or figure is regenerated: the chapter, the stem of its records, what differs from the paper.
 
-    `in_page`: the chapter computes it, at scale `lite`, whenever the book is built. Without a `chapter` there is
-    none yet.
+    `in_page`: the chapter computes it, at scale `lite`, whenever the book is built. `paper`: row and column of the
+    paper's number that stands for the item; `ours`: row and column (empty: the row's mean) of the first record.
 
     Where: this project; chapter 14
     """
@@ -29,6 +30,8 @@ class Item:
     records: tuple[str, ...] = ()
     in_page: bool = False
     differs: str = ""
+    paper: tuple[str, str] | None = None
+    ours: tuple[str, str] | None = None
 
     @property
     def command(self) -> str:
@@ -45,17 +48,62 @@ class Item:
 
 
 FEW_SHOT = (
-    "few-shot accuracy on ESC-50 and FSDD in part, by classes heard and never heard in training, in place of the "
-    "paper's five data sets; a small encoder pretrained here in place of the published one"
+    "ESC-50 and FSDD in part, by classes heard and never heard in training, in place of the paper's five data sets; "
+    "small encoders pretrained here in place of the published ones"
 )
+SPEAKERS = "speakers of FSDD in place of VoxCeleb1; the paper prints no values to compare with"
 LENGTHS = "few-shot accuracy in place of linear evaluation; small encoders and few clips"
+PROBES = (
+    "ESC-50 and FSDD in part in place of the paper's data sets, source- and speaker-disjoint; small encoders "
+    "pretrained on a few hundred clips"
+)
+NEVER = "events, never heard, 5-way 1-shot"
 ITEMS: dict[tuple[str, str], Item] = {
-    ("ATST", "Table 1"): Item("05_atst", ("atst_table1", "atst_views_contrastive"), True, LENGTHS),
+    ("ATST", "Table 1"): Item(
+        "05_atst",
+        ("atst_table1", "atst_views_contrastive"),
+        True,
+        LENGTHS,
+        ("Small, two, 6 s", "average"),
+        ("transformer, two", ""),
+    ),
+    ("ATST", "Table 2"): Item(
+        "11_probes", ("linear",), True, PROBES, ("Small", "us8k"), ("ATST", "events")
+    ),
+    ("ATST", "Table 3"): Item(
+        "11_probes", ("finetune",), True, PROBES, ("Small", "spcv2"), ("ATST, fine-tuned", "")
+    ),
     ("ATST", "Figure 2"): Item("05_atst", ("atst_sweep_contrastive",), True, LENGTHS),
-    ("uaMix-MAE", "Table 2"): Item("09_uamix", ("uamix",), True, FEW_SHOT),
-    ("uaMix-MAE", "Table 3"): Item("09_uamix", ("uamix",), True, FEW_SHOT),
-    ("uaMix-MAE", "Figure 5"): Item(
-        "09_uamix", ("uamix",), False, f"one way and shot, no grid; {FEW_SHOT}"
+    ("uaMix-MAE", "Table 1"): Item(
+        "14_report",
+        (),
+        True,
+        "the counts that `data_scripts/` checks a download against, beside the paper's",
+    ),
+    ("uaMix-MAE", "Table 2"): Item(
+        "10_few_shot", ("few_shot",), True, FEW_SHOT, ("uaMix-MAE", "esc50"), ("uaMix-MAE", NEVER)
+    ),
+    ("uaMix-MAE", "Table 3"): Item(
+        "09_uamix",
+        ("uamix",),
+        True,
+        FEW_SHOT,
+        ("uaMix-MAE", "esc50"),
+        ("T-CutMix, rule paper", "events, never heard"),
+    ),
+    ("uaMix-MAE", "Table 4"): Item(
+        "11_probes",
+        ("finetune",),
+        True,
+        PROBES,
+        ("uaMix-MAE", "esc50"),
+        ("uaMix-MAE, fine-tuned", ""),
+    ),
+    ("uaMix-MAE", "Figure 3"): Item("10_few_shot", ("few_shot",), True, SPEAKERS),
+    ("uaMix-MAE", "Figure 4"): Item("10_few_shot", ("few_shot_mixing",), False, SPEAKERS),
+    ("uaMix-MAE", "Figure 5"): Item("10_few_shot", ("few_shot_mixing",), False, SPEAKERS),
+    ("uaMix-MAE", "Figure 6"): Item(
+        "12_tsne", ("tsne",), True, "numbers beside the picture, which the paper does not print"
     ),
 }
 
@@ -91,33 +139,94 @@ def state(item: Item, scale: str, folder: str | Path | None = None) -> str:
     return NOT_RUN
 
 
+def headline(item: Item, scale: str, folder: str | Path | None = None) -> str:
+    """The number of ours that stands for an item at a scale, with its interval; else its `state`.
+
+    A record without the row or column that `item.ours` names is shown by its `state` too: the full table says more.
+
+    Where: this project; chapter 14
+    """
+    found = entries(item, scale, folder)
+    if not found or item.ours is None:
+        return state(item, scale, folder)
+    name, column = item.ours
+    rows = [row for row in found[0]["values"] if row["name"].startswith(name)]
+    if not rows or (column and column not in rows[0].get("columns", {})):
+        return state(item, scale, folder)
+    # Of several rows that begin so (segments of several lengths), the last is the longest.
+    cell = rows[-1]["columns"][column] if column else rows[-1]
+    return _text(cell["mean"], cell["ci95"])
+
+
+def what_is_shown(item: Item) -> str:
+    """In words, which row and column of ours stands for an item. Where: this project; chapter 14"""
+    return (
+        "the tables below" if item.ours is None else ", ".join(part for part in item.ours if part)
+    )
+
+
 def status_rows(paper: str | None = None, folder: str | Path | None = None) -> list[dict[str, str]]:
-    """One row for every table and figure of the papers: what it holds, and what was run at each scale.
+    """One row for every table and figure of the papers: the paper's number, and ours at each scale.
 
     Where: this project; chapter 14
     """
     rows = []
     for table in paper_tables(paper):
         item, drawn = item_of(table), table.kind == "diagram"
+        printed = "prints no number"
+        if item.paper:
+            row, key = item.paper
+            printed = f"{table.text(row, key)} ({row}, {table.column(key).name})"
+        elif table.has_numbers:
+            printed = "see below"
         rows.append(
             {"of": table.paper, "item": table.id, "about": table.title}
-            | {"chapter": DRAWING if drawn else item.chapter[:2] or "none yet"}
-            | {scale: "–" if drawn else state(item, scale, folder) for scale in SCALES}
+            | {"the paper": DRAWING if drawn else printed}
+            | {"ours is": "–" if drawn else what_is_shown(item)}
+            | {scale: "–" if drawn else headline(item, scale, folder) for scale in SCALES}
         )
     return rows
+
+
+def how_rows(paper: str | None = None) -> list[dict[str, str]]:
+    """One row for every table and figure with results: the command that regenerates it, and what differs.
+
+    Where: this project; chapter 14
+    """
+    return [
+        {"of": table.paper, "item": table.id}
+        | {"chapter": item_of(table).chapter[:2] or "none yet", "command": item_of(table).command}
+        | {"what differs": item_of(table).differs or "–"}
+        for table in paper_tables(paper)
+        if table.kind != "diagram"
+    ]
 
 
 def recorded_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """The table of a recorded run, as text with intervals, whatever the experiment.
 
+    Of a record with many columns, those that its settings name as `shown`.
+
     Where: this project; chapter 14
     """
-    if all("columns" in row for row in entry["values"]):
-        return table_rows(recorded_scores(entry))
-    return [
-        {"features": row["name"], "accuracy": as_text(row["mean"], row["ci95"])}
-        for row in entry["values"]
-    ]
+    if not all("columns" in row for row in entry["values"]):
+        return [
+            {"features": row["name"], "accuracy": _text(row["mean"], row["ci95"])}
+            for row in entry["values"]
+        ]
+    rows = []
+    for row in entry["values"]:
+        shown = entry.get("config", {}).get("shown") or row["columns"]
+        cells = {name: row["columns"][name] for name in shown if name in row["columns"]}
+        rows.append(
+            {"features": row["name"], "seeds": max(len(c["by_seed"]) for c in cells.values())}
+            | {name: _text(cell["mean"], cell["ci95"]) for name, cell in cells.items()}
+        )
+    return rows
+
+
+def _text(mean: float, ci95: float | None) -> str:
+    return as_text(mean, math.nan if ci95 is None else ci95)
 
 
 def circumstances(entry: dict[str, Any]) -> str:

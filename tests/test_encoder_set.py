@@ -87,7 +87,7 @@ def test_a_random_start_is_where_training_starts(pools):
 
     def furthest(a, b):
         pairs = zip(a.parameters(), b.parameters(), strict=True)
-        return max(float((p - q).abs().max()) for p, q in pairs)
+        return max(float((p - q).detach().abs().max()) for p, q in pairs)
 
     # One step of a teacher with a slow average moves every weight by very little.
     assert 0 < furthest(start, trained) < 1e-2 < furthest(start, other)
@@ -108,8 +108,17 @@ def test_finished_runs_are_read_back(pools, tmp_path, trained):
     assert second.seconds > 0
 
 
+def test_other_ways_of_tuning_have_names(trained, pools):
+    paper = trained.network("uaMix-MAE", 0).embed(pools[0].test)
+    same = trained.network(f"uaMix-MAE: {trained.runs.variant}", 0).embed(pools[0].test)
+    other = trained.network("uaMix-MAE: MixUp + LS", 0).embed(pools[0].test)
+    assert torch.equal(paper, same) and not torch.equal(paper, other)
+
+
 def test_an_unknown_name_is_told(trained):
     with pytest.raises(KeyError, match="known: BYOL-A, untrained"):
         trained.network("wav2vec", 0)
     with pytest.raises(KeyError, match="unknown encoder"):
         trained.network("uaMix-MAE, untrained", 0)
+    with pytest.raises(KeyError, match="unknown encoder"):
+        trained.network("uaMix-MAE: Stir", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from audiossl_lite.paper_tables import paper_tables
+from audiossl_lite.paper_tables import paper_table, paper_tables
 from audiossl_lite.report import (
     DRAWING,
     ITEMS,
@@ -12,6 +12,8 @@ from audiossl_lite.report import (
     SCALES,
     circumstances,
     entries,
+    headline,
+    how_rows,
     item_of,
     recorded_rows,
     state,
@@ -20,7 +22,7 @@ from audiossl_lite.report import (
 from audiossl_lite.results import ROOT, load, record
 
 ROW = {"name": "No Mixing", "mean": 50.0, "ci95": 1.5}
-COLUMNS = {"events, heard": {"by_seed": [40.0, 42.0, 44.0]}}
+COLUMNS = {"events, heard": {"by_seed": [40.0, 42.0, 44.0], "mean": 42.0, "ci95": 5.0}}
 
 
 def write(folder, name, values):
@@ -35,9 +37,52 @@ def test_every_table_and_figure_has_a_line_and_every_line_a_table(tmp_path):
     rows = status_rows(folder=tmp_path)
     assert [(row["of"], row["item"]) for row in rows] == [(t.paper, t.id) for t in paper_tables()]
     assert ITEMS.keys() <= {(t.paper, t.id) for t in paper_tables()}
-    drawn = [row for row in rows if row["chapter"] == DRAWING]
+    drawn = [row for row in rows if row["the paper"] == DRAWING]
     assert len(drawn) == 3 and all(row["workshop"] == "–" for row in drawn)
-    assert all(row["workshop"] == NOT_RUN and row["about"] for row in rows if row not in drawn)
+    rest = [row for row in rows if row not in drawn]
+    assert all(row["workshop"] == NOT_RUN and row["about"] for row in rest)
+    how = how_rows()
+    assert [(row["of"], row["item"]) for row in how] == [(row["of"], row["item"]) for row in rest]
+    assert all(row["chapter"] != "none yet" and len(row["what differs"]) > 20 for row in how)
+
+
+def test_the_papers_number_that_stands_for_an_item_is_printed_there():
+    for (paper, name), item in ITEMS.items():
+        table = paper_table(paper, name)
+        assert (item.paper is None) == (item.ours is None)
+        if item.paper:
+            assert table.value(*item.paper)[0] > 0
+            (row,) = [r for r in status_rows(paper) if r["item"] == name]
+            assert row["the paper"].startswith(table.text(*item.paper))
+
+
+def test_the_number_of_ours_that_stands_for_an_item_comes_from_its_record(tmp_path):
+    item = ITEMS["uaMix-MAE", "Table 3"]
+    cell = {"by_seed": [31.0, 33.0], "mean": 32.0, "ci95": 2.5}
+    row = {"name": item.ours[0], "mean": 1.0, "ci95": None, "columns": {item.ours[1]: cell}}
+    assert headline(item, "workshop", tmp_path) == NOT_RUN
+    write(tmp_path, "uamix_workshop", [ROW | {"columns": COLUMNS}, row])
+    assert headline(item, "workshop", tmp_path) == "32.0 ± 2.5"
+    assert headline(item, "paper", tmp_path) == NOT_RUN
+    # A record without that row says that it exists, not a number of another row.
+    write(tmp_path, "uamix_workshop", [ROW | {"columns": COLUMNS}])
+    assert headline(item, "workshop", tmp_path).startswith("recorded 20")
+
+
+def test_of_rows_that_begin_alike_the_longest_segment_stands_for_the_item(tmp_path):
+    rows = [{"name": f"transformer, two, {s} s", "mean": s, "ci95": None} for s in (0.5, 3.0)]
+    write(tmp_path, "atst_table1_workshop", rows)
+    assert headline(ITEMS["ATST", "Table 1"], "workshop", tmp_path) == "3.0"
+
+
+def test_of_many_columns_a_record_says_which_are_shown(tmp_path):
+    record(
+        tmp_path / "few_shot_workshop.json", experiment="few_shot", scale="workshop", data="two clips",
+        data_fingerprint="0", device="CPU", seeds=[0], seconds=1.0, config={"shown": ["b", "c"]},
+        values=[ROW | {"columns": {k: {"by_seed": [1.0], "mean": 1.0, "ci95": None} for k in "ab"}}],
+    )  # fmt: skip
+    (entry,) = entries(ITEMS["uaMix-MAE", "Table 2"], "workshop", tmp_path)
+    assert recorded_rows(entry) == [{"features": "No Mixing", "seeds": 1, "b": "1.0"}]
 
 
 def test_without_a_record_nothing_is_claimed_beyond_the_page(tmp_path):
