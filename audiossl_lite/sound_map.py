@@ -1,0 +1,176 @@
+"""A map of sounds: points in the plane that say what they are when pointed at, and play when clicked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torchaudio
+from torch import Tensor
+
+from audiossl_lite.players import MAX_TOTAL_BYTES, SAMPLE_RATE_HZ, wav_bytes
+from audiossl_lite.sound_map_page import LETTERS, SCRIPT, STYLE, legend_html, panel_svg
+
+STORED_RATE_HZ = 8_000
+PEAK = 0.7
+FADE_S = 0.01
+_numbers = itertools.count(1)
+
+
+def loudest_part(
+    waveform: Any, sample_rate_hz: int = SAMPLE_RATE_HZ, *, max_s: float = 1.0, name: str = "sound"
+) -> np.ndarray:
+    """The `max_s` seconds of a waveform (S,) that hold most energy, at 8 kHz, at one peak, faded at both ends.
+
+    A shorter waveform stays whole; silence stays silent. Raises ValueError naming the sound for another shape, NaN or
+    infinite samples, or a length that is not positive.
+    Where: this project; chapter 12
+    """
+    wave = torch.as_tensor(waveform).detach().cpu().double()
+    if wave.ndim != 1 or not len(wave):
+        raise ValueError(f"{name!r} needs one waveform (samples,), got {tuple(wave.shape)}")
+    if not bool(torch.isfinite(wave).all()):
+        raise ValueError(f"{name!r} holds NaN or infinite samples")
+    if not max_s > 0 or sample_rate_hz < STORED_RATE_HZ:
+        raise ValueError(
+            f"max_s is positive and the rate {STORED_RATE_HZ} Hz or more, got {max_s} s, {sample_rate_hz} Hz"
+        )
+    width = min(max(1, round(max_s * sample_rate_hz)), len(wave))
+    energy = torch.cat([torch.zeros(1, dtype=wave.dtype), wave.square().cumsum(0)])
+    start = int((energy[width:] - energy[:-width]).argmax())
+    part = wave[start : start + width].float()
+    part = torchaudio.functional.resample(part, sample_rate_hz, STORED_RATE_HZ).numpy()
+    ramp = np.minimum(np.arange(len(part)) / (FADE_S * STORED_RATE_HZ), 1.0)
+    part = part * ramp * ramp[::-1]
+    peak = float(np.abs(part).max())
+    return part * (PEAK / peak) if peak > 0 else part
+
+
+def sound_map_html(
+    points: Tensor | Mapping[str, Tensor],
+    labels: Tensor | Sequence[int],
+    class_names: Sequence[str],
+    waveforms: Tensor | Sequence[Any],
+    *,
+    names: Sequence[str] | None = None,
+    title: str = "sound map",
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    max_s: float = 1.0,
+) -> str:
+    """The map of `show_sound_map` as one HTML block, with its own style, script and sounds.
+
+    See `show_sound_map` for arguments and errors.
+    Where: uaMix-MAE Fig. 6; chapter 12
+    """
+    panels = points if isinstance(points, Mapping) else {"": points}
+    label = torch.as_tensor(labels).long()
+    n = len(label)
+    places = {str(name): _checked_points(plane, n, str(name)) for name, plane in panels.items()}
+    names = [f"clip {i + 1}" for i in range(n)] if names is None else [str(x) for x in names]
+    _check(places, label, class_names, waveforms, names)
+    sounds = [
+        base64.b64encode(
+            wav_bytes(loudest_part(w, sample_rate_hz, max_s=max_s, name=x), STORED_RATE_HZ)
+        ).decode("ascii")
+        for w, x in zip(waveforms, names, strict=True)
+    ]
+    kinds = label.tolist()
+    svgs = "".join(
+        panel_svg(place, kinds, class_names, names, panel or title)
+        + (f"<figcaption>{html.escape(panel)}</figcaption>" if panel else "")
+        + "</figure>"
+        for panel, place in places.items()
+    )
+    body = (
+        f'<div class="sm-title">{html.escape(title)}</div><div class="sm-panels">{svgs}</div>'
+        f"{legend_html(kinds, class_names)}"
+        '<div class="sm-say" aria-live="polite">Point at a clip to see what it is, click it to hear it. '
+        "Keys: Tab to a map, arrows to a clip, Enter to hear it.</div>"
+        "<noscript>Without JavaScript the points are seen and not heard.</noscript>"
+    )
+    n_bytes = len(body) + sum(len(sound) for sound in sounds)
+    if n_bytes > MAX_TOTAL_BYTES:
+        raise ValueError(
+            f"{n} clips of {max_s:g} s would put {n_bytes / 1e6:.1f} MB into the page, more than "
+            f"{MAX_TOTAL_BYTES / 1e6:g}; show fewer clips or lower max_s"
+        )
+    digest = hashlib.sha256((body + "".join(sounds)).encode()).hexdigest()[:8]
+    key = f"sound-map-{digest}-{next(_numbers)}"  # the same map twice on a page is two maps
+    listed = ",".join(f'"{sound}"' for sound in sounds)
+    return (
+        f'<div id="{key}" class="sound-map" role="group" aria-label="{html.escape(title, quote=True)}">'
+        f"<style>{STYLE.replace('#ROOT', '#' + key)}</style>{body}"
+        f'<script>(function () {{ const root = document.getElementById("{key}");\n'
+        f"const sounds = [{listed}];\n{SCRIPT}}})();</script></div>"
+    )
+
+
+def show_sound_map(
+    points: Tensor | Mapping[str, Tensor],
+    labels: Tensor | Sequence[int],
+    class_names: Sequence[str],
+    waveforms: Tensor | Sequence[Any],
+    *,
+    names: Sequence[str] | None = None,
+    title: str = "sound map",
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    max_s: float = 1.0,
+) -> None:
+    """Show clips as points `(n, 2)` to point at and to click: what is near what, and how does it sound?
+
+    `points`: one plane, or several by title, side by side: the same clip lights up in all. `labels (n,)` index
+    `class_names`; colour, shape and letter tell the class. `waveforms`: `(n, S)` or n of any length; the loudest
+    `max_s` seconds of each go into the page once, at 8 kHz and one level. Raises ValueError naming what is wrong:
+    points that are not finite, shapes that do not fit, labels without a name, more than 4 MB.
+
+    Where: uaMix-MAE Fig. 6; chapter 12
+    """
+    from IPython.display import display
+
+    page = sound_map_html(
+        points, labels, class_names, waveforms,
+        names=names, title=title, sample_rate_hz=sample_rate_hz, max_s=max_s,
+    )  # fmt: skip
+    panels = ", ".join(str(name) for name in points) if isinstance(points, Mapping) else "one plane"
+    plain = f"sound map {title!r}: {len(labels)} clips of {', '.join(class_names)}; {panels}"
+    display({"text/html": page, "text/plain": plain}, raw=True)
+
+
+def _checked_points(plane: Any, n: int, panel: str) -> np.ndarray:
+    place = np.asarray(plane.detach().cpu() if isinstance(plane, Tensor) else plane, dtype=float)
+    where = f"panel {panel!r}" if panel else "the map"
+    if place.shape != (n, 2) or not n:
+        raise ValueError(f"{where} needs points ({n}, 2), one per label, got {place.shape}")
+    bad = np.flatnonzero(~np.isfinite(place).all(1)).tolist()
+    if bad:
+        raise ValueError(f"{where}: the points of clips {bad[:8]} are NaN or infinite")
+    return place
+
+
+def _check(
+    places: Mapping[str, np.ndarray],
+    label: Tensor,
+    class_names: Sequence[str],
+    waveforms: Tensor | Sequence[Any],
+    names: Sequence[str],
+) -> None:
+    n = len(label)
+    if not places:
+        raise ValueError("a map needs points; got a dict without panels")
+    if label.ndim != 1 or not 0 <= int(label.min()) <= int(label.max()) < len(class_names):
+        raise ValueError(
+            f"labels are (clips,) from 0 to {len(class_names) - 1}, one name each; "
+            f"got {tuple(label.shape)} from {int(label.min())} to {int(label.max())}"
+        )
+    if len(label.unique()) > len(LETTERS):
+        raise ValueError(
+            f"a map tells {len(LETTERS)} classes apart by letters, got {len(label.unique())}"
+        )
+    if len(waveforms) != n or len(names) != n:
+        raise ValueError(f"{n} labels, but {len(waveforms)} waveforms and {len(names)} names")
