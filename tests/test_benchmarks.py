@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.benchmarks.pairs import Pair, crop_pair, few_shot_pair
+from tests.benchmarks.pairs import Pair, arithmetic_pair, crop_pair, few_shot_pair
 
 
 @pytest.mark.parametrize(
     "make",
     [
         lambda: few_shot_pair(n_episodes=20, n_clips=600, width=32),
+        lambda: arithmetic_pair(n_episodes=20, n_clips=600, width=32),
         lambda: crop_pair(n_clips=6),
     ],
-    ids=["few-shot", "crop"],
+    ids=["few-shot", "few-shot arithmetic", "crop"],
 )
 def test_both_sides_agree(make: Callable[[], Pair]) -> None:
     pair = make()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestCentroid
 
-from audiossl_lite.evaluation import draw_episodes, few_shot_accuracy, score_episodes
+from audiossl_lite.evaluation import draw_episodes, few_shot, few_shot_accuracy, score_episodes
 from audiossl_lite.evaluation.few_shot import Episodes
 
 
@@ -65,6 +65,27 @@ def test_the_chunk_size_does_not_matter(chunk):
     assert torch.equal(
         score_episodes(features, episodes, chunk=chunk), score_episodes(features, episodes)
     )
+
+
+@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("k_shot", [1, 4])
+def test_both_ways_to_the_distances_equal_the_loop(pays, k_shot, monkeypatch):
+    monkeypatch.setattr(few_shot, "_table_pays", lambda *_: pays)
+    labels = balanced(9, 12)
+    features = clustered(labels, 6, noise=1.2)
+    for groups in (None, torch.arange(108) // 2):
+        episodes = draw_episodes(labels, k_shot=k_shot, n_episodes=40, groups=groups)
+        np.testing.assert_allclose(
+            score_episodes(features, episodes).numpy(), naive_scores(features, episodes), atol=1e-9
+        )
+
+
+def test_the_table_is_for_few_clips_and_long_features():
+    few, many = balanced(8, 30), balanced(8, 2000)
+    few_episodes, many_episodes = (draw_episodes(x, n_episodes=20) for x in (few, many))
+    assert few_shot._table_pays(torch.zeros(240, 512), few_episodes)
+    assert not few_shot._table_pays(torch.zeros(240, 4), few_episodes)
+    assert not few_shot._table_pays(torch.zeros(16_000, 512), many_episodes)
 
 
 def test_grouped_scores_with_unequal_queries_equal_the_loop():
