@@ -51,32 +51,53 @@ class LogMixupExp(nn.Module):
                 f"max_ratio lies in [0, 1) and memory_size above 0, got {max_ratio}, {memory_size}"
             )
         self.max_ratio, self.memory_size = max_ratio, memory_size
-        self.register_buffer("memory", torch.empty(0))  # (up to memory_size, T, F), oldest first
+        # A ring: the k-th input ever seen lies at place k modulo the size.
+        self.register_buffer(
+            "memory", torch.empty(0)
+        )  # (memory_size, T, F) once something was seen
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+        self._count = 0  # `seen` as a number, so that a GPU is not asked for it at every step
+
+    def __len__(self) -> int:
+        """How many inputs are remembered."""
+        return min(self._count, self.memory_size)
+
+    def remembered(self) -> Tensor:
+        """The remembered inputs `(n, T, F)`, oldest first.
+
+        Where: BYOL-A Sec. 3.2; chapter 03
+        """
+        order = torch.arange(self._count - len(self), self._count) % self.memory_size
+        return self.memory[order.to(self.memory.device)]
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        if prefix + "memory" in state_dict:  # its length depends on how far the run had come
+        if prefix + "memory" in state_dict:  # empty, or as large as the inputs made it
             self.memory = torch.empty_like(state_dict[prefix + "memory"], device=self.memory.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        self._count = int(self.seen)
 
     @torch.no_grad()
     def forward(self, spec: Tensor, generator: torch.Generator) -> Tensor:
         mixed = spec
-        if self.memory.numel():
-            if self.memory.shape[1:] != spec.shape[1:]:
-                raise ValueError(
-                    f"the memory holds spectrograms of shape {tuple(self.memory.shape[1:])}, "
-                    f"got {tuple(spec.shape[1:])}; use one LogMixupExp per segment length"
-                )
-            n = spec.shape[0]
-            ratio = uniform(n, 0.0, self.max_ratio, generator, spec.device)
-            pick = torch.randint(
-                len(self.memory), (n,), generator=generator, device=generator.device
+        n = spec.shape[0]
+        if not self.memory.numel():
+            self.memory = spec.new_zeros(self.memory_size, *spec.shape[1:])
+        elif self.memory.shape[1:] != spec.shape[1:]:
+            raise ValueError(
+                f"the memory holds spectrograms of shape {tuple(self.memory.shape[1:])}, "
+                f"got {tuple(spec.shape[1:])}; use one LogMixupExp per segment length"
             )
-            mixed = log_mixup_exp(spec, self.memory[pick.to(spec.device)], ratio)
-        held = self.memory if self.memory.numel() else spec[:0]
-        self.memory = torch.cat([held, spec])[-self.memory_size :].clone()
-        self.seen += spec.shape[0]
+        if len(self):
+            ratio = uniform(n, 0.0, self.max_ratio, generator, spec.device)
+            pick = torch.randint(len(self), (n,), generator=generator, device=generator.device)
+            place = (self._count - len(self) + pick) % self.memory_size  # pick 0: the oldest
+            mixed = log_mixup_exp(spec, self.memory[place.to(spec.device)], ratio)
+        kept = spec[-self.memory_size :]
+        first = self._count + n - len(kept)
+        place = torch.arange(first, first + len(kept), device=spec.device) % self.memory_size
+        self.memory[place] = kept.to(self.memory.dtype)
+        self._count += n
+        self.seen += n
         return mixed
 
 

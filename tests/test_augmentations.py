@@ -77,7 +77,7 @@ def test_the_first_batch_passes_unmixed_and_later_ones_come_from_memory():
                         found.append(ratio)
                 assert found, f"step {step}: an output is not a mix with a remembered clip"
         held = (held + list(before))[-7:]
-        assert torch.equal(mix.memory, torch.stack(held))
+        assert torch.equal(mix.remembered(), torch.stack(held))
     assert mix.seen == 18
 
 
@@ -85,7 +85,7 @@ def test_the_memory_keeps_the_newest_of_a_large_batch():
     mix = LogMixupExp(memory_size=4)
     spec = spectrograms(10, 2, 2)
     mix(spec, seeded(0))
-    assert torch.equal(mix.memory, spec[-4:])
+    assert torch.equal(mix.remembered(), spec[-4:])
 
 
 def test_the_memory_survives_a_state_dict():

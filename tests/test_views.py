@@ -155,7 +155,7 @@ def test_the_views_have_a_memory_each_or_share_one(shared, stored):
     spec = torch.randn(5, 30, 64, generator=seeded(0))
     views = ViewMaker(10, crop_from="spectrogram", resized_crop=False, shared_memory=shared)
     first, second = views(spec, seeded(0))
-    assert len(views.mixup[0].memory) == len(views.mixup[1].memory) == stored
+    assert len(views.mixup[0]) == len(views.mixup[1]) == stored
     assert (views.mixup[0] is views.mixup[1]) == shared
     expected = random_segments(spec, 10, segments="two", generator=seeded(0))
     assert torch.equal(first, expected[0]), "the first view of the first batch passes unmixed"
