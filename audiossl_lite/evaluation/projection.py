@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,57 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiossl_lite.data.clips import Clips
+from audiossl_lite.data.held_out import held_out_classes
 from audiossl_lite.presets_eval import Projection
+
+COLUMNS = (
+    "kNN accuracy, features",
+    "kNN accuracy, plane",
+    "silhouette x 100, features",
+    "silhouette x 100, plane",
+)
+
+
+def choose_clips(
+    clips: Clips, config: Projection, *, task: str | None = None
+) -> tuple[Clips, Tensor]:
+    """The clips of a picture, and which of them are of classes never heard in training, bool `(n,)`.
+
+    Classes are those that the settings name and the data has; others fill the empty places in alphabetical order,
+    never-heard ones first until they are half of all. Of each, up to `config.clips_per_class` clips, from as many
+    groups (recordings) as there are. A class of fewer than two groups has no neighbour to be found and is left out.
+    Raises ValueError for fewer than two usable classes.
+
+    Where: uaMix-MAE Sec. 4.4, Fig. 6; chapter 12
+    """
+    task = task or clips.task
+    label, names = clips.labels[task], clips.class_names[task]
+    group = clips.groups.get(task, torch.arange(len(clips)))
+    present = label[label >= 0].unique().tolist()
+    held = set(held_out_classes([names[i] for i in present])) if len(present) > 1 else set()
+    usable = {names[i]: i for i in present if len(group[label == i].unique()) > 1}
+    if len(usable) < 2:
+        raise ValueError(
+            f"a picture needs two classes of two recordings each; task {task!r} has {len(usable)} of {len(present)}"
+        )
+    named = [name for name in config.classes if name in usable]
+    never, heard = (
+        [n for n in sorted(set(usable) - set(named)) if (n in held) == h] for h in (True, False)
+    )
+    room = max(0, len(config.classes) // 2 - len(held & set(named)))
+    chosen = (named + never[:room] + heard + never[room:])[: len(config.classes)]
+    kept = []
+    for name in chosen:
+        seen: Counter[int] = Counter()
+        turns = []  # how many clips of the same recording came before
+        for i in (label == usable[name]).nonzero().flatten().tolist():
+            turns.append((seen[int(group[i])], i))
+            seen[int(group[i])] += 1
+        kept += [i for _, i in sorted(turns)[: config.clips_per_class]]
+    found = clips.subset(sorted(kept))
+    never_heard = torch.tensor([names[i] in held for i in found.labels[task].tolist()])
+    return found, never_heard
 
 
 @dataclass(frozen=True)
@@ -60,15 +111,15 @@ def tsne(
     return Plane(torch.from_numpy(points).float(), used, seed, float(model.kl_divergence_))
 
 
-def silhouette(points: Tensor, labels: Tensor) -> float:
-    """Mean over clips of (b - a) / max(a, b): a, b the mean distances to its own and to the nearest other class.
+def silhouettes(points: Tensor, labels: Tensor) -> Tensor:
+    """(b - a) / max(a, b) of each clip: a, b the mean distances to its own and to the nearest other class; `(n,)`.
 
     From -1 to 1; above 0 a clip is nearer to its own class. `points (n, D)`, `labels (n,)`. Raises ValueError for
     fewer than two classes, or as many classes as clips.
 
     Where: this project; chapter 12
     """
-    from sklearn.metrics import silhouette_score
+    from sklearn.metrics import silhouette_samples
 
     points = _checked(points)
     labels = torch.as_tensor(labels)
@@ -77,13 +128,19 @@ def silhouette(points: Tensor, labels: Tensor) -> float:
         raise ValueError(
             f"a silhouette needs two classes or more and fewer than clips, got {n_classes} of {len(points)}"
         )
-    return float(silhouette_score(points.numpy(), labels.numpy()))
+    return torch.from_numpy(silhouette_samples(points.numpy(), labels.numpy()))
 
 
-def knn_accuracy(
-    points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | None = None
-) -> float:
-    """Share of clips that the majority of their `k` nearest others has right: `points (n, D)`, `labels (n,)`.
+def silhouette(points: Tensor, labels: Tensor) -> float:
+    """Mean of `silhouettes` over clips.
+
+    Where: this project; chapter 12
+    """
+    return float(silhouettes(points, labels).mean())
+
+
+def knn_hits(points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | None = None) -> Tensor:
+    """Whether the majority of its `k` nearest others has each clip right: `points (n, D)`, `labels (n,)` -> `(n,)`.
 
     A clip never votes for itself (leave-one-out), nor, with `groups (n,)`, does any clip of its group. Of classes with
     equally many votes, the one with the nearest neighbour wins. Raises ValueError naming the clips that have fewer than
@@ -105,20 +162,49 @@ def knn_accuracy(
         raise ValueError(
             f"clips {lonely[:8]} have fewer than {k} clips of other groups to ask; lower k"
         )
-    points = points - points.mean(0)
-    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    near = distance.masked_fill(same, torch.inf).argsort(dim=1, stable=True)[:, :k]
+    near = _neighbours(points, same)[:, :k]
     classes, index = labels.unique(return_inverse=True)
     # A vote is one, and slightly more the nearer it comes from: only ties are decided by it.
     votes = 1.0 + 2.0 ** -torch.arange(1, k + 1, dtype=torch.float64) / (k + 1)
     tally = torch.zeros(len(points), len(classes), dtype=torch.float64)
     tally.scatter_add_(1, index[near], votes.expand(len(points), k).contiguous())
-    return float((tally.argmax(1) == index).double().mean())
+    return tally.argmax(1) == index
+
+
+def knn_accuracy(
+    points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | None = None
+) -> float:
+    """Share of clips that `knn_hits` has right.
+
+    Where: this project; chapter 12
+    """
+    return float(knn_hits(points, labels, k=k, groups=groups).double().mean())
+
+
+def shared_neighbours(a: Tensor, b: Tensor, k: int = 5) -> float:
+    """Share of the `k` nearest others of a clip that two sets of points, `(n, D)` and `(n, E)`, agree on.
+
+    1 when all neighbours are kept; about k / (n - 1) when the sets have nothing to do with each other. Raises
+    ValueError for sets of other lengths, or fewer than k others.
+
+    Where: this project; chapter 12
+    """
+    a, b = _checked(a), _checked(b)
+    if len(a) != len(b) or not 1 <= k < len(a):
+        raise ValueError(f"needs equally many points, and 1 <= k < n, got {len(a)}, {len(b)}, {k}")
+    itself = torch.eye(len(a), dtype=torch.bool)
+    near = [torch.zeros(len(a), len(a), dtype=torch.bool) for _ in range(2)]
+    for found, points in zip(near, (a, b)):
+        found.scatter_(1, _neighbours(points, itself)[:, :k], True)
+    return float((near[0] & near[1]).sum()) / (k * len(a))
 
 
 @dataclass(frozen=True)
 class ProjectionReport:
     """`planes` by perplexity and seed, `rows` of numbers about each, and the same numbers of the features themselves.
+
+    `by_clip`: the four `COLUMNS` in per cent for each clip `(n,)`, those of the plane averaged over all planes. `k`:
+    neighbours that were asked.
 
     Where: uaMix-MAE Fig. 6; chapter 12
     """
@@ -127,6 +213,8 @@ class ProjectionReport:
     rows: tuple[dict[str, Any], ...]
     silhouette: float
     knn_accuracy: float
+    by_clip: dict[str, np.ndarray]
+    k: int
 
     def spread(self, column: str) -> dict[float, tuple[float, float]]:
         """Least and greatest value of a column over the seeds, by perplexity.
@@ -145,36 +233,54 @@ def project(
     """t-SNE of `features (n, D)` for all perplexities and seeds of the settings, with silhouette and kNN accuracy.
 
     `labels (n,)`, `groups (n,)`: see `knn_accuracy`. Perplexities that small data lower to the same value are run
-    once.
+    once, and `config.k` is lowered to the number of others that every clip can ask.
 
     Where: uaMix-MAE Fig. 6; chapter 12
     """
     features = _checked(features)
+    labels = torch.as_tensor(labels)
+    if groups is not None:
+        k = min(config.k, int((groups[:, None] != groups).sum(1).min()))
+    else:
+        k = min(config.k, len(features) - 1)
     allowed = (len(features) - 1) / 3
     perplexities = list(dict.fromkeys(min(float(p), allowed) for p in config.perplexities))
-    planes, rows = [], []
-    for perplexity in perplexities:
-        for seed in config.seeds:
-            plane = tsne(
-                features, perplexity=perplexity, seed=seed,
-                iterations=config.iterations, init=config.init,
-            )  # fmt: skip
-            planes.append(plane)
-            rows.append(
-                {
-                    "perplexity": perplexity,
-                    "seed": seed,
-                    "divergence": plane.divergence,
-                    "silhouette": silhouette(plane.points, labels),
-                    "knn_accuracy": knn_accuracy(plane.points, labels, k=config.k, groups=groups),
-                }
-            )
+    places = [
+        tsne(features, perplexity=p, seed=seed, iterations=config.iterations, init=config.init)
+        for p in perplexities
+        for seed in config.seeds
+    ]
+    hits, widths = [], []
+    for points in (features, *(plane.points for plane in places)):
+        hits.append(knn_hits(points, labels, k=max(k, 1), groups=groups).double().numpy())
+        widths.append(silhouettes(points, labels).numpy())
+    rows = [
+        {
+            "perplexity": plane.perplexity,
+            "seed": plane.seed,
+            "divergence": plane.divergence,
+            "silhouette": float(width.mean()),
+            "knn_accuracy": float(hit.mean()),
+            "shared": shared_neighbours(features, plane.points, max(k, 1)),
+        }
+        for plane, hit, width in zip(places, hits[1:], widths[1:], strict=True)
+    ]
+    means = (hits[0], np.mean(hits[1:], 0), widths[0], np.mean(widths[1:], 0))
     return ProjectionReport(
-        tuple(planes),
+        tuple(places),
         tuple(rows),
-        silhouette(features, labels),
-        knn_accuracy(features, labels, k=config.k, groups=groups),
+        float(widths[0].mean()),
+        float(hits[0].mean()),
+        {column: 100.0 * values for column, values in zip(COLUMNS, means, strict=True)},
+        k,
     )
+
+
+def _neighbours(points: Tensor, left_out: Tensor) -> Tensor:
+    """Indices of all clips from near to far, `(n, n)`; those left out come last."""
+    points = points - points.mean(0)
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance.masked_fill(left_out, torch.inf).argsort(dim=1, stable=True)
 
 
 def _checked(points: Tensor) -> Tensor:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
+from audiossl_lite.data.clips import Clips
+from audiossl_lite.data.held_out import split_heard
+from audiossl_lite.data.synthetic import synthetic_clips
 from audiossl_lite.evaluation import knn_accuracy, project, silhouette, tsne
+from audiossl_lite.evaluation.projection import (
+    COLUMNS,
+    choose_clips,
+    knn_hits,
+    shared_neighbours,
+    silhouettes,
+)
 from audiossl_lite.presets import preset
 from tests.evaluation.toys import clouds
 
-QUICK = preset("tsne", "lite", {"iterations": 400, "k": 3})
+QUICK = preset(
+    "tsne", "lite", {"iterations": 400, "k": 3, "perplexities": (5.0, 15.0), "seeds": (0, 1)}
+)
 
 
 def test_the_same_seed_gives_the_same_picture():
@@ -103,16 +116,103 @@ def test_the_silhouette_tells_clusters_from_noise():
             silhouette(data.inputs, labels)
 
 
+def test_hits_and_silhouettes_of_clips_average_to_the_numbers_of_the_set():
+    data = clouds(8, spread=3.0)
+    hits = knn_hits(data.inputs, data.targets, k=3)
+    assert hits.dtype == torch.bool and hits.shape == (32,) and 0 < hits.double().mean() < 1
+    assert knn_accuracy(data.inputs, data.targets, k=3) == float(hits.double().mean())
+    lone = silhouettes(torch.tensor([[0.0], [1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1, 1]))
+    assert lone.tolist() == pytest.approx([1 - 1 / 4, 1 - 1 / 3, 1 - 2 / 2.5, 1 - 2 / 4.5])
+
+
+def test_shared_neighbours_count_what_two_sets_agree_on():
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(60, 5, generator=generator)
+    assert shared_neighbours(points, 3 * points + 1, 4) == 1.0
+    other = shared_neighbours(points, torch.randn(60, 2, generator=generator), 4)
+    assert other < 0.2, "chance is 4 of 59"
+    line = torch.tensor([[0.0], [1.0], [2.1], [3.3]])
+    moved = torch.tensor([[0.0], [2.0], [2.2], [3.3]])
+    assert shared_neighbours(line, moved, 1) == 0.75, "the second turns to the third"
+    for a, b, k in ((line, moved[:3], 1), (line, moved, 4), (line, moved, 0)):
+        with pytest.raises(ValueError, match="equally many points"):
+            shared_neighbours(a, b, k)
+
+
+def labelled_clips(names: tuple[str, ...], per_class: int = 6, per_group: int = 2) -> Clips:
+    label = torch.arange(len(names)).repeat_interleave(per_class)
+    return Clips(
+        waveforms=torch.zeros(len(label), 16),
+        lengths=torch.full((len(label),), 16),
+        labels={"event": label},
+        class_names={"event": names},
+        groups={"event": torch.arange(len(label)) // per_group},
+        names=tuple(map(str, range(len(label)))),
+    )
+
+
+ESC = ("dog", "rain", "sea_waves", "siren", "wind", "clock_tick", "crow", "sneezing", "cat", "pig")
+
+
+def test_the_named_classes_are_taken_where_they_are():
+    found, never = choose_clips(labelled_clips(ESC), preset("tsne", "workshop"))
+    kinds = [found.class_names["event"][i] for i in found.labels["event"].tolist()]
+    assert set(kinds) == set(ESC[:8]) and len(found) == 48
+    assert {k for k, n in zip(kinds, never.tolist()) if n} == {"rain", "siren", "crow", "sneezing"}
+    assert len(kinds) == len(never) and found.names == tuple(map(str, range(48)))
+
+
+def test_others_fill_the_places_half_of_them_never_heard():
+    clips = synthetic_clips("event", clips_per_class=3, duration_s=0.5)
+    found, never = choose_clips(clips, preset("tsne", "lite"))
+    names = found.class_names["event"]
+    kinds = {names[i] for i in found.labels["event"].tolist()}
+    assert {"rain", "wind"} <= kinds and len(kinds) == 8 and len(found) == 24
+    _, held = split_heard(clips)
+    assert {found.names[i] for i in never.nonzero().flatten().tolist()} < {
+        clips.names[i] for i in held.tolist()
+    }
+    assert int(never.sum()) == 12
+    few, never = choose_clips(labelled_clips(("a", "b", "c")), preset("tsne", "lite"))
+    assert len(few) == 18 and int(never.sum()) == 6
+
+
+def test_clips_come_from_as_many_recordings_as_there_are():
+    found, _ = choose_clips(
+        labelled_clips(("a", "b"), 6, 2), preset("tsne", "lite", {"clips_per_class": 3})
+    )
+    assert found.names == ("0", "2", "4", "6", "8", "10")
+    single = labelled_clips(("a", "b", "c"), 6, 6)
+    with pytest.raises(ValueError, match="task 'event' has 0 of 3"):
+        choose_clips(single, QUICK)
+
+
+def test_fewer_neighbours_are_asked_where_there_are_fewer():
+    data = clouds(3)
+    groups = torch.arange(12) // 3  # each cloud a recording: nine others to ask
+    assert project(data.inputs, data.targets, dataclasses.replace(QUICK, k=30)).k == 11
+    report = project(data.inputs, data.targets, dataclasses.replace(QUICK, k=30), groups=groups)
+    assert report.k == 9 and report.knn_accuracy == 0.0
+
+
 def test_a_report_has_every_seed_and_perplexity_and_the_features_own_numbers():
     data = clouds(10)
     report = project(data.inputs, data.targets, QUICK)
     pairs = [(row["perplexity"], row["seed"]) for row in report.rows]
     assert pairs == [(p, s) for p in (5.0, 13.0) for s in (0, 1)], "15 is lowered to 39 / 3"
+    assert report.k == 3 and tuple(report.by_clip) == COLUMNS
+    means = [float(values.mean()) / 100 for values in report.by_clip.values()]
+    by_plane = [[row[c] for row in report.rows] for c in ("knn_accuracy", "silhouette")]
+    expected = [report.knn_accuracy, np.mean(by_plane[0]), report.silhouette, np.mean(by_plane[1])]
+    assert means == pytest.approx(expected) and all(
+        v.shape == (40,) for v in report.by_clip.values()
+    )
     assert report.knn_accuracy == 1.0 and report.silhouette > 0.7
     for plane, row in zip(report.planes, report.rows, strict=True):
         assert (plane.perplexity, plane.seed) == (row["perplexity"], row["seed"])
         assert row["knn_accuracy"] == knn_accuracy(plane.points, data.targets, k=3) >= 0.9
-        assert row["silhouette"] == silhouette(plane.points, data.targets)
+        assert row["silhouette"] == pytest.approx(silhouette(plane.points, data.targets))
+        assert row["shared"] == shared_neighbours(data.inputs, plane.points, 3)
     low, high = report.spread("silhouette")[5.0]
     assert [low, high] == sorted(row["silhouette"] for row in report.rows[:2])
     once = project(data.inputs, data.targets, dataclasses.replace(QUICK, perplexities=(20.0, 30.0)))
