@@ -14,6 +14,7 @@ from typing import Any
 from audiossl_lite.preset_sources import SOURCES
 from audiossl_lite.presets_encoders import ENCODER_RUNS, ENCODER_RUNS_SOURCES
 from audiossl_lite.presets_eval import EVALUATED, EVALUATED_SOURCES
+from audiossl_lite.presets_few_shot import FEW_SHOT, FEW_SHOT_SOURCES
 from audiossl_lite.presets_mae import MASKED, MASKED_SOURCES
 from audiossl_lite.presets_uamix import TUNED, TUNED_SOURCES
 
@@ -200,9 +201,16 @@ EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
     },
 }
 # Experiments of other kinds have settings of their own; `preset` finds them all.
-FAMILIES: dict[str, dict[str, Any]] = EXPERIMENTS | MASKED | TUNED | EVALUATED | ENCODER_RUNS
+FAMILIES: dict[str, dict[str, Any]] = (
+    EXPERIMENTS | MASKED | TUNED | EVALUATED | ENCODER_RUNS | FEW_SHOT
+)
 ALL_SOURCES: dict[str, dict[str, str]] = (
-    SOURCES | MASKED_SOURCES | TUNED_SOURCES | EVALUATED_SOURCES | ENCODER_RUNS_SOURCES
+    SOURCES
+    | MASKED_SOURCES
+    | TUNED_SOURCES
+    | EVALUATED_SOURCES
+    | ENCODER_RUNS_SOURCES
+    | FEW_SHOT_SOURCES
 )
 
 

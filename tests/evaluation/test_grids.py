@@ -1,0 +1,245 @@
+"""Few-shot grids: which pools and cells there are, that groups stay apart, and what treatments of features change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from audiossl_lite.data.clips import Clips
+from audiossl_lite.evaluation import draw_episodes, score_episodes
+from audiossl_lite.evaluation.grids import (
+    TREATMENTS,
+    Grid,
+    Pool,
+    class_pools,
+    mix_groups,
+    treated_features,
+)
+from audiossl_lite.presets import SCALES, preset, preset_table
+from audiossl_lite.uamix_job import VARIANTS
+
+
+def make_clips(labels, class_names, groups) -> Clips:
+    n_clips = len(next(iter(labels.values())))
+    return Clips(
+        waveforms=torch.zeros(n_clips, 10),
+        lengths=torch.full((n_clips,), 10),
+        labels=labels,
+        class_names=class_names,
+        groups=groups,
+        names=tuple(f"clip {i}" for i in range(n_clips)),
+    )
+
+
+def events(n_classes: int = 12, per_class: int = 8) -> Clips:
+    """Pairs of clips from one recording."""
+    labels = torch.arange(n_classes).repeat_interleave(per_class)
+    names = tuple(f"kind {i:02d}" for i in range(n_classes))
+    groups = torch.arange(n_classes * per_class) // 2
+    return make_clips({"event": labels}, {"event": names}, {"event": groups})
+
+
+def voices(n_speakers: int = 4, n_digits: int = 6, takes: int = 3) -> Clips:
+    speaker = torch.arange(n_speakers).repeat_interleave(n_digits * takes)
+    digit = torch.arange(n_digits).repeat_interleave(takes).repeat(n_speakers)
+    return make_clips(
+        {"speaker": speaker, "digit": digit},
+        {
+            "speaker": tuple(f"voice {i}" for i in range(n_speakers)),
+            "digit": tuple(str(i) for i in range(n_digits)),
+        },
+        {"speaker": digit, "digit": speaker},
+    )
+
+
+def noisy(labels: torch.Tensor, width: int = 16, noise: float = 1.0, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(int(labels.max()) + 1, width, generator=generator)
+    return centres[labels] + noise * torch.randn(len(labels), width, generator=generator)
+
+
+@pytest.fixture(scope="module")
+def sets() -> list[Clips]:
+    return [events(), voices()]
+
+
+@pytest.fixture(scope="module")
+def pools(sets) -> dict[str, Pool]:
+    return {pool.name: pool for pool in class_pools(sets)}
+
+
+def test_pools_are_all_classes_heard_ones_never_heard_ones_and_what_voices_say(pools):
+    assert {name: pool.n_classes for name, pool in pools.items()} == {
+        "events": 12, "events, heard": 9, "events, never heard": 3,
+        "speakers": 4, "speakers, heard": 3,  # of one speaker never heard no episode can be made
+        "digits, speakers apart": 6, "digits, speakers apart, speakers never heard": 6,
+    }  # fmt: skip
+    assert [pool.apart for pool in pools.values()] == ["recordings"] * 3 + ["digits"] * 2 + [
+        "speakers"
+    ] * 2
+    never, whole = pools["events, never heard"].labels, pools["events"].labels
+    heard = pools["events, heard"].labels
+    assert ((never >= 0) ^ (heard >= 0)).all() and torch.equal(torch.maximum(never, heard), whole)
+    assert (pools["digits, speakers apart, speakers never heard"].labels >= 0).sum() == 18
+
+
+def test_digits_are_asked_from_other_voices_than_they_were_shown_in(sets, pools):
+    grid = Grid([pools["digits, speakers apart"]], ways=(5,), shots=(1, 3), n_episodes=60)
+    speaker = sets[1].labels["speaker"]
+    assert set(grid.cells) == {f"digits, speakers apart, 5-way {k}-shot" for k in (1, 3)}
+    for _, episodes in grid.cells.values():
+        for support, query in zip(episodes.support, episodes.query, strict=True):
+            shown = set(speaker[support.flatten()].tolist())
+            assert not shown & set(speaker[query[query >= 0]].tolist())
+
+
+def test_cells_that_clips_cannot_fill_are_left_out_with_the_reason(pools):
+    chosen = [pools["events"], pools["events, never heard"]]
+    grid = Grid(chosen, ways=(2, 5, 40), shots=(1, 8), n_episodes=5)
+    assert set(grid.cells) == {
+        *(f"events, {n}-way 1-shot" for n in (2, 5, 12)),  # 40 ways become all twelve classes
+        *(f"events, never heard, {n}-way 1-shot" for n in (2, 3)),
+    }
+    assert set(grid.left_out) == {name.replace("1-shot", "8-shot") for name in grid.cells}
+    assert all("only 0 of" in reason for reason in grid.left_out.values())
+    assert grid.n_classes["events, 12-way 1-shot"] == 12
+
+
+def test_a_class_too_small_for_a_cell_is_counted_out():
+    labels = torch.arange(6).repeat_interleave(torch.tensor([2, 9, 9, 9, 9, 9]))
+    grid = Grid([Pool("events", 0, labels)], ways=(3,), shots=(1, 5), n_episodes=200)
+    assert grid.n_classes == {"events, 3-way 1-shot": 6, "events, 3-way 5-shot": 5}
+
+
+def test_scores_are_those_of_the_protocol_for_every_seed(sets, pools):
+    grid = Grid(list(pools.values()), n_episodes=40, seed=3)
+    features = {
+        "good": [[noisy(s.labels[s.task], noise=0.5, seed=i) for s in sets] for i in (0, 1)],
+        "poor": [[noisy(s.labels[s.task], noise=3.0) for s in sets]],
+    }
+    found = grid.scores(features)
+    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(
+        features, len(grid.cells)
+    )
+    name = "events, heard, 5-way 5-shot"
+    pool = pools["events, heard"]
+    episodes = draw_episodes(pool.labels, k_shot=5, n_episodes=40, seed=3, groups=pool.groups)
+    for seed in (0, 1):
+        expected = 100 * score_episodes(features["good"][seed][0], episodes).numpy()
+        np.testing.assert_array_equal(found["good"][name][seed], expected)
+    assert found["good"][name].shape == (2, 40) and found["poor"][name].shape == (1, 40)
+    assert found["good"][name].mean() > found["poor"][name].mean() + 10
+    assert list(grid.scores(features, cells=[name])["poor"]) == [name]
+
+
+def test_features_of_other_clips_are_refused(sets, pools):
+    grid = Grid([pools["events"]], n_episodes=5)
+    with pytest.raises(ValueError, match="good: 95 features for the 96 clips of events, 5-way"):
+        grid.scores({"good": [[torch.zeros(95, 3), torch.zeros(72, 3)]]})
+
+
+# --- groups mixed --------------------------------------------------------------------------------
+
+
+def test_mixed_cells_ask_about_the_same_classes(pools):
+    grid = Grid([pools["events"]], shots=(1, 3), n_episodes=80, mixed=True)
+    assert [name for name in grid.cells if "mixed" in name] == [
+        f"events, recordings mixed, 5-way {k}-shot" for k in (1, 3)
+    ]
+    labels = pools["events"].labels
+    for k in (1, 3):
+        _, apart = grid.cells[f"events, 5-way {k}-shot"]
+        _, mixed = grid.cells[f"events, recordings mixed, 5-way {k}-shot"]
+        assert mixed.support.shape == (80, 5, k) and mixed.query.shape == (80, 5, 8 - k)
+        classes = labels[apart.support[:, :, :1]]
+        assert (labels[mixed.support] == classes).all() and (labels[mixed.query] == classes).all()
+        clips = torch.cat([mixed.support, mixed.query], 2).flatten(1)
+        assert all(len(set(row)) == len(row) for row in clips.tolist())
+
+
+def test_mixed_episodes_score_a_leak_that_parted_ones_do_not(pools):
+    """Features that know the recording and nothing of the class."""
+    pool = pools["events"]
+    features = 10 * noisy(pool.groups, noise=0.0)
+    grid = Grid([pool], shots=(1,), n_episodes=300, mixed=True)
+    found = grid.scores({"recording": [[features]]})["recording"]
+    assert abs(found["events, 5-way 1-shot"].mean() - 20) < 3
+    # a seventh of the queries shares its recording with the one support clip of its class
+    assert 25 < found["events, recordings mixed, 5-way 1-shot"].mean() < 40
+
+
+def test_groups_of_one_clip_need_no_mixed_cell():
+    labels = torch.arange(6).repeat_interleave(9)
+    for groups in (None, torch.arange(54)):
+        grid = Grid([Pool("events", 0, labels, groups)], n_episodes=5, mixed=True)
+        assert list(grid.cells) == ["events, 5-way 1-shot", "events, 5-way 5-shot"]
+
+
+def test_digits_with_mixed_voices_are_named_so(pools):
+    grid = Grid([pools["digits, speakers apart"]], shots=(1,), n_episodes=5, mixed=True)
+    assert list(grid.cells) == [
+        "digits, speakers apart, 5-way 1-shot", "digits, speakers mixed, 5-way 1-shot",
+    ]  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_mixed_episodes(pools):
+    labels = pools["events"].labels
+    episodes = draw_episodes(labels, n_episodes=10)
+    first, again = (mix_groups(episodes, labels, seed=2) for _ in range(2))
+    assert torch.equal(first.query, again.query)
+    assert not torch.equal(first.query, mix_groups(episodes, labels, seed=3).query)
+
+
+# --- treatments ----------------------------------------------------------------------------------
+
+
+def test_treatments_do_what_they_are_called():
+    x = noisy(torch.arange(40) % 4) * torch.linspace(0.1, 30, 16) + 5
+    treated = {name: treated_features([x], name)[0] for name in TREATMENTS}
+    assert torch.equal(treated["raw"], x)
+    torch.testing.assert_close(treated["L2"].norm(dim=1), torch.ones(40))
+    torch.testing.assert_close(treated["L2"] * x.norm(dim=1, keepdim=True), x)
+    torch.testing.assert_close(treated["centred"], x - x.mean(0))
+    torch.testing.assert_close(treated["centred, L2"].norm(dim=1), torch.ones(40))
+    torch.testing.assert_close(treated["z-score"].std(0), torch.ones(16))
+    constant = treated_features([torch.ones(5, 2)], "z-score")[0]
+    assert torch.equal(constant, torch.zeros(5, 2))
+    with pytest.raises(KeyError, match="unknown treatment 'l2'"):
+        treated_features([x], "l2")
+
+
+def test_mean_and_deviation_may_come_from_other_clips(sets, pools):
+    x, index = noisy(sets[0].labels["event"]) * 3 + 1, torch.arange(20)
+    treated = treated_features([x], "z-score", [index])[0]
+    torch.testing.assert_close(treated, (x - x[:20].mean(0)) / x[:20].std(0))
+    grid = Grid([pools["events"]], shots=(1,), n_episodes=50)
+    stretched = {"x": [[x * torch.logspace(-2, 2, 16)]]}
+    raw = grid.scores(stretched)["x"]["events, 5-way 1-shot"]
+    scaled = grid.scores(stretched, treatment="z-score", fit=[index])["x"]["events, 5-way 1-shot"]
+    assert scaled.mean() > raw.mean() + 10
+
+
+def test_centring_alone_changes_no_score(sets, pools):
+    grid = Grid([pools["events"]], n_episodes=50)
+    features = {"x": [[noisy(sets[0].labels["event"], noise=2.0) + 7]]}
+    raw, centred = (grid.scores(features, treatment=t)["x"] for t in ("raw", "centred"))
+    for name, values in raw.items():
+        np.testing.assert_allclose(values, centred[name], atol=1e-9)
+        assert 20 < values.mean() < 95
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def test_the_settings_have_sources_and_the_papers_values():
+    paper = preset("few_shot", "paper")
+    assert (paper.n_way, paper.k_shots[0], paper.n_episodes, paper.n_query) == (5, 1, 600, 15)
+    assert all(row["source of the paper value"] for row in preset_table("few_shot"))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_settings_can_be_run(scale):
+    settings = preset("few_shot", scale)
+    assert settings.n_way in settings.ways and set(settings.k_shots) <= set(settings.shots)
+    assert set(settings.mixings) <= set(VARIANTS)
