@@ -138,9 +138,16 @@ class EncoderSet:
         return _short_warmup(preset(name, self.scale, changes))
 
     @cached_property
+    def unlabelled(self) -> Clips:
+        """The clips of training, all pools together, without labels.
+
+        Where: this project; chapter 10
+        """
+        return replace(self.heard[0], **_waves_only(self.heard))
+
+    @cached_property
     def _prepared(self) -> dict[str, Prepared]:
-        clips = replace(self.heard[0], **_waves_only(self.heard))
-        return {method: prepare(clips, self.config(method)) for method in ("BYOL-A", "ATST")}
+        return {m: prepare(self.unlabelled, self.config(m)) for m in ("BYOL-A", "ATST")}
 
     def network(self, name: str, seed: int) -> Network:
         """One encoder of the set: a method of `METHODS`, or its random start with `", untrained"` after it.
@@ -227,7 +234,7 @@ class EncoderSet:
             self._seconds[name, seed] = state["seconds"]
             return Network(name, encoder, prepared.frontend, chunk)
         trained = pretrain(
-            self.heard[0],
+            self.unlabelled,
             config,
             prepared=prepared,
             seed=seed,

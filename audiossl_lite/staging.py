@@ -153,6 +153,17 @@ def stage_chapter(source: Path, executed: Path, target: Path) -> None:
     target.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _fill(page: Path, records: Path) -> None:
+    """Put recorded effects where a page asks for them."""
+    text = page.read_text(encoding="utf-8")
+    if "measured(" in text:
+        from audiossl_lite.differences import (
+            fill_effects,
+        )  # the library, for the pages that need it
+
+        page.write_text(fill_effects(text, records), encoding="utf-8")
+
+
 def stage_book(
     project: Project, target: Path, *, data_root: str = "", only: Sequence[str] = ()
 ) -> list[Path]:
@@ -178,6 +189,8 @@ def stage_book(
             path, project.executed(data_root) / path.name, target / "notebooks" / path.name
         )
     pages = sorted((target / "book").glob("*.md"))
+    for page in pages:
+        _fill(page, project.book / "results")
     toc = table_of_contents(chapters, pages)
     (target / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     config = yaml.safe_load((project.book / "_config.yml").read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ import pytest
 
 from audiossl_lite.parameters import ParameterError, make_parameters
 from audiossl_lite.presets import EXPERIMENTS, Pretraining
+from audiossl_lite.presets_eval import FineTuning, LinearEvaluation
 from audiossl_lite.presets_mae import MaskedPretraining
 from audiossl_lite.presets_uamix import Tuning
 from tests.book.library_index import LIBRARY, ROOT, all_definitions
@@ -85,7 +86,7 @@ def test_the_differences_name_code_that_exists():
     known |= {name.rpartition(".")[2] for name in known}
     known |= {name + ".forward" for name in known}
     known |= {field.name for field in dataclasses.fields(Pretraining)}
-    for settings in (MaskedPretraining, Tuning):
+    for settings in (MaskedPretraining, Tuning, LinearEvaluation, FineTuning):
         known |= {f"{settings.__name__}.{field.name}" for field in dataclasses.fields(settings)}
     rows = body_rows("appendix_differences.md")
     named = [name for row in rows for name in quoted(row[0])]
