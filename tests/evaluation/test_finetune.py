@@ -30,7 +30,7 @@ QUICK = preset(
 QUICK_MAE = preset(
     "finetune_audiomae", "lite",
     {"epochs": 3, "batch_size": 16, "spec_frames": 8, "spec_bands": 4, "mixup_probability": 0.5,
-     "drop_path": 0.1},
+     "drop_path": 0.1, "head": "audiomae", "mask_time": 0.2, "mask_freq": 0.2, "gain_db": 2.0},
 )  # fmt: skip
 
 
