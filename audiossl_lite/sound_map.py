@@ -138,7 +138,8 @@ def show_sound_map(
         names=names, title=title, sample_rate_hz=sample_rate_hz, max_s=max_s,
     )  # fmt: skip
     panels = ", ".join(str(name) for name in points) if isinstance(points, Mapping) else "one plane"
-    plain = f"sound map {title!r}: {len(labels)} clips of {', '.join(class_names)}; {panels}"
+    kinds = [class_names[k] for k in sorted(set(torch.as_tensor(labels).tolist()))]
+    plain = f"sound map {title!r}: {len(labels)} clips of {', '.join(kinds)}; {panels}"
     display({"text/html": page, "text/plain": plain}, raw=True)
 
 

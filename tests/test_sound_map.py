@@ -115,7 +115,9 @@ def test_show_gives_html_and_words(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
     points, labels, names, waves = inputs()
-    show_sound_map({"a": points, "b": points}, labels, names, waves, title="two", max_s=0.01)
+    show_sound_map(
+        {"a": points, "b": points}, labels, [*names, "none"], waves, title="two", max_s=0.01
+    )
     assert shown[0]["text/plain"] == f"sound map 'two': 9 clips of {', '.join(NAMES)}; a, b"
     assert shown[0]["text/html"].startswith('<div id="sound-map-')
 
