@@ -88,7 +88,7 @@ def draw_episodes(
             f"one group per clip: {labels.shape[0]} labels but {groups.shape[0]} groups"
         )
     members = {c: np.flatnonzero(labels == c) for c in np.unique(labels[labels >= 0])}
-    usable = [c for c, m in members.items() if _can_be_drawn(m, k_shot, groups)]
+    usable = usable_classes(labels, k_shot, groups)
     if len(usable) < n_way:
         raise ValueError(
             f"{n_way}-way {k_shot}-shot needs {n_way} classes with more than {k_shot} clips"
@@ -112,6 +112,19 @@ def draw_episodes(
             for way, chosen in enumerate(queries):
                 query[episode, way, : len(chosen)] = chosen
     return Episodes(torch.from_numpy(support), torch.from_numpy(query))
+
+
+def usable_classes(
+    labels: Tensor | np.ndarray, k_shot: int, groups: Tensor | np.ndarray | None = None
+) -> list[int]:
+    """The classes of `labels (n,)` with enough clips for `k_shot` and a query, from two `groups (n,)` or more.
+
+    Where: uaMix-MAE Sec. 4.1; chapter 10
+    """
+    labels = np.asarray(labels)
+    groups = None if groups is None else np.asarray(groups)
+    members = {c: np.flatnonzero(labels == c) for c in np.unique(labels[labels >= 0])}
+    return [int(c) for c, clips in members.items() if _can_be_drawn(clips, k_shot, groups)]
 
 
 def _can_be_drawn(clips: np.ndarray, k_shot: int, groups: np.ndarray | None) -> bool:

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
-from audiossl_lite.evaluation.few_shot import Episodes, draw_episodes, score_episodes
+from audiossl_lite.evaluation.few_shot import Episodes, draw_episodes, score_episodes, usable_classes
 from audiossl_lite.evaluation.heard import PLURALS
 
 SPOKEN = ("digit", "word")  # what a voice says: a second task of the same clips
@@ -176,8 +176,8 @@ class Grid:
         except ValueError as error:
             self.left_out[cell.name] = str(error)
             return None
-        drawn = cell.pool.labels[episodes.support[:, :, 0]]
-        self.n_classes[cell.name] = int(drawn.unique().numel())
+        usable = usable_classes(cell.pool.labels, cell.k_shot, cell.pool.groups)
+        self.n_classes[cell.name] = len(usable)
         return episodes
 
     def of_pool(self, pool: str, *, mixed: bool = False) -> list[Cell]:
