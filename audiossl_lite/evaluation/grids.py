@@ -12,7 +12,12 @@ from torch.nn.functional import normalize
 
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
-from audiossl_lite.evaluation.few_shot import Episodes, draw_episodes, score_episodes, usable_classes
+from audiossl_lite.evaluation.few_shot import (
+    Episodes,
+    draw_episodes,
+    score_episodes,
+    usable_classes,
+)
 from audiossl_lite.evaluation.heard import PLURALS
 
 SPOKEN = ("digit", "word")  # what a voice says: a second task of the same clips
