@@ -93,6 +93,7 @@ def tsne(
     Where: uaMix-MAE Fig. 6; chapter 12
     """
     from sklearn.manifold import TSNE  # two seconds, for those who need it
+    from threadpoolctl import threadpool_limits
 
     features = _checked(features)
     if len(features) < 4:
@@ -107,7 +108,8 @@ def tsne(
         raise ValueError(f"the first 250 iterations exaggerate; use 300 or more, got {iterations}")
     used = float(min(perplexity, (len(features) - 1) / 3))
     model = TSNE(2, perplexity=used, init=init, random_state=seed, max_iter=iterations, n_jobs=1)
-    points = model.fit_transform(features.numpy())
+    with threadpool_limits(1):  # on so little work, threads wait for each other most of the time
+        points = model.fit_transform(features.numpy())
     return Plane(torch.from_numpy(points).float(), used, seed, float(model.kl_divergence_))
 
 
