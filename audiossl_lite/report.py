@@ -100,8 +100,8 @@ ITEMS: dict[tuple[str, str], Item] = {
         ("uaMix-MAE, fine-tuned", ""),
     ),
     ("uaMix-MAE", "Figure 3"): Item("10_few_shot", ("few_shot",), True, SPEAKERS),
-    ("uaMix-MAE", "Figure 4"): Item("10_few_shot", ("few_shot_mixing",), False, SPEAKERS),
-    ("uaMix-MAE", "Figure 5"): Item("10_few_shot", ("few_shot_mixing",), False, SPEAKERS),
+    ("uaMix-MAE", "Figure 4"): Item("10_few_shot", ("few_shot",), True, SPEAKERS),
+    ("uaMix-MAE", "Figure 5"): Item("10_few_shot", ("few_shot",), True, SPEAKERS),
     ("uaMix-MAE", "Figure 6"): Item(
         "12_tsne", ("tsne",), True, "numbers beside the picture, which the paper does not print"
     ),
