@@ -132,9 +132,9 @@ LINEAR: dict[str, dict[str, LinearEvaluation]] = {
     "linear": {
         "paper": LINEAR_PAPER,
         "workshop": replace(
-            LINEAR_PAPER, **SMALL_DATA, batch_size=128, epochs=60, evaluate_every=20
+            LINEAR_PAPER, **SMALL_DATA, batch_size=128, epochs=40, evaluate_every=20
         ),
-        "lite": replace(LINEAR_PAPER, **SMALL_DATA, batch_size=64, epochs=30, evaluate_every=10),
+        "lite": replace(LINEAR_PAPER, **SMALL_DATA, batch_size=64, epochs=20, evaluate_every=10),
     }
 }
 FINETUNE_ATST_PAPER = FineTuning(
