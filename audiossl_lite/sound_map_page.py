@@ -25,7 +25,7 @@ STYLE = """
   font-family:sans-serif; font-size:.9rem; }
 #ROOT .sm-title { font-weight:600; margin-bottom:.3em; }
 #ROOT .sm-panels { display:flex; flex-wrap:wrap; gap:.6em; }
-#ROOT figure { flex:1 1 220px; max-width:460px; margin:0; }
+#ROOT figure { flex:1 1 180px; max-width:460px; margin:0 !important; }
 #ROOT figcaption { text-align:center; color:#1a1a1a; font-size:.85rem; }
 #ROOT svg.sm-plane { width:100%; height:auto; background:#fafafa; border:1px solid #ddd; display:block; }
 #ROOT .sm-point { cursor:pointer; outline:none; user-select:none; }
