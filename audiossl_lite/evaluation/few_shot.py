@@ -100,15 +100,17 @@ def draw_episodes(
         n_query = min(n_query, min(len(members[c]) for c in usable) - k_shot)
     support = np.empty((n_episodes, n_way, k_shot), dtype=np.int64)
     query = np.full((n_episodes, n_way, n_query), -1, dtype=np.int64)
+    in_groups = {c: _by_group(members[c], groups) for c in usable} if groups is not None else {}
     for episode in range(n_episodes):
-        classes = [members[c] for c in rng.choice(usable, n_way, replace=False)]
+        classes = rng.choice(usable, n_way, replace=False).tolist()
         if groups is None:
-            for way, clips in enumerate(classes):
-                order = rng.permutation(clips)
+            for way, label in enumerate(classes):
+                order = rng.permutation(members[label])
                 support[episode, way] = order[:k_shot]
                 query[episode, way] = order[k_shot : k_shot + n_query]
         else:
-            support[episode], queries = _grouped_episode(rng, classes, groups, k_shot, n_query)
+            drawn = [in_groups[label] for label in classes]
+            support[episode], queries = _grouped_episode(rng, drawn, k_shot, n_query)
             for way, chosen in enumerate(queries):
                 query[episode, way, : len(chosen)] = chosen
     return Episodes(torch.from_numpy(support), torch.from_numpy(query))
@@ -134,24 +136,36 @@ def _can_be_drawn(clips: np.ndarray, k_shot: int, groups: np.ndarray | None) -> 
     return len(counts) > 1 and len(clips) - counts.min() >= k_shot
 
 
-def _grouped_episode(rng, classes, groups, k_shot, n_query) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Support and queries of one episode, no group on both sides."""
-    present = np.unique(np.concatenate([groups[clips] for clips in classes]))
+def _by_group(clips: np.ndarray, groups: np.ndarray) -> dict[int, list[int]]:
+    """The clips of each group, groups in ascending order, clips in the given one."""
+    found: dict[int, list[int]] = {int(group): [] for group in np.unique(groups[clips])}
+    for clip in clips.tolist():
+        found[int(groups[clip])].append(clip)
+    return found
+
+
+def _grouped_episode(
+    rng, classes: list[dict[int, list[int]]], k_shot: int, n_query: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Support and queries of one episode, no group on both sides; `classes` hold the clips of their groups."""
+    present = np.array(sorted(set().union(*classes)))
     for _ in range(MAX_TRIES):
         rank = dict(zip(rng.permutation(present).tolist(), range(len(present)), strict=True))
         support, taken = [], set()
-        for clips in classes:
-            by_rank = sorted(np.unique(groups[clips]).tolist(), key=rank.__getitem__)
-            pool: list[int] = []
-            for group in by_rank:
-                pool.extend(clips[groups[clips] == group])
+        for members in classes:
+            pool: dict[int, int] = {}  # clip -> group
+            for group in sorted(members, key=rank.__getitem__):
+                pool |= dict.fromkeys(members[group], group)
                 if len(pool) >= k_shot:
                     break
-            chosen = rng.choice(pool, k_shot, replace=False)
+            chosen = rng.choice(list(pool), k_shot, replace=False)
             support.append(chosen)
-            taken.update(groups[chosen].tolist())
-        free = [clips[~np.isin(groups[clips], list(taken))] for clips in classes]
-        if all(len(clips) for clips in free):
+            taken.update(pool[clip] for clip in chosen.tolist())
+        free = [
+            sorted(c for group, clips in members.items() if group not in taken for c in clips)
+            for members in classes
+        ]
+        if all(free):
             return np.stack(support), [rng.permutation(clips)[:n_query] for clips in free]
     raise ValueError(
         f"{len(present)} groups could not be parted into support and query for {len(classes)}-way {k_shot}-shot "
