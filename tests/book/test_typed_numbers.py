@@ -36,6 +36,7 @@ NO_SCORE = {
 
 def paragraphs(text: str) -> Iterator[str]:
     """Paragraphs and table rows of a page, without code, formulas and fenced programs."""
+    text = re.sub(r"<!-- results: .*?<!-- end of results -->", "", text, flags=re.S)  # from records
     text = re.sub(r"```(?:bash|python|\n).*?```", "", text, flags=re.S)
     text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.S)
     text = re.sub(r"\$[^$\n]+(?:\n[^$\n]+)?\$", "MATH", text)
