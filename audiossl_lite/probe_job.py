@@ -325,7 +325,7 @@ class ProbeJob:
             sources.append(f"{clips.source}; training heard {kinds} {heard.task} classes")
         return record(
             path,
-            experiment="finetune" if tuned else "linear",
+            experiment=Path(path).stem,
             scale=scale,
             data="; ".join(sources),
             data_fingerprint=" ".join(clips.fingerprint() for clips in self.clips),
