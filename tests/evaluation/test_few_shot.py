@@ -81,11 +81,9 @@ def test_both_ways_to_the_distances_equal_the_loop(pays, k_shot, monkeypatch):
 
 
 def test_the_table_is_for_few_clips_and_long_features():
-    few, many = balanced(8, 30), balanced(8, 2000)
-    few_episodes, many_episodes = (draw_episodes(x, n_episodes=20) for x in (few, many))
-    assert few_shot._table_pays(torch.zeros(240, 512), few_episodes)
-    assert not few_shot._table_pays(torch.zeros(240, 4), few_episodes)
-    assert not few_shot._table_pays(torch.zeros(16_000, 512), many_episodes)
+    episodes = draw_episodes(balanced(8, 30), n_episodes=20)
+    for n_clips, width, pays in ((240, 512, True), (240, 4, False), (16_000, 512, False)):
+        assert few_shot._table_pays(torch.zeros(n_clips, width), episodes) == pays
 
 
 def test_grouped_scores_with_unequal_queries_equal_the_loop():
