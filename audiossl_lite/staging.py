@@ -40,6 +40,7 @@ APPENDIX_ORDER = (
     "troubleshooting",
 )
 LAST_APPENDIX = "references"
+FILLED = "appendix_differences"  # asks for recorded effects by `measured(...)`
 
 
 class StagingError(RuntimeError):
@@ -155,13 +156,10 @@ def stage_chapter(source: Path, executed: Path, target: Path) -> None:
 
 def _fill(page: Path, records: Path) -> None:
     """Put recorded effects where a page asks for them."""
-    text = page.read_text(encoding="utf-8")
-    if "measured(" in text:
-        from audiossl_lite.differences import (
-            fill_effects,
-        )  # the library, for the pages that need it
+    from audiossl_lite.differences import fill_effects  # the library, for the page that needs it
 
-        page.write_text(fill_effects(text, records), encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    page.write_text(fill_effects(text, records), encoding="utf-8")
 
 
 def stage_book(
@@ -190,7 +188,8 @@ def stage_book(
         )
     pages = sorted((target / "book").glob("*.md"))
     for page in pages:
-        _fill(page, project.book / "results")
+        if page.stem == FILLED:
+            _fill(page, project.book / "results")
     toc = table_of_contents(chapters, pages)
     (target / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     config = yaml.safe_load((project.book / "_config.yml").read_text(encoding="utf-8"))
