@@ -154,10 +154,12 @@ def headline(item: Item, scale: str, folder: str | Path | None = None) -> str:
     if not found or item.ours is None:
         return state(item, scale, folder)
     name, column = item.ours
-    rows = [row for row in found[0]["values"] if row["name"].startswith(name)]
+    values = found[0]["values"]
+    rows = [row for row in values if row["name"] == name]
+    rows = rows or [row for row in values if row["name"].startswith(name)]
     if not rows or (column and column not in rows[0].get("columns", {})):
         return state(item, scale, folder)
-    # Of several rows that begin so (segments of several lengths), the last is the longest.
+    # Of several rows that only begin so (segments of several lengths), the last is the longest.
     cell = rows[-1]["columns"][column] if column else rows[-1]
     return _text(cell["mean"], cell["ci95"])
 

@@ -75,6 +75,16 @@ def test_of_rows_that_begin_alike_the_longest_segment_stands_for_the_item(tmp_pa
     assert headline(ITEMS["ATST", "Table 1"], "workshop", tmp_path) == "3.0"
 
 
+def test_a_row_of_that_very_name_goes_before_rows_that_begin_alike(tmp_path):
+    item = ITEMS["uaMix-MAE", "Table 2"]
+    rows = []
+    for name, mean in (("uaMix-MAE", 39.0), ("uaMix-MAE, TF-CutMix", 41.0)):
+        cell = {"by_seed": [mean], "mean": mean, "ci95": 2.0}
+        rows.append({"name": name, "mean": mean, "ci95": 2.0, "columns": {item.ours[1]: cell}})
+    write(tmp_path, "few_shot_workshop", rows)
+    assert headline(item, "workshop", tmp_path) == "39.0 ± 2.0"
+
+
 def test_of_many_columns_a_record_says_which_are_shown(tmp_path):
     record(
         tmp_path / "few_shot_workshop.json", experiment="few_shot", scale="workshop", data="two clips",
