@@ -103,6 +103,7 @@ class DifferencesJob:
     n_episodes: int = 600
     failures: dict[str, str] = field(default_factory=dict)
     _found: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
+    _seconds: dict[str, float] = field(default_factory=dict, repr=False)  # a resumed job counts all
     _ready: dict[tuple[str, str], Prepared] = field(default_factory=dict, repr=False)
     _runs: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -127,16 +128,21 @@ class DifferencesJob:
         kept = Path(self.output_dir) / "differences" / f"{key}.json" if self.output_dir else None
         if key not in self._found:
             if kept and kept.is_file():
-                self._found[key] = json.loads(kept.read_text())
+                done = json.loads(kept.read_text())
             else:
-                features = self._features(family, change, config, seed)
-                found = self.scoring.score(features)
-                self._found[key] = {column: float(v.mean()) for column, v in found.items()}
+                began = time.perf_counter()
+                found = self.scoring.score(self._features(family, change, config, seed))
+                done = {
+                    "scores": {column: float(v.mean()) for column, v in found.items()},
+                    "seconds": time.perf_counter() - began,
+                }
                 if kept:
                     kept.parent.mkdir(parents=True, exist_ok=True)
                     aside = kept.with_suffix(".part")
-                    aside.write_text(json.dumps(self._found[key]) + "\n")
+                    aside.write_text(json.dumps(done) + "\n")
                     aside.replace(kept)
+            self._found[key] = done["scores"]
+            self._seconds[key] = done["seconds"]
         return self._found[key]
 
     def _config(self, family: str, change: Change) -> Any:
@@ -232,7 +238,6 @@ class DifferencesJob:
 
         Where: this project; chapter 14
         """
-        began = time.perf_counter()
         rows = {
             label: {column: torch.tensor(v)[:, None].numpy() for column, v in found.items()}
             for label, found in self.run(seeds).items()
@@ -246,7 +251,7 @@ class DifferencesJob:
             data_fingerprint=" ".join(pool.test.fingerprint() for pool in self.zoo.pools),
             device=device_name(self.zoo.device),
             seeds=list(seeds),
-            seconds=time.perf_counter() - began,
+            seconds=sum(self._seconds.values()),
             config=self.zoo.settings() | {"ways": self.scoring.ways()},
             values=values,
             note=" ".join(f"{k} failed: {v}." for k, v in self.failures.items()),
