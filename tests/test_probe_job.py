@@ -191,7 +191,7 @@ def test_records_hold_every_column_and_the_gain_over_log_mel(done, tmp_path):
     job, scores, _ = done
     entry = job.record(tmp_path / "linear_lite.json", scores, [0, 1], "lite", "how")
     assert load(tmp_path / "linear_lite.json") == json.loads(json.dumps(entry))
-    assert entry["experiment"] == "linear" and entry["note"].startswith("how")
+    assert entry["experiment"] == "linear_lite" and entry["note"].startswith("how")
     assert entry["config"]["ways"]["events"] == job.tasks["events"].n_classes
     assert set(entry["config"]["shown"]) <= set(entry["values"][0]["columns"])
     assert 3 <= len(entry["config"]["shown"]) <= 6
