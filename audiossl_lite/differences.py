@@ -17,6 +17,7 @@ import torch
 from audiossl_lite.encoder_set import EncoderSet, Network
 from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.evaluation.heard import Scoring
+from audiossl_lite.evaluation.intervals import mean_interval
 from audiossl_lite.experiments import Prepared, prepare, pretrain
 from audiossl_lite.presets import override
 from audiossl_lite.results import config_hash, device_name, record, recorded
@@ -25,8 +26,7 @@ from audiossl_lite.uamix_job import TuningJob
 from audiossl_lite.uamix_report import as_text, record_row, recorded_scores
 
 BASE = "as it is"
-MEASURED = "measured"  # how the appendix asks for an effect: measured(FAMILY: NAME)
-TOKEN = re.compile(r"measured\(([^()]+)\)")
+TOKEN = re.compile(r"measured\(([^()]+)\)")  # how the appendix asks for an effect: FAMILY: NAME
 NOT_RUN = "not run"
 
 
@@ -290,8 +290,6 @@ def effect(label: str, folder: str | Path | None = None) -> tuple[float, float |
 
 
 def _between(a: str, b: str, folder: str | Path | None) -> tuple[float, float | None] | None:
-    from audiossl_lite.evaluation.intervals import mean_interval
-
     entry = recorded("uamix_workshop", folder)
     if entry is None:
         return None
