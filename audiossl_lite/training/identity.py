@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-SAMPLED_VALUES = 65_536
+from audiossl_lite.data.sources import data_digest
+
+__all__ = ["data_digest", "module_digest", "run_identity"]
 
 
 def run_identity(method: nn.Module, views: nn.Module, data: Tensor, config: Any) -> dict[str, Any]:
@@ -26,16 +28,6 @@ def run_identity(method: nn.Module, views: nn.Module, data: Tensor, config: Any)
         "method": module_digest(method),
         "views": module_digest(views),
     }
-
-
-def data_digest(data: Tensor) -> str:
-    """Eight hex digits over the shape and about 65,536 evenly spaced values.
-
-    Where: this project; chapter 05
-    """
-    flat = data.detach().reshape(-1)
-    sample = flat[:: max(len(flat) // SAMPLED_VALUES, 1)].float().cpu()
-    return _digest(str(tuple(data.shape)).encode() + sample.numpy().tobytes())
 
 
 def module_digest(module: nn.Module) -> str:

@@ -1,0 +1,111 @@
+"""Where the training loop gets its clips from: memory, a packed store or shards, all with one interface."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+SAMPLED_VALUES = 65_536
+
+
+@runtime_checkable
+class ClipSource(Protocol):
+    """A numbered collection of clips that hands out batches on a device.
+
+    `lengths (n,)` long, on the CPU: valid samples of waveforms, or valid frames of spectrograms.
+    Where: this project; chapter 13
+    """
+
+    @property
+    def lengths(self) -> Tensor:
+        """Valid samples or frames of each clip, `(n,)` long on the CPU.
+
+        Where: this project; chapter 13
+        """
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor, device: str | torch.device) -> tuple[Tensor, Tensor]:
+        """Clips `(B, S)` or `(B, T, F)` float32 and their lengths `(B,)` long, both on `device`.
+
+        `indices (B,)` long; shorter clips are padded with silence at the end.
+        Where: this project; chapter 13
+        """
+
+    def digest(self) -> str:
+        """A few hex digits that change with the content: which data a run was trained on.
+
+        Where: this project; chapter 13
+        """
+
+
+class InMemory:
+    """Clips that are one tensor: waveforms `(n, S)` or spectrograms `(n, T, F)`, floating point.
+
+    `lengths (n,)`: valid samples or frames; without them every clip is as long as the tensor. The first batch for a
+    device copies all data there, where it stays. Raises ValueError for another rank, type or number of lengths.
+    Where: this project; chapter 13
+    """
+
+    def __init__(self, data: Tensor, lengths: Tensor | None = None) -> None:
+        if data.ndim not in (2, 3) or not data.is_floating_point():
+            raise ValueError(
+                f"InMemory takes (n, S) or (n, T, F) floating-point data, got {tuple(data.shape)} {data.dtype}"
+            )
+        if lengths is None:
+            lengths = torch.full((len(data),), data.shape[1])
+        if lengths.shape != (len(data),):
+            raise ValueError(f"{tuple(lengths.shape)} lengths for {len(data)} clips; give one each")
+        self.data = data
+        self.lengths = lengths.detach().cpu().long()
+        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._digest: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batch(self, indices: Tensor, device: str | torch.device) -> tuple[Tensor, Tensor]:
+        """Clips `(B, S)` or `(B, T, F)` float32 and lengths `(B,)` long on `device`.
+
+        Where: this project; chapter 13
+        """
+        device = whole_device(device)
+        if device not in self._on_device:
+            self._on_device[device] = (self.data.to(device), self.lengths.to(device))
+        data, lengths = self._on_device[device]
+        indices = indices.to(device)
+        return data[indices].float(), lengths[indices]
+
+    def digest(self) -> str:
+        """The `data_digest` of the clips.
+
+        Where: this project; chapter 13
+        """
+        if self._digest is None:
+            self._digest = data_digest(self.data)
+        return self._digest
+
+
+def whole_device(device: str | torch.device) -> torch.device:
+    """The device with its number: "cuda" and "cuda:0" are then one key.
+
+    Where: this project; chapter 13
+    """
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def data_digest(data: Tensor) -> str:
+    """Eight hex digits over the shape and about 65,536 evenly spaced values.
+
+    Where: this project; chapter 05
+    """
+    flat = data.detach().reshape(-1)
+    sample = flat[:: max(len(flat) // SAMPLED_VALUES, 1)].float().cpu()
+    content = str(tuple(data.shape)).encode() + sample.numpy().tobytes()
+    return hashlib.blake2b(content, digest_size=4).hexdigest()
