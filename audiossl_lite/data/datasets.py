@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio
 from audiossl_lite.data.clips import Clips, Skip
+from audiossl_lite.data.labelling import number_labels
 from audiossl_lite.data.layouts import Entry, Listing, find_listing
 from audiossl_lite.data.synthetic import POOLS, synthetic_clips
 from audiossl_lite.progress import progress
@@ -150,20 +151,14 @@ def _assemble(
     waveforms = torch.zeros(len(kept), int(lengths.max()))
     for row, (_, waveform) in zip(waveforms, kept):
         row[: len(waveform)] = waveform
-    labels, class_names, groups = {}, {}, {}
-    for task in listing.tasks:
-        present = {entry.labels[task] for entry in entries}
-        names = listing.class_order.get(task, tuple(sorted(present)))
-        class_names[task] = tuple(name for name in names if name in present)
-        index = {name: number for number, name in enumerate(class_names[task])}
-        labels[task] = torch.tensor([index[entry.labels[task]] for entry in entries])
-        # A clip that names no group is a recording of its own.
-        keys = [
-            ("g", entry.groups[task]) if task in entry.groups else ("n", entry.name)
-            for entry in entries
-        ]
-        number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-        groups[task] = torch.tensor([number_of[key] for key in keys])
+    names = tuple(entry.name for entry in entries)
+    numbered = number_labels(
+        listing.tasks,
+        listing.class_order,
+        names,
+        [entry.labels for entry in entries],
+        [entry.groups for entry in entries],
+    )
     splits = (
         tuple(entry.split or "" for entry in entries) if any(e.split for e in entries) else None
     )
@@ -172,13 +167,13 @@ def _assemble(
     return Clips(
         waveforms=waveforms,
         lengths=lengths,
-        labels=labels,
-        class_names=class_names,
-        groups=groups,
-        names=tuple(entry.name for entry in entries),
+        labels=numbered.labels,
+        class_names=numbered.class_names,
+        groups=numbered.groups,
+        names=names,
         splits=splits,
         skipped=skipped,
-        source=f"{listing.kind}: {len(kept)} clips, {len(class_names[first])} classes ({first}){note}",
+        source=f"{listing.kind}: {len(kept)} clips, {len(numbered.class_names[first])} classes ({first}){note}",
     )
 
 
