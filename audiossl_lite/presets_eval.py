@@ -134,7 +134,7 @@ LINEAR: dict[str, dict[str, LinearEvaluation]] = {
         "workshop": replace(
             LINEAR_PAPER, **SMALL_DATA, batch_size=128, epochs=40, evaluate_every=20
         ),
-        "lite": replace(LINEAR_PAPER, **SMALL_DATA, batch_size=64, epochs=20, evaluate_every=10),
+        "lite": replace(LINEAR_PAPER, **SMALL_DATA, batch_size=64, epochs=12, evaluate_every=6),
     }
 }
 FINETUNE_ATST_PAPER = FineTuning(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class DropPath(nn.Module):
@@ -69,6 +70,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): one transformer block, `(B, N, D) -> (B, N, D)`.
 
+    With `recompute = True` the backward pass computes the block again instead of remembering it.
+
     Where: ATST Fig. 1b; chapter 05
     """
 
@@ -87,8 +90,14 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
+        self.recompute = False
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        if self.recompute and x.requires_grad:
+            return checkpoint(self._forward, x, visible, use_reentrant=False)
+        return self._forward(x, visible)
+
+    def _forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x), visible))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 

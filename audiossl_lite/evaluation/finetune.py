@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -244,9 +245,9 @@ def fine_tune(
         "chosen_on": f"{select_on}, {len(validation)} clips",
     }
     best = BestWeights()
-    log = RunLog(output_dir, model, best, optimizer, identity)
     # Drop path and dropout draw from the global state: give it back as it was.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), closing(RunLog(output_dir)) as log:
+        log.start({"method": model, "views": best, "optimizer": optimizer}, identity)
         _run_epochs(
             model, views, optimizer, train, validation, config, seed, place, log, best,
             stop_after, description,

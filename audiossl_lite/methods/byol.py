@@ -9,6 +9,7 @@ from audiossl_lite.ema import ema_update, make_teacher
 from audiossl_lite.heads import mlp_head
 from audiossl_lite.losses import byol_loss
 from audiossl_lite.methods.health import spread, spread_and_rank
+from audiossl_lite.recompute import in_parts
 
 
 class BYOL(nn.Module):
@@ -17,7 +18,8 @@ class BYOL(nn.Module):
     `encoder`: `(B, T, F) -> (B, encoder.embed_dim)`. `reduction="sum"`: L + L' as in the papers; `"mean"`: half of
     it, as ATST's official code. `joint_views`: both views in one forward, so that batch-norm sees both (ATST's code);
     otherwise one forward each (BYOL-A's). Three switches break the method on purpose: `predictor=False`,
-    `stop_gradient=False`, and a momentum of 0 in `update_teacher`.
+    `stop_gradient=False`, and a momentum of 0 in `update_teacher`. `n_parts`: the encoders take the batch in that many
+    parts, see `in_parts`; `watched`: whether the health monitors are computed.
 
     Where: ATST Sec. 2.1; BYOL-A Sec. 3.1; chapter 04
     """
@@ -35,6 +37,7 @@ class BYOL(nn.Module):
         stop_gradient: bool = True,
     ) -> None:
         super().__init__()
+        self.n_parts, self.watched = 1, True
         if reduction not in ("sum", "mean"):
             raise ValueError(
                 f"reduction is 'sum' (L + L') or 'mean' (half of it), got {reduction!r}"
@@ -56,13 +59,12 @@ class BYOL(nn.Module):
             else nn.Identity()
         )
 
-    @staticmethod
-    def project(network: nn.ModuleDict, views: Tensor) -> Tensor:
+    def project(self, network: nn.ModuleDict, views: Tensor) -> Tensor:
         """Projections `(B, projection_dim)` of views `(B, T, F)`.
 
         Where: ATST Sec. 2.1; chapter 04
         """
-        return network["projector"](network["encoder"](views))
+        return network["projector"](in_parts(network["encoder"], self.n_parts, views))
 
     def forward(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
         """`loss` with gradient, and the health monitors without, from two views `(B, T, F)` of the same clips.
@@ -86,6 +88,8 @@ class BYOL(nn.Module):
         loss = byol_loss(prediction_1, target_2) + byol_loss(prediction_2, target_1)
         if self.reduction == "mean":
             loss = loss / 2
+        if not self.watched:
+            return {"loss": loss}
         monitors = self._monitors(
             torch.cat(student).detach(), predictions.detach(), targets.detach()
         )

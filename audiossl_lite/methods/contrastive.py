@@ -8,10 +8,14 @@ from torch import Tensor, nn
 from audiossl_lite.heads import mlp_head
 from audiossl_lite.losses import info_nce
 from audiossl_lite.methods.health import spread_and_rank
+from audiossl_lite.parallel import gather
+from audiossl_lite.recompute import in_parts
 
 
 class Contrastive(nn.Module):
     """Encoder and projector trained by InfoNCE: the other view is right, all other clips of the batch are wrong.
+
+    With several processes the batch is the joint one. `n_parts`, `watched`: as in `BYOL`.
 
     Where: SimCLR; COLA, cited in ATST Sec. 1; chapter 04
     """
@@ -26,6 +30,7 @@ class Contrastive(nn.Module):
     ) -> None:
         super().__init__()
         self.temperature, self.projection_dim = temperature, projection_dim
+        self.n_parts, self.watched = 1, True
         self.encoder = encoder
         self.projector = mlp_head(encoder.embed_dim, hidden_dim, projection_dim, bias=False)
 
@@ -34,8 +39,12 @@ class Contrastive(nn.Module):
 
         Where: SimCLR; chapter 04
         """
-        projections = self.projector(self.encoder(torch.cat([first, second])))  # (2B, D)
-        loss = info_nce(*projections.chunk(2), temperature=self.temperature)
+        embeddings = in_parts(self.encoder, self.n_parts, torch.cat([first, second]))
+        projections = self.projector(embeddings)  # (2B, D)
+        pair = [gather(view) for view in projections.chunk(2)]
+        loss = info_nce(*pair, temperature=self.temperature)
+        if not self.watched:
+            return {"loss": loss}
         std, rank = spread_and_rank(projections.detach())
         return {"loss": loss, "std": std, "rank": rank}
 

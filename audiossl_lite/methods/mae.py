@@ -9,6 +9,8 @@ from audiossl_lite.augmentations import uniform
 from audiossl_lite.encoders.audiomae import PATCH, patchify, unpatchify, valid_patches
 from audiossl_lite.losses import masked_reconstruction_loss
 from audiossl_lite.masking import Masking, structured_masking, unstructured_masking
+from audiossl_lite.parallel import total, world_size
+from audiossl_lite.recompute import in_parts
 from audiossl_lite.views import cut, random_starts
 
 
@@ -16,7 +18,8 @@ class MAE(nn.Module):
     """Encoder of visible patches, decoder of all, loss on the hidden ones.
 
     `encoder.sequence(spec, kept) -> (B, 1 + K, D)`; `decoder(latent, restore) -> (B, N, 256)`. `norm_patches`: the
-    target of a patch is its pattern (mean 0, variance 1), not its loudness.
+    target of a patch is its pattern (mean 0, variance 1), not its loudness. `n_parts`: encoder and decoder take the
+    batch in that many parts, see `in_parts`.
 
     Where: AudioMAE Sec. 3; chapter 06
     """
@@ -24,6 +27,7 @@ class MAE(nn.Module):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, *, norm_patches: bool = True):
         super().__init__()
         self.encoder, self.decoder, self.norm_patches = encoder, decoder, norm_patches
+        self.n_parts = 1
 
     def predict(self, spec: Tensor, kept: Tensor, restore: Tensor) -> Tensor:
         """Predicted patches `(B, N, 256)` of `spec (B, T, F)`, of which the encoder sees `kept (B, K)` only.
@@ -46,11 +50,15 @@ class MAE(nn.Module):
 
         Where: AudioMAE Sec. 3; chapter 06
         """
-        predicted = self.predict(spec, kept, restore)
+        predicted = in_parts(self.predict, self.n_parts, spec, kept, restore)
         judged = mask if counted is None else mask * counted
         loss = masked_reconstruction_loss(
             predicted.float(), patchify(spec), judged, self.norm_patches
         )
+        if (
+            world_size() > 1
+        ):  # a mean over the hidden patches of all processes, not a mean of their means
+            loss = loss * (judged.sum() * world_size() / total(judged.sum()))
         return {"loss": loss}
 
     @torch.no_grad()

@@ -10,6 +10,8 @@ from audiossl_lite.ema import ema_update, make_teacher
 from audiossl_lite.heads import mlp_head, nnclr_projector
 from audiossl_lite.losses import mixture_loss
 from audiossl_lite.methods.health import spread_and_rank
+from audiossl_lite.parallel import gather, gather_labels
+from audiossl_lite.recompute import in_parts
 from audiossl_lite.support_queue import SupportQueue
 
 
@@ -22,6 +24,7 @@ class NNCLRTuning(nn.Module):
     projector. `symmetric`: also the other direction, the positive's neighbour against the anchor's predictions. One
     direction is Eq. 1 and Eq. 4 as written: then the mixture receives no gradient, only the positive does. `k`: a
     random one of the k nearest entries; with `k=0` no neighbour is asked, the anchor stands for itself (InfoNCE).
+    With several processes negatives and queue are those of the joint batch. `n_parts`, `watched`: as in `BYOL`.
 
     Where: uaMix-MAE Sec. 3, Eq. 1, 4; chapter 07 and chapter 09
     """
@@ -47,6 +50,7 @@ class NNCLRTuning(nn.Module):
         if trainable not in ("head", "upper"):
             raise ValueError(f"trainable is 'head' (step 1) or 'upper' (step 2), got {trainable!r}")
         self.trainable, self.k, self.temperature = trainable, k, temperature
+        self.n_parts, self.watched = 1, True
         self.symmetric, self.layer_decay = symmetric, layer_decay
         self.head_decay_scale = head_decay_scale
         self.projection_dim = projection_dim
@@ -134,26 +138,30 @@ class NNCLRTuning(nn.Module):
         Where: uaMix-MAE Eq. 4; chapter 09
         """
         with torch.set_grad_enabled(self.symmetric and torch.is_grad_enabled()):
-            h_anchor = self.encoder(anchor, lengths)  # one direction: no gradient passes here
-        h_positive = self.encoder(positive, lengths)
+            # One direction: no gradient passes here.
+            h_anchor = in_parts(self.encoder, self.n_parts, anchor, lengths)
+        h_positive = in_parts(self.encoder, self.n_parts, positive, lengths)
         z_positive = self.projector(h_positive)
-        neighbours = self._lookup(h_anchor, avoid)
-        predictions = self.predictor(z_positive)
+        neighbours = gather(self._lookup(h_anchor, avoid))
+        predictions = gather(self.predictor(z_positive))
+        labels = gather_labels(labels)
         loss = mixture_loss(neighbours, predictions, labels, self.temperature)
         if self.symmetric:
             # Whose mixtures hold this clip; a clip that is in none of them asks for nothing.
             back = labels.T / labels.sum(0).clamp_min(1e-6)[:, None]
-            other = self._lookup(h_positive, ids[:, None])
-            mixed = self.predictor(self.projector(h_anchor))
+            other = gather(self._lookup(h_positive, ids[:, None]))
+            mixed = gather(self.predictor(self.projector(h_anchor)))
             loss = 0.5 * (loss + mixture_loss(other, mixed, back, self.temperature))
         with torch.no_grad():
-            found = F.normalize(predictions, dim=1) @ F.normalize(neighbours, dim=1).T
-            hit = labels.gather(1, found.argmax(0)[:, None]).gt(0).float().mean()
             entering = (
                 z_positive if self.target_projector is None else self.target_projector(h_positive)
             )
             if self.training:
-                self.queue.push(entering, ids)
+                self.queue.push(gather(entering.detach()), gather(ids))
+            if not self.watched:
+                return {"loss": loss}
+            found = F.normalize(predictions, dim=1) @ F.normalize(neighbours, dim=1).T
+            hit = labels.gather(1, found.argmax(0)[:, None]).gt(0).float().mean()
             std, rank = spread_and_rank(z_positive.detach())
         return {"loss": loss, "std": std, "rank": rank, "found": hit}
 

@@ -8,12 +8,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from audiossl_lite.data.sources import data_digest
+from audiossl_lite.data.sources import ClipSource, data_digest
 
 __all__ = ["data_digest", "module_digest", "run_identity"]
 
+# How a step is computed, which does not change the run.
+COMPUTE_ONLY = ("training", "n_parts", "watched", "recompute")
 
-def run_identity(method: nn.Module, views: nn.Module, data: Tensor, config: Any) -> dict[str, Any]:
+
+def run_identity(
+    method: nn.Module, views: nn.Module, data: Tensor | ClipSource, config: Any
+) -> dict[str, Any]:
     """All settings of a run by name, with short digests of its data, method and views.
 
     Where: this project; chapter 05
@@ -24,7 +29,7 @@ def run_identity(method: nn.Module, views: nn.Module, data: Tensor, config: Any)
     }
     return settings | {
         "n_clips": len(data),
-        "data": data_digest(data),
+        "data": data_digest(data) if isinstance(data, Tensor) else data.digest(),
         "method": module_digest(method),
         "views": module_digest(views),
     }
@@ -43,7 +48,7 @@ def module_digest(module: nn.Module) -> str:
             key: f"{value:.6g}" if isinstance(value, float) else value
             for key, value in vars(part).items()
             if isinstance(value, (bool, int, float, str, tuple))
-            and key != "training"
+            and key not in COMPUTE_ONLY
             and not key.startswith("_")
         }
         lines.append(f"{name} {type(part).__name__} {sorted(plain.items())}")

@@ -13,8 +13,12 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from audiossl_lite.data.sources import ClipSource, InMemory
 from audiossl_lite.ema import cosine_momentum
+from audiossl_lite.parallel import join_batch_norms, total
 from audiossl_lite.progress import progress_bar
+from audiossl_lite.training.compute import Compute, make_fabric
+from audiossl_lite.training.feed import batches
 from audiossl_lite.training.identity import run_identity
 from audiossl_lite.training.optim import make_optimizer, set_schedule
 from audiossl_lite.training.run_log import RunLog
@@ -88,12 +92,15 @@ class TrainingResult:
         )
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
+def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
     """The random numbers of one step, independent of all other steps: this is what makes a resumed run exact.
+
+    Every process of several (`rank`) has its own.
 
     Where: this project; chapter 05
     """
-    digest = hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=7).digest()
+    name = f"{seed}/{step}/{rank}" if rank else f"{seed}/{step}"
+    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
@@ -113,7 +120,7 @@ def batch_indices(n_clips: int, batch_size: int, step: int, seed: int) -> Tensor
 def train(
     method: nn.Module,
     views: nn.Module,
-    data: Tensor,
+    data: Tensor | ClipSource,
     config: TrainConfig,
     *,
     lengths: Tensor | None = None,
@@ -122,10 +129,13 @@ def train(
     probe: Callable[[nn.Module], dict[str, float]] | None = None,
     description: str = "training",
     stop_after: int | None = None,
+    compute: Compute | None = None,
 ) -> TrainingResult:
     """Train `method` on `views` of each clip of `data`, step by step.
 
-    `data (n, S)` waveforms or `(n, T, F)` spectrograms, as `views` wants them; `lengths (n,)` their valid parts.
+    `data (n, S)` waveforms or `(n, T, F)` spectrograms, as `views` wants them, with `lengths (n,)` their valid parts;
+    or a `ClipSource` that has both, such as a packed store. Under `torchrun` the processes share each batch, and
+    process 0 writes; `compute` says how the steps are computed.
     With an `output_dir`, `history.jsonl` grows by a line every `log_every` steps and `last.pt` is replaced every
     `save_every`; a run found there is resumed and ends, on CPU, with bit-identical weights. `probe(method)` adds
     numbers every `probe_every` steps. `stop_after` ends the call early (the rest can be resumed). Raises
@@ -133,19 +143,33 @@ def train(
 
     Where: ATST Sec. 2.1, 3.1; chapter 05
     """
-    fabric = Fabric(accelerator=device, devices=1, precision=config.precision)
+    source = InMemory(data, lengths) if isinstance(data, Tensor) else data
+    if len(source) < 2:
+        raise ValueError(f"training needs at least two clips, got {len(source)}")
+    fabric = make_fabric(device, config.precision)
+    if config.batch_size % fabric.world_size:
+        raise ValueError(
+            f"a batch of {config.batch_size} clips does not divide among {fabric.world_size} processes"
+        )
     # Dropout draws from the global state: give it back as it was.
     with torch.random.fork_rng(devices=[]):
-        return _train(
-            fabric, method, views, data, config, lengths, output_dir, probe, description, stop_after
-        )
+        log = RunLog(output_dir, writes=fabric.is_global_zero)
+        try:
+            return _train(
+                fabric, method, views, source, config, log, probe, description, stop_after,
+                compute or Compute(),
+            )  # fmt: skip
+        finally:
+            log.close()
 
 
 def _train(
-    fabric, method, views, data, config, lengths, output_dir, probe, description, stop_after
+    fabric: Fabric, method, views, source, config, log, probe, description, stop_after, compute
 ):
-    if len(data) < 2:
-        raise ValueError(f"training needs at least two clips, got {len(data)}")
+    identity = run_identity(method, views, source, config)
+    compute.apply(method)
+    if fabric.world_size > 1:
+        join_batch_norms(method)
     optimizer = make_optimizer(
         method,
         learning_rate=config.learning_rate,
@@ -154,44 +178,53 @@ def _train(
         eps=config.eps,
     )
     model, optimizer = fabric.setup(method, optimizer)
-    views, data = views.to(fabric.device), data.to(fabric.device)
-    lengths = None if lengths is None else lengths.to(fabric.device)
-    log = RunLog(output_dir, method, views, optimizer, run_identity(method, views, data, config))
+    views = views.to(fabric.device)
+    log.start({"method": method, "views": views, "optimizer": optimizer}, identity)
     result = TrainingResult(method, log.history, log.seconds, started_at=log.step)
     last_step = config.steps if stop_after is None else min(config.steps, stop_after)
     began, spent = time.perf_counter(), log.seconds
     if probe and log.step == 0 and config.probe_every:
         log.write(step=0, **probe(method))
 
-    with progress_bar(max(last_step - log.step, 0), description) as bar:
-        for step in range(log.step, last_step):
-            generator = step_generator(config.seed, step)
+    def chosen(step: int) -> Tensor:
+        """This process's share of the clips of a step."""
+        clips = batch_indices(len(source), config.batch_size, step, config.seed)
+        each = len(clips) // fabric.world_size
+        return clips[fabric.global_rank * each : (fabric.global_rank + 1) * each]
+
+    steps = range(log.step, last_step)
+    with progress_bar(len(steps) * fabric.is_global_zero, description) as bar:
+        feed = batches(source, fabric.device, steps, chosen, compute.prefetch)
+        for step, (clips, lengths, ids) in zip(steps, feed):
+            done = step + 1
+            logged = done % config.log_every == 0 or done in (1, last_step)
+            generator = step_generator(config.seed, step, fabric.global_rank)
             torch.manual_seed(generator.initial_seed())
             schedule = set_schedule(optimizer, step, config)
             momentum = cosine_momentum(step, config.steps, config.momentum, config.final_momentum)
 
-            chosen = batch_indices(len(data), config.batch_size, step, config.seed).to(
-                fabric.device
-            )
             # `views` gives what `method` takes: two views, or a masked clip, or a mixture with its labels.
             batch = views(
-                data[chosen],
+                clips,
                 generator,
-                None if lengths is None else lengths[chosen],
-                **({"ids": chosen} if getattr(views, "needs_ids", False) else {}),
+                lengths,
+                **({"ids": ids} if getattr(views, "needs_ids", False) else {}),
             )
 
             model.train()
+            method.watched = logged  # the health monitors are looked at in the history only
             out = model(*batch)
             fabric.backward(out["loss"])
             optimizer.step()
             optimizer.zero_grad()
             method.update_teacher(momentum)
 
-            done = step + 1
             result.seconds = spent + time.perf_counter() - began
-            if done % config.log_every == 0 or done in (1, last_step):
-                values = {name: float(value.detach()) for name, value in out.items()}
+            if logged:
+                values = {
+                    name: float(total(value.float())) / fabric.world_size
+                    for name, value in out.items()
+                }
                 if "std" in values:
                     values["spread"] = values["std"] * math.sqrt(method.projection_dim)
                 row = log.write(

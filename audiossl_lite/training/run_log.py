@@ -3,31 +3,83 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from audiossl_lite.parallel import rank, world_size
 from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock: there a second writer is not noticed
+    fcntl = None
 
 
 class RunLog:
     """History and checkpoint of one run in its folder; in memory only without a folder.
 
-    A run found in the folder is taken up; ValueError names what differs when it is another run.
+    Process 0 writes (`writes`); the folder is locked while it is open, and the lock ends with the process, however it
+    ends. RuntimeError when another process trains into the folder. A run found there is taken up by `start`.
 
     Where: this project; chapter 05
     """
 
-    def __init__(self, output_dir, method, views, optimizer, identity: dict) -> None:
-        self.parts = {"method": method, "views": views, "optimizer": optimizer}
+    def __init__(self, output_dir: str | Path | None, *, writes: bool = True) -> None:
         self.folder = Path(output_dir) if output_dir else None
-        self.identity = json.dumps(identity, sort_keys=True)
+        self.writes = writes and self.folder is not None
+        self.parts: dict[str, Any] = {}
+        self.identity = ""
         self.history: list[dict] = []
         self.step, self.seconds = 0, 0.0
+        self._lock: int | None = None
+        if self.writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+
+    def _take_lock(self) -> None:
+        path = self.folder / ".lock"
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = os.read(self._lock, 32).decode(errors="replace").strip()
+                self.close()
+                raise RuntimeError(
+                    f"process {holder or 'unknown'} is training into {self.folder}; "
+                    "wait for it, or choose another output_dir"
+                ) from error
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, str(os.getpid()).encode())
+        for left in self.folder.glob(".last.pt.*.part"):  # of a run that was killed while it wrote
+            left.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give the folder free; nothing is written after this.
+
+        Where: this project; chapter 13
+        """
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def start(self, parts: dict[str, Any], identity: dict) -> None:
+        """Remember `parts` (modules, optimizer) for checkpoints, and take up the run that the folder holds.
+
+        ValueError names what differs when it holds another run.
+
+        Where: this project; chapter 05
+        """
+        self.parts, self.identity = parts, json.dumps(identity, sort_keys=True)
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / "last.pt").exists():
             self._resume()
-        self._rewrite()
+        if self.writes:
+            self._rewrite()
 
     def _resume(self) -> None:
         state = load_checkpoint(self.folder / "last.pt")
@@ -39,6 +91,9 @@ class RunLog:
                 f"{self.folder} holds a run with other settings; choose another output_dir or delete the folder "
                 f"({shown})"
             )
+        others = state.get("views_of_others", [])
+        if rank() and len(others) >= rank():
+            state["views"] = others[rank() - 1]
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.step, self.seconds, self.history = (
@@ -58,17 +113,22 @@ class RunLog:
         Where: this project; chapter 05
         """
         self.history.append(row)
-        if self.folder:
+        if self.writes:
             with open(self.folder / "history.jsonl", "a") as file:
                 file.write(json.dumps(row) + "\n")
         return row
 
     def save(self, step: int, seconds: float) -> None:
-        """Replace the checkpoint by the state after `step` steps.
+        """Replace the checkpoint by the state after `step` steps; every process calls it, process 0 writes.
+
+        The views of each process have a memory of their own (mixup), which is part of the state.
 
         Where: this project; chapter 05
         """
-        if self.folder:
+        if self.folder is None:
+            return
+        others = _views_of_others(self.parts["views"]) if world_size() > 1 else []
+        if self.writes:
             state = {name: part.state_dict() for name, part in self.parts.items()}
             state |= {
                 "step": step,
@@ -76,4 +136,14 @@ class RunLog:
                 "identity": self.identity,
                 "history": self.history,
             }
+            if others:
+                state["views_of_others"] = others
             save_checkpoint(self.folder / "last.pt", state)
+
+
+def _views_of_others(views: Any) -> list[dict[str, torch.Tensor]]:
+    """The state of the views of processes 1, 2, ..., on process 0; elsewhere an empty list."""
+    state = {name: value.cpu() for name, value in views.state_dict().items()}
+    gathered: list = [None] * world_size() if rank() == 0 else []
+    torch.distributed.gather_object(state, gathered or None)
+    return gathered[1:]

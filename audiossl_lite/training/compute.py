@@ -1,0 +1,86 @@
+"""How a run is computed, apart from what: memory for arithmetic, compiled blocks, and one process or many."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
+from torch import nn
+
+from audiossl_lite.encoders.transformer import Block
+from audiossl_lite.recompute import looks_across_rows
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Settings that change the speed and memory of a run, and its result by rounding alone.
+
+    `n_parts`: the encoder takes the batch in that many parts, one after the other, each computed again in the
+    backward pass; heads and loss see the whole batch (gradient accumulation would give each part its own negatives
+    and batch norm). `recompute`: transformer blocks are computed again instead of remembered. `compile_blocks`:
+    `torch.compile` for each transformer block. `prefetch`: batches read ahead, from stores on disk.
+
+    Where: this project; chapter 13
+    """
+
+    n_parts: int = 1
+    recompute: bool = False
+    compile_blocks: bool = False
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        if self.n_parts < 1 or self.prefetch < 0:
+            raise ValueError(
+                f"n_parts is at least 1 and prefetch at least 0, got {self.n_parts} and {self.prefetch}"
+            )
+
+    def apply(self, method: nn.Module) -> None:
+        """Switch `method` to these settings, in place; its parameters and their names stay.
+
+        Raises ValueError for `n_parts` above 1 with an encoder that has batch norm: its parts would differ from the
+        whole.
+
+        Where: this project; chapter 13
+        """
+        if self.n_parts > 1:
+            if not hasattr(method, "n_parts"):
+                raise ValueError(f"{type(method).__name__} cannot take its batch in parts")
+            for name, encoder in method.encoders.items():
+                if looks_across_rows(encoder):
+                    raise ValueError(
+                        f"the {name} encoder has batch norm, which looks at all clips of a batch: n_parts must be 1, "
+                        f"got {self.n_parts}; use more processes or a smaller batch"
+                    )
+        if hasattr(method, "n_parts"):
+            method.n_parts = self.n_parts
+        for part in method.modules():
+            if isinstance(part, Block):
+                part.recompute = self.recompute
+                if self.compile_blocks:
+                    part.compile()
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Devices and precision of a run; under `torchrun` all its processes, on this host and others, train together.
+
+    Where: this project; chapter 13
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    if processes == 1:
+        return Fabric(accelerator=device, devices=1, precision=precision)
+    on_this_host = int(os.environ["LOCAL_WORLD_SIZE"])
+    fabric = Fabric(
+        accelerator=device,
+        devices=on_this_host,
+        num_nodes=processes // on_this_host,
+        # Joint batch norm and the gathered queue keep the buffers of all processes equal.
+        # `static_graph`: the same parameters are used (or, as a mask token, not used) in every step.
+        strategy=DDPStrategy(
+            broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+        ),
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric

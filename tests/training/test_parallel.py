@@ -1,0 +1,150 @@
+"""Two processes on parts of a batch do what one does on the whole, for every method."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from audiossl_lite.parallel import JointBatchNorm, gather, gather_labels, join_batch_norms, total
+from audiossl_lite.training import load_checkpoint
+from tests.training.parallel_run import METHODS, PROCESSES, STEPS, train_some
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def torchrun(*arguments: str, processes: int = PROCESSES) -> subprocess.CompletedProcess:
+    """`torchrun` on this machine's CPU, with a free port."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        f"--nproc-per-node={processes}", *arguments,
+    ]  # fmt: skip
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "AUDIOSSL_PROGRESS": "off",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What two processes left of every method."""
+    folder = tmp_path_factory.mktemp("two")
+    done = torchrun("-m", "tests.training.parallel_run", str(folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module", params=list(METHODS))
+def runs(request, folder) -> tuple[dict, dict, dict]:
+    """One process with the joint batch, and the two processes."""
+    number = list(METHODS).index(request.param)
+    pair = [load_checkpoint(folder / f"{number}-{rank}.pt") for rank in range(PROCESSES)]
+    return train_some(request.param, joint=True), *pair
+
+
+def test_losses_equal_those_of_the_joint_batch(runs):
+    one, first, second = runs
+    assert len(one["losses"]) == STEPS
+    torch.testing.assert_close(
+        torch.tensor(first["losses"]), torch.tensor(one["losses"]), rtol=1e-4, atol=1e-5
+    )
+    assert first["losses"] == second["losses"]
+
+
+def test_gradients_equal_those_of_the_joint_batch(runs):
+    one, first, second = runs
+    assert len(one["gradients"]) == len(first["gradients"]) > 0
+    largest = max(float(g.abs().max()) for g in one["gradients"])
+    for whole, shared, other in zip(
+        one["gradients"], first["gradients"], second["gradients"], strict=True
+    ):
+        assert torch.equal(shared, other)
+        torch.testing.assert_close(shared, whole, rtol=1e-3, atol=1e-5 * largest)
+    assert largest > 0
+
+
+def test_both_processes_hold_the_same_weights_teacher_statistics_and_queue(runs):
+    one, first, second = runs
+    assert first["state"].keys() == second["state"].keys() == one["state"].keys()
+    for name, value in first["state"].items():
+        assert torch.equal(value, second["state"][name]), name
+
+
+def test_statistics_and_queue_equal_those_of_the_joint_batch(runs):
+    one, first, _ = runs
+    buffers = [
+        n for n in one["state"] if "running" in n or n.startswith("queue.") or "tracked" in n
+    ]
+    for name in buffers:
+        torch.testing.assert_close(
+            first["state"][name],
+            one["state"][name],
+            rtol=2e-2,
+            atol=2e-3,
+            msg=lambda text, n=name: f"{n}: {text}",
+        )
+
+
+def test_weights_end_near_those_of_the_joint_batch(runs):
+    """Adam's first steps have the size of the rate whatever the gradient: where it is rounding alone, signs differ."""
+    one, first, _ = runs
+    apart = torch.cat([
+        (first["state"][n] - value).abs().flatten()
+        for n, value in one["state"].items()
+        if value.is_floating_point() and not n.startswith("queue.")
+    ])  # fmt: skip
+    assert (
+        apart.quantile(torch.tensor(0.9)) < 1e-5
+        if len(apart) < 1_000_000
+        else (apart < 1e-5).float().mean() > 0.9
+    )
+
+
+def test_process_0_alone_writes_the_history(folder):
+    rows = [
+        json.loads(line) for line in (folder / "run0" / "history.jsonl").read_text().splitlines()
+    ]
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    state = load_checkpoint(folder / "run0" / "last.pt")
+    assert len(state["views_of_others"]) == PROCESSES - 1
+    memory = [k for k in state["views"] if k in state["views_of_others"][0]]
+    assert any(not torch.equal(state["views"][k], state["views_of_others"][0][k]) for k in memory)
+
+
+def test_one_process_needs_no_group():
+    x = torch.randn(4, 3, requires_grad=True)
+    assert gather(x) is x
+    labels = torch.eye(4)
+    assert gather_labels(labels) is labels
+    assert not total(x).requires_grad and torch.equal(total(x), x)
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape"), [(nn.BatchNorm1d(5), (6, 5)), (nn.BatchNorm2d(5), (6, 5, 4, 3))]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_joint_batch_norm_alone_is_batch_norm(norm, shape, training):
+    torch.manual_seed(0)
+    mine = join_batch_norms(nn.Sequential(nn.Identity(), norm.__class__(5)))
+    assert isinstance(mine[1], JointBatchNorm)
+    other = norm.__class__(5)
+    assert mine.state_dict().keys() == {f"1.{k}" for k in other.state_dict()}
+    mine.train(training), other.train(training)
+    x = torch.randn(shape)
+    torch.testing.assert_close(mine(x), other(x))
+    for a, b in zip(mine.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path):
+    done = torchrun("-m", "tests.training.parallel_run", str(tmp_path), processes=3)
+    assert done.returncode != 0
+    assert "a batch of 8 clips does not divide among 3 processes" in done.stderr
