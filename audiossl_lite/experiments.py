@@ -116,6 +116,24 @@ def train_config(config: Pretraining, seed: int) -> TrainConfig:
     return TrainConfig(**shared, seed=seed)
 
 
+def make_views(config: Pretraining, frontend: nn.Module) -> ViewMaker:
+    """The views of a preset: segments of `config.segment_s`, mixup, resized crop.
+
+    Where: ATST Fig. 1; chapter 05
+    """
+    frames = round(config.segment_s / frontend.hop_s)
+    return ViewMaker(
+        frames + 1 if config.crop_from == "spectrogram" else frames * 160,
+        segments=config.segments,
+        crop_from=config.crop_from,
+        frontend=frontend,
+        mixup=config.mixup,
+        resized_crop=config.resized_crop,
+        memory_size=config.memory_size,
+        shared_memory=config.shared_memory,
+    )
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What the training loop reads: a fitted frontend, waveforms or spectrograms, and their valid lengths.
@@ -164,18 +182,7 @@ def pretrain(
     """
     prepared = prepared or prepare(clips, config)
     frontend = prepared.frontend
-    frames = round(config.segment_s / frontend.hop_s)
-    views = ViewMaker(
-        frames + 1 if config.crop_from == "spectrogram" else frames * 160,
-        segments=config.segments,
-        crop_from=config.crop_from,
-        frontend=frontend,
-        mixup=config.mixup,
-        resized_crop=config.resized_crop,
-        memory_size=config.memory_size,
-        shared_memory=config.shared_memory,
-    )
-    method = make_method(config, seed)
+    views, method = make_views(config, frontend), make_method(config, seed)
 
     def probe_method(trained: nn.Module) -> dict[str, float]:
         return probe(next(iter(trained.encoders.values())), frontend)

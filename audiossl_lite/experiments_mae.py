@@ -17,7 +17,7 @@ from audiossl_lite.experiments import Prepared, train_config
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.methods.mae import MAE, MaskedViews
 from audiossl_lite.presets_mae import MaskedPretraining
-from audiossl_lite.training import TrainingResult, train
+from audiossl_lite.training import TrainConfig, TrainingResult, train
 
 DECODERS = {"global": GlobalDecoder, "window": WindowDecoder}
 
@@ -105,6 +105,32 @@ def prepare_mae(
     return Prepared(frontend, *whole_frames(spec, whole.n_frames(lengths), whole))
 
 
+def make_masked_views(config: MaskedPretraining, frontend: AudioMAEFrontend) -> MaskedViews:
+    """Crops and maskings of a preset, in the units of its frontend.
+
+    Where: AudioMAE Sec. 4; chapter 06
+    """
+    return MaskedViews(
+        config.n_frames,
+        ratio=config.mask_ratio,
+        structured=config.structured,
+        time_ratio=config.time_ratio,
+        freq_ratio=config.freq_ratio,
+        gain_db=config.gain_db,
+        norm_scale=2.0 * frontend.std,
+        pad_value=frontend.pad_value,
+        count_padding=config.count_padding,
+    )
+
+
+def mae_train_config(config: MaskedPretraining, seed: int) -> TrainConfig:
+    """The part of a preset that the training loop reads.
+
+    Where: AudioMAE Sec. 4; chapter 06
+    """
+    return replace(train_config(config, seed), betas=(0.9, config.beta_2))
+
+
 def pretrain_mae(
     clips: Clips,
     config: MaskedPretraining,
@@ -126,23 +152,13 @@ def pretrain_mae(
     """
     prepared = prepared or prepare_mae(clips, config)
     frontend = prepared.frontend
-    views = MaskedViews(
-        config.n_frames,
-        ratio=config.mask_ratio,
-        structured=config.structured,
-        time_ratio=config.time_ratio,
-        freq_ratio=config.freq_ratio,
-        gain_db=config.gain_db,
-        norm_scale=2.0 * frontend.std,
-        pad_value=frontend.pad_value,
-        count_padding=config.count_padding,
-    )
+    views = make_masked_views(config, frontend)
     method = make_mae(config, seed)
     result = train(
         method,
         views,
         prepared.data,
-        replace(train_config(config, seed), betas=(0.9, config.beta_2)),
+        mae_train_config(config, seed),
         lengths=prepared.lengths,
         device=device,
         output_dir=output_dir,

@@ -90,7 +90,11 @@ def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0)
     return method
 
 
-def _train_config(config: Tuning, step: int, seed: int) -> TrainConfig:
+def tuning_train_config(config: Tuning, step: int, seed: int) -> TrainConfig:
+    """The part of a preset that the training loop reads in step 1 or 2.
+
+    Where: uaMix-MAE Sec. 4; chapter 09
+    """
     steps = config.head_steps if step == 1 else config.steps
     return TrainConfig(
         steps=steps,
@@ -111,7 +115,11 @@ def _train_config(config: Tuning, step: int, seed: int) -> TrainConfig:
     )
 
 
-def _views(config: Tuning, frontend: nn.Module, mixing: str) -> TuningViews:
+def tuning_views(config: Tuning, frontend: nn.Module, mixing: str) -> TuningViews:
+    """The augmentations of a preset with one kind of mixing, in the units of its frontend.
+
+    Where: uaMix-MAE Fig. 1; chapter 09
+    """
     return TuningViews(
         mixing,
         rule=config.rule,
@@ -141,9 +149,9 @@ def train_head(
     method = make_tuning(encoder, config, step=1, seed=seed)
     result = train(
         method,
-        _views(config, frontend, "none"),
+        tuning_views(config, frontend, "none"),
         data,
-        _train_config(config, 1, seed),
+        tuning_train_config(config, 1, seed),
         lengths=lengths,
         device=device,
         output_dir=output_dir,
@@ -175,9 +183,9 @@ def tune(
     method.load_head_state(head.method.head_state())
     result = train(
         method,
-        _views(config, frontend, config.mixing),
+        tuning_views(config, frontend, config.mixing),
         data,
-        _train_config(config, 2, seed + 1),
+        tuning_train_config(config, 2, seed + 1),
         lengths=lengths,
         device=device,
         output_dir=output_dir,

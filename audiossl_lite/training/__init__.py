@@ -1,6 +1,7 @@
 """Training: schedules, optimiser, checkpoints, and the loop on one screen."""
 
 from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
+from audiossl_lite.training.compute import Compute
 from audiossl_lite.training.loop import (
     CollapseError,
     NotFiniteError,
@@ -13,6 +14,7 @@ from audiossl_lite.training.schedules import cosine, warmup_cosine
 
 __all__ = [
     "CollapseError",
+    "Compute",
     "NotFiniteError",
     "TrainConfig",
     "TrainingResult",

@@ -67,7 +67,7 @@ def test_gradients_equal_those_of_the_joint_batch(runs):
         one["gradients"], first["gradients"], second["gradients"], strict=True
     ):
         assert torch.equal(shared, other)
-        torch.testing.assert_close(shared, whole, rtol=1e-3, atol=1e-5 * largest)
+        torch.testing.assert_close(shared, whole, rtol=1e-3, atol=1e-4 * largest)
     assert largest > 0
 
 
@@ -101,11 +101,7 @@ def test_weights_end_near_those_of_the_joint_batch(runs):
         for n, value in one["state"].items()
         if value.is_floating_point() and not n.startswith("queue.")
     ])  # fmt: skip
-    assert (
-        apart.quantile(torch.tensor(0.9)) < 1e-5
-        if len(apart) < 1_000_000
-        else (apart < 1e-5).float().mean() > 0.9
-    )
+    assert (apart < 1e-5).float().mean() > 0.9
 
 
 def test_process_0_alone_writes_the_history(folder):

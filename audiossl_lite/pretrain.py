@@ -1,0 +1,139 @@
+"""Run a job from a parameter file: `python -m audiossl_lite.pretrain notebooks/jobs/atst_small.yaml`.
+
+The file is the one that `audiossl_lite.run` takes for chapter 13. Under `torchrun` its processes share the job:
+`torchrun --nproc-per-node=8 -m audiossl_lite.pretrain notebooks/jobs/atst_small.yaml`, and several hosts likewise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audiossl_lite.jobs import find_job, run_job
+from audiossl_lite.parameters import ParameterError, Parameters, make_parameters
+from audiossl_lite.run import parameter_file, split_assignments
+from audiossl_lite.training import Compute, TrainingResult
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A job with everything that was asked for, as it stands in a parameter file.
+
+    Of the overrides, `job`, `start`, `processes` and the fields of `Compute` are taken; the rest are settings of the
+    experiment.
+
+    Where: this project; chapter 13
+    """
+
+    job: str
+    scale: str
+    data_root: str
+    output_dir: str
+    seed: int
+    device: str
+    start: str = ""
+    processes: int = 1
+    compute: Compute = field(default_factory=Compute)
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_parameters(cls, parameters: Parameters, default_job: str = "") -> JobRequest:
+        """The request in the parameters of a notebook or a file; KeyError for an unknown job.
+
+        Where: this project; chapter 13
+        """
+        rest = dict(parameters.overrides)
+        job = find_job(str(rest.pop("job", default_job))).name
+        start, processes = str(rest.pop("start", "")), rest.pop("processes", 1)
+        if not isinstance(processes, int) or processes < 1:
+            raise ParameterError(f"processes must be a whole number from 1, got {processes!r}")
+        names = [item.name for item in dataclasses.fields(Compute)]
+        compute = Compute(**{name: rest.pop(name) for name in names if name in rest})
+        return cls(
+            job, parameters.preset, parameters.data_root, parameters.output_dir, parameters.seed,
+            parameters.device, start, processes, compute, rest,
+        )  # fmt: skip
+
+    def run(self, stop_after: int | None = None) -> TrainingResult | None:
+        """Run the job here; with several processes, by `torchrun` on this host, and None is returned.
+
+        RuntimeError with the last lines of its output when `torchrun` fails.
+
+        Where: this project; chapter 13
+        """
+        if self.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+            self._launch()
+            return None
+        return run_job(
+            self.job, self.scale, self.data_root, self.output_dir or None, seed=self.seed,
+            device=self.device, overrides=self.overrides, start=self.start, compute=self.compute,
+            stop_after=stop_after,
+        )  # fmt: skip
+
+    def as_parameters(self) -> dict[str, Any]:
+        """The parameters that make this request again.
+
+        Where: this project; chapter 13
+        """
+        more = {"job": self.job, "start": self.start, "processes": self.processes}
+        return {
+            "preset": self.scale, "data_root": self.data_root, "output_dir": self.output_dir,
+            "seed": self.seed, "device": self.device,
+            "overrides": more | dataclasses.asdict(self.compute) | self.overrides,
+        }  # fmt: skip
+
+    def _launch(self) -> None:
+        if not self.output_dir:
+            raise ParameterError(
+                "several processes need an output_dir, where they leave the result"
+            )
+        folder = Path(self.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        asked = folder / "request.json"
+        asked.write_text(json.dumps(self.as_parameters(), indent=1))
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone",
+            f"--nproc-per-node={self.processes}", "-m", "audiossl_lite.pretrain", str(asked),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            tail = "\n".join(done.stderr.splitlines()[-30:])
+            raise RuntimeError(f"{' '.join(command[1:])} failed ({done.returncode}):\n{tail}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a job from a parameter file; exit status 0, or 2 for a wrong request.
+
+    Where: this project; chapter 13
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m audiossl_lite.pretrain", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("file", type=Path, help="a YAML file of parameters, see notebooks/jobs")
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="change one")
+    options = parser.parse_args(arguments)
+    try:
+        values = parameter_file(options.file)
+        changes: dict[str, Any] = split_assignments(options.p)
+        if "seed" in changes:
+            changes["seed"] = int(changes["seed"])
+        request = JobRequest.from_parameters(make_parameters(values | changes))
+    except (ParameterError, KeyError, TypeError, ValueError) as error:
+        print(f"{options.file}: {error}", file=sys.stderr)
+        return 2
+    result = request.run()
+    if result is not None and int(os.environ.get("RANK", "0")) == 0:
+        print(f"{request.job}: {result.summary()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
