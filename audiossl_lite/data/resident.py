@@ -1,0 +1,98 @@
+"""A packed store in the memory of a device: batches are then one gather, and nothing is read or sent any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+from torch import Tensor
+
+from audiossl_lite.data.recipes import decode_raw
+from audiossl_lite.data.sources import whole_device
+from audiossl_lite.data.store_format import StoreError
+
+if TYPE_CHECKING:
+    from audiossl_lite.data.store import PackedStore
+
+CHUNK_BYTES = 1 << 28
+SPARE_SHARE = 0.05  # of the free memory: batches and fragmentation need some too
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a device, in bytes. Where: this project; chapter 13"""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+class ResidentStore:
+    """All raw data of a store on a device, with the interface of the store.
+
+    Raises StoreError with both numbers when the device has not enough memory.
+    Where: this project; chapter 13
+    """
+
+    def __init__(self, store: PackedStore, device: str | torch.device) -> None:
+        self.device = whole_device(device)
+        self.lengths, self.batch_length = store.lengths, store.batch_length
+        self._digest = store.digest()
+        self._pad_value = store.made["pad_value"]
+        # Clips lie one after the other; a window of full size that starts at the last clip must still exist.
+        n_frames = sum(len(part) for part in store.parts()) + self.batch_length
+        shape = (n_frames, *store.frame_shape)
+        needed = torch.Size(shape).numel() * store.raw_type.itemsize
+        free = free_bytes(self.device)
+        if needed > free * (1 - SPARE_SHARE):
+            raise StoreError(
+                f"{store.folder}: its data need {needed / 2**30:.2f} GiB on {self.device}, "
+                f"{free / 2**30:.2f} GiB are free; read it from disk with PackedStore.batch instead"
+            )
+        self._data = torch.full(shape, self._pad_value, dtype=store.raw_type, device=self.device)
+        self.nbytes = needed
+        self._fill(store)
+        # Row k of this view is the window that starts at frame k. It takes no memory of its own.
+        stride = self._data.stride()
+        size = (max(n_frames - self.batch_length, 0) + 1, self.batch_length, *store.frame_shape)
+        self._windows = self._data.as_strided(size, (stride[0], *stride))
+        self._starts = store.starts().to(self.device)
+        self._lengths = self.lengths.to(self.device)
+        self._padded = bool((self.lengths < self.batch_length).any())
+
+    def _fill(self, store: PackedStore) -> None:
+        place = 0
+        rows = max(CHUNK_BYTES // max(self._data[:1].nbytes, 1), 1)
+        for part in store.parts():
+            for first in range(0, len(part), rows):
+                piece = torch.from_numpy(part[first : first + rows])
+                self._data[place : place + len(piece)].copy_(piece)
+                place += len(piece)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(
+        self, indices: Tensor | Sequence[int], device: str | torch.device | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Clips `(B, batch_length[, F])` float32 and lengths `(B,)`, on the device (default: where the data are).
+
+        Where: this project; chapter 13
+        """
+        index = torch.as_tensor(indices).to(self.device)
+        raw, lengths = self._windows[self._starts[index]], self._lengths[index]
+        if self._padded:  # a window reaches into the next clip where its own clip is short
+            place = torch.arange(self.batch_length, device=self.device)
+            beyond = place >= lengths[:, None].clamp(max=self.batch_length)
+            beyond = beyond.view(*beyond.shape, *(1,) * (raw.dim() - 2))
+            raw = raw.masked_fill(beyond, self._pad_value)
+        device = self.device if device is None else device
+        return self.decode(raw).to(device), lengths.clamp(max=self.batch_length).to(device)
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """Raw clips as float32. Where: this project; chapter 13"""
+        return decode_raw(raw)
+
+    def digest(self) -> str:
+        """That of the store: the same clips give the same run. Where: this project; chapter 13"""
+        return self._digest

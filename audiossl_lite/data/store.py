@@ -1,0 +1,257 @@
+"""A packed store: clips of one data set as raw numbers on disk, read without decoding.
+
+Only raw bytes (int16 or float16) are read and travel to the device; they become float32 there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiossl_lite.data.audio import SAMPLE_RATE_HZ
+from audiossl_lite.data.clips import Clips, Skip
+from audiossl_lite.data.described import Described, Description
+from audiossl_lite.data.recipes import decode_raw
+from audiossl_lite.data.store_format import (
+    PART_KEYS,
+    RAW_TYPES,
+    StoreError,
+    checksum_of,
+    part_path,
+    read_header,
+    read_json,
+    to_json,
+    verify_store,
+)
+
+if TYPE_CHECKING:
+    from audiossl_lite.data.resident import ResidentStore
+
+CLIPS_LIMIT_GIB = 8.0  # `Clips` hold everything in memory, padded to the longest one
+
+
+class PackedStore(Described):
+    """A folder made by `python -m audiossl_lite.pack`, memory-mapped; see `ClipSource` for how it is used.
+
+    `kind` "waveform": int16 samples at 16 kHz; "spectrogram": float16 frames `(T, F)` of the frontend that `made`
+    describes. `lengths (n,)`: valid samples or frames. `batch_length`: what every batch is padded to, so that a
+    clip looks the same in any company. Raises StoreError for a folder that is no whole store.
+    Where: this project; chapter 13
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        header = read_header(self.folder)
+        if header["parts"] is None:
+            raise StoreError(
+                f"{self.folder}: packing was interrupted; start the same command again to finish it"
+            )
+        self._header = header
+        self.kind: str = header["kind"]
+        self.made: dict[str, Any] = header["made"]
+        self.form = f"packed as {self.made['name']}"
+        self.frame_shape: tuple[int, ...] = (
+            () if self.kind == "waveform" else (self.made["n_mels"],)
+        )
+        parts = [self._open(part) for part in header["parts"]]
+        self._parts = [data for data, _, _ in parts]
+        self._part = np.concatenate(
+            [np.full(len(offsets), number) for number, (_, offsets, _) in enumerate(parts)]
+            or [np.empty(0, np.int64)]
+        )
+        self._offset = np.concatenate(
+            [offsets for _, offsets, _ in parts] or [np.empty(0, np.int64)]
+        )
+        lengths = np.concatenate([lengths for _, _, lengths in parts] or [np.empty(0, np.int64)])
+        self.lengths = torch.from_numpy(lengths)
+        self._length = lengths
+        self.batch_length = self.made["batch_length"] or int(lengths.max(initial=0))
+        self.nbytes = sum(part["bytes"] for part in header["parts"])
+
+    def _open(self, part: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Data `(frames, ...)`, offsets and lengths of a part, checked as far as its size tells."""
+        data = part_path(self.folder, part["number"], ".bin")
+        manifest = read_json(part_path(self.folder, part["number"], ".json"), PART_KEYS)
+        size = data.stat().st_size if data.is_file() else -1
+        if size != part["bytes"]:
+            found = "is missing" if size < 0 else f"has {size} bytes, not {part['bytes']}"
+            raise StoreError(f"{data} {found}; copy the store again, or delete it and pack again")
+        offsets = np.array(manifest["offsets"], np.int64)
+        lengths = np.array(manifest["lengths"], np.int64)
+        raw_type = RAW_TYPES[self.kind]
+        if size == 0:  # every file of this part was skipped
+            return np.empty((0, *self.frame_shape), raw_type), offsets, lengths
+        # Mode "c": pages come from the file and are shared; nothing that is written ever reaches it.
+        raw = np.asarray(np.memmap(data, raw_type, "c"))
+        raw = raw.reshape(-1, *self.frame_shape)
+        wrong = len(offsets) != part["clips"] or len(lengths) != part["clips"]
+        if wrong or lengths.min() < 1 or offsets.min() < 0 or (offsets + lengths).max() > len(raw):
+            raise StoreError(f"{data}: its manifest does not fit it; pack the data again")
+        return raw, offsets, lengths
+
+    def __len__(self) -> int:
+        return len(self._length)
+
+    def __reduce__(self) -> tuple:
+        return PackedStore, (self.folder,)  # another process maps the files for itself
+
+    @property
+    def raw_type(self) -> torch.dtype:
+        """int16 or float16. Where: this project; chapter 13"""
+        return torch.int16 if self.kind == "waveform" else torch.float16
+
+    def read(
+        self, indices: Tensor | Sequence[int], size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Raw clips `(B, longest or size[, F])` on the CPU, padded with silence, and their lengths `(B,)`.
+
+        With `size`, longer clips are cut at the end. Raises IndexError naming a clip that is not there.
+        Where: this project; chapter 13
+        """
+        return self._read(indices, size, pinned=False)
+
+    def _read(
+        self, indices: Tensor | Sequence[int], size: int | None, pinned: bool
+    ) -> tuple[Tensor, Tensor]:
+        index = torch.as_tensor(indices).cpu().long().numpy()
+        outside = (index < 0) | (index >= len(self))
+        if outside.any():
+            raise IndexError(f"no clip {int(index[outside][0])} in a store of {len(self)} clips")
+        lengths = self._length[index]
+        size = int(lengths.max(initial=0)) if size is None else size
+        lengths = np.minimum(lengths, size)
+        shape = (len(index), size, *self.frame_shape)
+        if pinned:
+            raw = torch.empty(shape, dtype=self.raw_type, pin_memory=True)
+        else:  # numpy asks for large memory pages: half the time of torch.empty
+            raw = torch.from_numpy(np.empty(shape, RAW_TYPES[self.kind]))
+        rows = raw.numpy()
+        places = zip(
+            rows, self._part[index].tolist(), self._offset[index].tolist(), lengths.tolist()
+        )
+        for row, part, offset, length in places:
+            row[:length] = self._parts[part][offset : offset + length]
+            row[length:] = self.made["pad_value"]
+        return raw, torch.from_numpy(lengths)
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """Raw clips as float32, on the device where they are: what soundfile gives for 16-bit files.
+
+        Where: this project; chapter 13
+        """
+        return decode_raw(raw)
+
+    def batch(
+        self, indices: Tensor | Sequence[int], device: str | torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Clips `(B, batch_length[, F])` float32 and lengths `(B,)`, both on the device.
+
+        Where: this project; chapter 13
+        """
+        device = torch.device(device)
+        on_gpu = device.type == "cuda"
+        raw, lengths = self._read(indices, self.batch_length, pinned=on_gpu)
+        if on_gpu:
+            lengths = lengths.pin_memory()
+        raw = raw.to(device, non_blocking=on_gpu)
+        return self.decode(raw), lengths.to(device, non_blocking=on_gpu)
+
+    def resident(self, device: str | torch.device) -> ResidentStore:
+        """The same clips with all raw data in the memory of a device; raises StoreError if they do not fit.
+
+        Where: this project; chapter 13
+        """
+        from audiossl_lite.data.resident import ResidentStore
+
+        return ResidentStore(self, device)
+
+    def parts(self) -> list[np.ndarray]:
+        """The raw data of each part, `(samples,)` or `(frames, F)`: clip after clip without padding.
+
+        Where: this project; chapter 13
+        """
+        return list(self._parts)
+
+    def starts(self) -> Tensor:
+        """Where each clip begins when all parts are laid one after the other, `(n,)` long.
+
+        Where: this project; chapter 13
+        """
+        before = np.cumsum([0, *(len(part) for part in self._parts)])
+        return torch.from_numpy(self._offset + before[self._part])
+
+    def digest(self) -> str:
+        """Eight hex digits over how the clips were made and the checksums of all parts.
+
+        Where: this project; chapter 13
+        """
+        sums = [
+            [part["data_checksum"], part["manifest_checksum"]] for part in self._header["parts"]
+        ]
+        return checksum_of(to_json({"kind": self.kind, "made": self.made, "parts": sums}))[:8]
+
+    def verify(self) -> list[str]:
+        """Everything that is wrong with the files by now, one line each; reads all data once.
+
+        Where: this project; chapter 13
+        """
+        return verify_store(self.folder)
+
+    def _describe(self) -> Description:
+        header = self._header
+        known = Description(header["data"], tuple(header["tasks"]), header["class_order"])
+        known.skipped = [Skip(name, reason) for name, reason in header["skipped"]]
+        for part in header["parts"]:
+            manifest = read_json(part_path(self.folder, part["number"], ".json"), PART_KEYS)
+            known.names += manifest["names"]
+            known.splits += manifest["splits"]
+            known.clipped += manifest["clipped"]
+            known.skipped += [Skip(name, reason) for name, reason, _ in manifest["skipped"]]
+            known.labels += _rows(known.tasks, manifest["labels"])
+            known.groups += _rows(known.tasks, manifest["groups"])
+        return known
+
+    def clips(self, indices: Tensor | Sequence[int] | None = None) -> Clips:
+        """The clips, or those at these indices, in memory, for evaluation; waveforms only.
+
+        Raises StoreError for a store of spectrograms and for more than CLIPS_LIMIT_GIB.
+        Where: this project; chapter 13
+        """
+        if self.kind != "waveform":
+            raise StoreError(
+                f"{self.folder}: it holds spectrograms; pack with --kind waveform for that"
+            )
+        index = torch.arange(len(self)) if indices is None else torch.as_tensor(indices)
+        index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
+        longest = int(self.lengths[index].max()) if len(index) else 0
+        needed_gib = len(index) * longest * 4 / 2**30
+        if needed_gib > CLIPS_LIMIT_GIB:
+            raise StoreError(
+                f"{self.folder}: {len(index)} clips in memory need {needed_gib:.0f} GiB, more than"
+                f" {CLIPS_LIMIT_GIB:g}; ask for fewer with clips(indices)"
+            )
+        raw, lengths = self.read(index)
+        names, splits, rows = self.names, self.splits, index.tolist()
+        return Clips(
+            waveforms=self.decode(raw),
+            lengths=lengths,
+            labels={task: label[index] for task, label in self.labels.items()},
+            class_names=self.class_names,
+            groups={task: group[index] for task, group in self.groups.items()},
+            names=tuple(names[row] for row in rows),
+            splits=None if splits is None else tuple(splits[row] for row in rows),
+            skipped=self.skipped,
+            source=self.source,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+        )
+
+
+def _rows(tasks: tuple[str, ...], columns: dict[str, list[str | None]]) -> list[dict[str, str]]:
+    """One mapping a clip from one column a task; what is None is left out."""
+    rows = zip(*(columns[task] for task in tasks))
+    return [{t: value for t, value in zip(tasks, row) if value is not None} for row in rows]
