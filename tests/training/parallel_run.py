@@ -106,7 +106,7 @@ METHODS: dict[str, Callable[[], tuple]] = {
 }
 
 
-def train_some(name: str, *, joint: bool = False, steps: int = STEPS, **options) -> dict:
+def train_some(name: str, *, joint: bool = False, precision: str = "32-true", **options) -> dict:
     """Losses of all steps, gradients of the first, weights and buffers of the end."""
     method, views, (data, lengths) = METHODS[name]()
     gradients: list[Tensor] = []
@@ -120,8 +120,8 @@ def train_some(name: str, *, joint: bool = False, steps: int = STEPS, **options)
 
     hook = register_optimizer_step_pre_hook(note)
     config = TrainConfig(
-        steps=steps, batch_size=BATCH, learning_rate=1e-3, momentum=0.9, weight_decay=0.01,
-        log_every=1, seed=SEED, on_collapse="continue",
+        steps=STEPS, batch_size=BATCH, learning_rate=1e-3, momentum=0.9, weight_decay=0.01,
+        log_every=1, seed=SEED, on_collapse="continue", precision=precision,
     )  # fmt: skip
     views = JointViews(views) if joint else views
     try:

@@ -1,0 +1,252 @@
+"""Ways of computing a step: the same loss and gradient, with less memory or in another precision."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from audiossl_lite.data.sources import InMemory
+from audiossl_lite.encoders.transformer import Block
+from audiossl_lite.recompute import in_parts
+from audiossl_lite.training import Compute
+from audiossl_lite.training.feed import batches
+from audiossl_lite.training.run_log import RunLog
+from tests.training.parallel_run import METHODS, train_some
+from tests.training.tiny_run import make_config, make_method, run
+
+ROOT = Path(__file__).resolve().parents[2]
+TRANSFORMERS = [name for name in METHODS if name != "BYOL-A"]
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, dict]:
+    return {name: train_some(name) for name in TRANSFORMERS}
+
+
+def assert_same_run(ours: dict, plain: dict, rtol: float = 1e-4) -> None:
+    torch.testing.assert_close(
+        torch.tensor(ours["losses"]), torch.tensor(plain["losses"]), rtol=rtol, atol=rtol
+    )
+    largest = max(float(g.abs().max()) for g in plain["gradients"])
+    for mine, other in zip(ours["gradients"], plain["gradients"], strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4 * largest)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize(
+    "compute", [Compute(n_parts=3), Compute(recompute=True)], ids=["parts", "recompute"]
+)
+def test_saving_memory_changes_neither_loss_nor_gradient(name, compute, plain):
+    assert_same_run(train_some(name, compute=compute), plain[name])
+
+
+def activation_bytes(function) -> int:
+    """Bytes that autograd keeps for the backward pass of `function()`, every storage once."""
+    kept: dict[int, int] = {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = function()
+    assert out.requires_grad
+    return sum(kept.values())
+
+
+def test_saving_memory_saves_memory():
+    torch.manual_seed(0)
+    blocks = nn.Sequential(*[Block(32, 2) for _ in range(4)])
+    x = torch.randn(12, 20, 32, requires_grad=True)
+    whole = activation_bytes(lambda: blocks(x))
+    assert activation_bytes(lambda: in_parts(blocks, 4, x)) < 0.2 * whole
+    for block in blocks:
+        block.recompute = True
+    assert activation_bytes(lambda: blocks(x)) < 0.2 * whole
+
+
+def test_parts_of_unequal_size_keep_order_and_gradient():
+    torch.manual_seed(0)
+    linear, x = nn.Linear(4, 3), torch.randn(7, 4, requires_grad=True)
+    lengths = torch.arange(7)
+
+    def scaled(rows, counts):
+        return linear(rows) * counts[:, None]
+
+    out = in_parts(scaled, 3, x, lengths)
+    torch.testing.assert_close(out, scaled(x, lengths))
+    (mine,) = torch.autograd.grad(out.square().sum(), x)
+    (other,) = torch.autograd.grad(scaled(x, lengths).square().sum(), x)
+    torch.testing.assert_close(mine, other)
+    assert in_parts(lambda rows, none: linear(rows), 2, x, None).shape == (7, 3)
+
+
+def test_an_encoder_with_batch_norm_takes_no_parts():
+    with pytest.raises(ValueError, match="has batch norm.*n_parts must be 1, got 2"):
+        train_some("BYOL-A", compute=Compute(n_parts=2))
+    with pytest.raises(ValueError, match="n_parts is at least 1"):
+        Compute(n_parts=0)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_bfloat16_stays_near_float32(name, plain):
+    """8 significant bits in products, float32 weights and losses: 2 % of the loss, and the same direction.
+
+    In uaMix-MAE another entry of the queue may come out as the nearest: then the direction differs more.
+    """
+    half = train_some(name, precision="bf16-mixed")
+    torch.testing.assert_close(
+        torch.tensor(half["losses"]), torch.tensor(plain[name]["losses"]), rtol=2e-2, atol=2e-2
+    )
+    mine, other = (
+        torch.cat([g.flatten() for g in out["gradients"]]) for out in (half, plain[name])
+    )
+    least = 0.9 if name.startswith("uaMix") else 0.98
+    assert torch.cosine_similarity(mine, other, dim=0) > least
+    assert all(v.dtype != torch.bfloat16 for v in half["state"].values())
+
+
+def test_compiled_blocks_give_the_same_run(plain, monkeypatch):
+    """Captured as graphs and run without a code generator, which would need a compiler and minutes."""
+    compiled = []
+
+    def capture(block):
+        compiled.append(block)
+        return block.__class__.__mro__[1].compile(block, backend="aot_eager")
+
+    monkeypatch.setattr(Block, "compile", capture)
+    assert_same_run(train_some("ATST", compute=Compute(compile_blocks=True)), plain["ATST"])
+    assert len(compiled) == 8  # four blocks of the student, four of the teacher
+
+
+def test_settings_of_compute_do_not_make_another_run(tmp_path):
+    """A run can go on with other memory settings: they are not part of its identity."""
+    whole = train_some("ATST", output_dir=tmp_path / "a")
+    train_some("ATST", output_dir=tmp_path / "b", stop_after=1)
+    resumed = train_some(
+        "ATST", output_dir=tmp_path / "b", compute=Compute(n_parts=2, recompute=True)
+    )
+    torch.testing.assert_close(
+        torch.tensor(resumed["losses"]), torch.tensor(whole["losses"]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_monitors_are_computed_where_the_history_shows_them():
+    method, seen = make_method(), []
+    method.register_forward_hook(lambda module, _, out: seen.append(sorted(out)))
+    result = run(method=method, config=make_config(log_every=5))
+    logged = {row["step"] for row in result.history}
+    for step, names in enumerate(seen, start=1):
+        assert (names != ["loss"]) == (step in logged)
+
+
+# The folder of a run
+
+
+def test_a_second_writer_is_refused_and_named(tmp_path):
+    log = RunLog(tmp_path)
+    with pytest.raises(RuntimeError, match=f"process {os.getpid()} is training into"):
+        RunLog(tmp_path)
+    log.close()
+    RunLog(tmp_path).close()
+
+
+def test_the_lock_of_a_killed_process_does_not_stay(tmp_path):
+    code = (
+        "import sys, time; from audiossl_lite.training.run_log import RunLog; "
+        "log = RunLog(sys.argv[1]); print('locked', flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "locked\n"
+    with pytest.raises(RuntimeError, match=f"process {child.pid} is training"):
+        run(tmp_path)
+    (tmp_path / ".last.pt.999.part").write_bytes(b"half a checkpoint")
+    child.kill()
+    child.wait()
+    assert run(tmp_path).history[-1]["step"] == 23
+    assert not list(tmp_path.glob(".last.pt.*.part"))
+
+
+def test_an_error_gives_the_folder_free(tmp_path):
+    with pytest.raises(ValueError, match="two clips"):
+        run(tmp_path, data=torch.zeros(1, 30, 8))
+    method = make_method()
+    method.forward = lambda *views: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, method=method)
+    assert run(tmp_path).history[-1]["step"] == 23
+
+
+# Reading ahead
+
+
+class Source:
+    """Clips that the background thread reads; it notes what was asked of it, and clip 5 cannot be read."""
+
+    def __init__(self, data: torch.Tensor, *, broken: bool = True) -> None:
+        self.inner, self.broken = InMemory(data), broken
+        self.lengths = self.inner.lengths
+        self.asked: list[list[int]] = []
+        self.threads: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def batch(self, indices, device):
+        self.asked.append(indices.tolist())
+        self.threads.add(threading.current_thread().name)
+        if self.broken and 5 in indices.tolist():
+            raise OSError("clip 5 cannot be read")
+        return self.inner.batch(indices, device)
+
+    def digest(self) -> str:
+        return self.inner.digest()
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_batches_come_in_order_read_ahead(ahead):
+    source = Source(torch.arange(20.0).view(10, 2))
+    steps = [[0, 1], [2, 3], [6, 7], [8, 9]]
+    feed = batches(source, torch.device("cpu"), range(4), lambda s: torch.tensor(steps[s]), ahead)
+    first = next(feed)
+    assert first[2].tolist() == [0, 1]
+    wanted, deadline = min(1 + ahead, 4), time.monotonic() + 20
+    while len(source.asked) < wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert source.asked[:wanted] == steps[:wanted]
+    assert [ids.tolist() for _, _, ids in feed] == steps[1:]
+    assert source.asked == steps
+    assert (threading.current_thread().name in source.threads) == (ahead == 0)
+
+
+def test_an_unreadable_clip_stops_at_its_own_step():
+    source = Source(torch.arange(20.0).view(10, 2))
+    steps = [[0, 1], [2, 3], [4, 5], [6, 7]]
+    feed = batches(source, torch.device("cpu"), range(4), lambda s: torch.tensor(steps[s]), 2)
+    assert [next(feed)[2].tolist() for _ in range(2)] == steps[:2]
+    with pytest.raises(OSError, match="clip 5"):
+        next(feed)
+
+
+def test_a_source_trains_as_its_tensor_does():
+    data = torch.randn(40, 30, 8, generator=torch.Generator().manual_seed(11))
+    plain, fed = run(data=data), run(data=Source(data, broken=False))
+    for a, b in zip(plain.method.parameters(), fed.method.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_processes_are_counted_by_torchrun_alone(monkeypatch):
+    """A WORLD_SIZE that some scheduler left behind starts no process group."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert run().history[-1]["step"] == 23
