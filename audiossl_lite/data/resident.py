@@ -85,7 +85,7 @@ class ResidentStore:
             place = torch.arange(self.batch_length, device=self.device)
             beyond = place >= lengths[:, None].clamp(max=self.batch_length)
             beyond = beyond.view(*beyond.shape, *(1,) * (raw.dim() - 2))
-            raw = raw.masked_fill(beyond, self._pad_value)
+            raw.masked_fill_(beyond, self._pad_value)
         device = self.device if device is None else device
         return self.decode(raw).to(device), lengths.clamp(max=self.batch_length).to(device)
 

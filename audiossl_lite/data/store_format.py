@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def part_numbers(folder: Path) -> list[int]:
 
 def aside_path(path: Path) -> Path:
     """Where a file is written before it is moved into place. Where: this project; chapter 13"""
-    return path.with_name(f".{path.name}.{os.getpid()}.aside")
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.aside")
 
 
 def move_into_place(aside: Path, path: Path) -> None:
