@@ -2,6 +2,7 @@
 
 The file is the one that `audiossl_lite.run` takes for chapter 13. Under `torchrun` its processes share the job:
 `torchrun --nproc-per-node=8 -m audiossl_lite.pretrain notebooks/jobs/atst_small.yaml`, and several hosts likewise.
+What the job will cost is measured and printed first, except under `torchrun` and with `--no-estimate`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audiossl_lite.jobs import find_job, run_job
 from audiossl_lite.parameters import ParameterError, Parameters, make_parameters
+from audiossl_lite.presets import preset
 from audiossl_lite.run import parameter_file, split_assignments
 from audiossl_lite.training import Compute, TrainingResult
+
+if TYPE_CHECKING:
+    from audiossl_lite.cost import Estimate
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,21 @@ class JobRequest:
             stop_after=stop_after,
         )  # fmt: skip
 
+    def estimate(
+        self, *, device: str | None = None, batch: int | None = None, steps: int = 2
+    ) -> Estimate:
+        """What this request will cost, from a few steps measured here; see `audiossl_lite.cost`.
+
+        Where: this project; chapter 13
+        """
+        from audiossl_lite.cost import calibrate, estimate
+
+        measured = calibrate(
+            self.job, self.scale, device=device or self.device, batch=batch, steps=steps,
+            compute=self.compute, overrides=self.overrides, seed=self.seed,
+        )  # fmt: skip
+        return estimate(self.job, self.scale, measured, processes=self.processes)
+
     def as_parameters(self) -> dict[str, Any]:
         """The parameters that make this request again.
 
@@ -109,6 +129,24 @@ class JobRequest:
             raise RuntimeError(f"{' '.join(command[1:])} failed ({done.returncode}):\n{tail}")
 
 
+def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = True) -> JobRequest:
+    """The request of a YAML file with `name=value` changes; ParameterError, KeyError or TypeError when it is wrong.
+
+    `needs_data=False`: the data need not be there, for an estimate.
+
+    Where: this project; chapter 13
+    """
+    values = parameter_file(file) | split_assignments(changes)
+    if isinstance(values.get("seed"), str):
+        values["seed"] = int(values["seed"])
+    if not needs_data:
+        values["data_root"] = ""
+    request = JobRequest.from_parameters(make_parameters(values))
+    # A misspelt setting is found now, not after the data are read.
+    preset(find_job(request.job).experiment, request.scale, request.overrides)
+    return request
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a job from a parameter file; exit status 0, or 2 for a wrong request.
 
@@ -119,16 +157,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("file", type=Path, help="a YAML file of parameters, see notebooks/jobs")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="change one")
+    parser.add_argument(
+        "--no-estimate", action="store_true", help="start without measuring what it will cost"
+    )
     options = parser.parse_args(arguments)
     try:
-        values = parameter_file(options.file)
-        changes: dict[str, Any] = split_assignments(options.p)
-        if "seed" in changes:
-            changes["seed"] = int(changes["seed"])
-        request = JobRequest.from_parameters(make_parameters(values | changes))
+        request = read_request(options.file, options.p)
     except (ParameterError, KeyError, TypeError, ValueError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 2
+    if not options.no_estimate and "TORCHELASTIC_RUN_ID" not in os.environ:
+        print(request.estimate().text(), flush=True)
     result = request.run()
     if result is not None and int(os.environ.get("RANK", "0")) == 0:
         print(f"{request.job}: {result.summary()}")

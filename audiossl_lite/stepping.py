@@ -1,0 +1,103 @@
+"""The training step of the loop, one call at a time: for measuring, never for training."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from audiossl_lite.counting import Counted, count
+from audiossl_lite.data.sources import ClipSource
+from audiossl_lite.jobs import Parts
+from audiossl_lite.roofline import Clock
+from audiossl_lite.training import Compute
+from audiossl_lite.training.compute import make_fabric
+from audiossl_lite.training.loop import batch_indices, step_generator
+from audiossl_lite.training.optim import make_optimizer, set_schedule
+
+
+class Stepper:
+    """Steps of a job as `train` computes them, on one process, in pieces that can be timed.
+
+    `view(step)` gives what the method takes, `learn(step, batch)` does the rest and returns the loss; `count()` counts
+    a step and must be called before the first one. A test pins that losses equal those of `train`.
+
+    Where: this project; chapter 13
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        source: ClipSource,
+        *,
+        device: str = "auto",
+        batch: int | None = None,
+        compute: Compute | None = None,
+    ) -> None:
+        self.config = replace(parts.config, batch_size=batch or parts.config.batch_size)
+        self.fabric = make_fabric(device, self.config.precision)
+        self.method, self.source = parts.method, source
+        self.compute, self._applied = compute or Compute(), False
+        optimizer = make_optimizer(
+            parts.method,
+            learning_rate=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            betas=self.config.betas,
+            eps=self.config.eps,
+        )
+        self.model, self.optimizer = self.fabric.setup(parts.method, optimizer)
+        self.views = parts.views.to(self.fabric.device)
+
+    def view(self, step: int) -> tuple[Tensor, ...]:
+        """The views of the clips of a step, on the device.
+
+        Where: this project; chapter 13
+        """
+        ids = batch_indices(len(self.source), self.config.batch_size, step, self.config.seed)
+        clips, lengths = self.source.batch(ids, self.fabric.device)
+        generator = step_generator(self.config.seed, step)
+        torch.manual_seed(generator.initial_seed())
+        more = {"ids": ids.to(clips.device)} if getattr(self.views, "needs_ids", False) else {}
+        return self.views(clips, generator, lengths, **more)
+
+    def count(self) -> Counted:
+        """Count a step on the views of step 0; weights stay as they are.
+
+        Where: this project; chapter 13
+        """
+        return count(self.method, self.view(0), self.model)
+
+    def learn(self, step: int, batch: tuple[Tensor, ...]) -> Tensor:
+        """Forward and backward pass, optimiser and teacher; the loss, on the device.
+
+        Where: this project; chapter 13
+        """
+        if not self._applied:
+            self.compute.apply(self.method)
+            self._applied = True
+        config = self.config
+        set_schedule(self.optimizer, step, config)
+        self.model.train()
+        self.method.watched = False
+        loss = self.model(*batch)["loss"]
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.method.update_teacher(config.momentum)
+        return loss.detach()
+
+    def seconds(self, steps: int, warm_up: int = 1) -> tuple[float, float]:
+        """Median undisturbed seconds of a whole step, and of its views (clips included) alone; see `Clock`.
+
+        Where: this project; chapter 13
+        """
+        whole, viewed = [], []
+        for step in range(warm_up + steps):
+            clock = Clock(self.fabric.device)
+            batch = self.view(step)
+            viewed.append(clock.seconds())
+            self.learn(step, batch)
+            whole.append(clock.seconds())
+        return statistics.median(whole[warm_up:]), statistics.median(viewed[warm_up:])
