@@ -31,7 +31,11 @@ def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
     Where: BYOL-A Eq. 2; chapter 03
     """
     ratio = ratio.view(-1, 1, 1)
-    return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + EPS)
+    if torch.is_grad_enabled() and (spec.requires_grad or other.requires_grad):
+        return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + EPS)
+    # In place: a temporary of a whole batch costs more than the arithmetic.
+    mixed = spec.exp().mul_(1.0 - ratio)
+    return mixed.add_(other.exp().mul_(ratio)).add_(EPS).log_()
 
 
 class LogMixupExp(nn.Module):
@@ -138,6 +142,14 @@ def _resize_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     inside = (index >= 0) & (index < x.shape[1])
     weight = weight * inside
     index = index.clamp(0, x.shape[1] - 1)
+    if x.device.type == "cpu":  # the four rows are summed in one pass, without temporaries
+        first = torch.arange(len(x))[:, None, None] * x.shape[1]
+        return nn.functional.embedding_bag(
+            (index + first).view(-1, 4),
+            x.reshape(-1, x.shape[2]),
+            per_sample_weights=weight.view(-1, 4),
+            mode="sum",
+        ).view(len(x), -1, x.shape[2])
     batch = torch.arange(len(x), device=x.device)[:, None]
     out = weight[..., 0, None] * x[batch, index[..., 0]]
     for tap in range(1, 4):
@@ -166,8 +178,14 @@ def resized_crop(
     valid = None if lengths is None else valid_frames(lengths, n_frames)[..., None]
     sound = spec if valid is None else torch.where(valid, spec, 0.0)
     out = _resize_rows(sound, *_cubic_taps(left, frames, n_frames, lengths))
-    out = _resize_rows(out.transpose(1, 2), *_cubic_taps(top, bands, n_bands))
-    out = out.transpose(1, 2).contiguous()
+    index, weight = _cubic_taps(top, bands, n_bands)
+    if spec.device.type == "cpu":  # few bands: one small matrix for each clip
+        inside = (index >= 0) & (index < n_bands)
+        matrix = weight.new_zeros(len(spec), n_bands, n_bands)
+        matrix.scatter_add_(2, index.clamp(0, n_bands - 1), weight * inside)
+        out = torch.bmm(out, matrix.transpose(1, 2))
+    else:
+        out = _resize_rows(out.transpose(1, 2), index, weight).transpose(1, 2).contiguous()
     return out if valid is None else torch.where(valid, out, spec)
 
 
