@@ -81,13 +81,16 @@ def parameter_counts(method: nn.Module) -> tuple[int, int, int]:
 
 
 def count(
-    method: nn.Module, batch: tuple[Tensor, ...], forward: Callable[..., dict] | None = None
+    method: nn.Module,
+    batch: tuple[Tensor, ...],
+    forward: Callable[..., dict[str, Tensor]] | None = None,
+    backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> Counted:
     """Count a step of `method` on `batch`, what its views give for a few clips; forward and backward pass are run.
 
-    `forward`: the method as it is called in training, for example under autocast; by default itself. Weights and
-    gradients stay as they are; statistics of batch norm and a queue move as in any step. Count before `torch.compile`
-    or recomputation is switched on: what they hide or do twice is not seen as it is.
+    `forward`, `backward`: the method and its gradient as training calls them, for example under autocast. Weights stay
+    as they are, gradients are cleared; statistics of batch norm and a queue move as in any step. Count before
+    `torch.compile` or recomputation is switched on: what they hide or do twice is not seen as it is.
 
     Where: this project; chapter 13
     """
@@ -99,7 +102,7 @@ def count(
         with kept:
             loss = (forward or method)(*batch)["loss"]
         forward_flops = counter.get_total_flops()
-        loss.backward()
+        backward(loss)
     method.zero_grad()
     trained, frozen, teacher = parameter_counts(method)
     blocks = sum(

@@ -67,7 +67,7 @@ class Stepper:
 
         Where: this project; chapter 13
         """
-        return count(self.method, self.view(0), self.model)
+        return count(self.method, self.view(0), self.model, self.fabric.backward)
 
     def learn(self, step: int, batch: tuple[Tensor, ...]) -> Tensor:
         """Forward and backward pass, optimiser and teacher; the loss, on the device.

@@ -130,6 +130,19 @@ def test_counting_is_linear_in_the_clips_and_leaves_the_weights_alone(name):
         assert four.memory_bytes(64, Compute(recompute=True)) < 0.7 * four.memory_bytes(64)
 
 
+def test_bf16_keeps_less_of_a_clip_and_a_copy_of_the_weights():
+    found = []
+    for precision in ("32-true", "bf16-mixed"):
+        parts, source = small_parts("audiomae")
+        parts.config = replace(parts.config, precision=precision)
+        found.append(Stepper(parts, source, device="cpu", batch=4).count())
+    plain, low = found
+    assert low.flops == plain.flops
+    assert 0.4 * plain.saved_bytes < low.saved_bytes < 0.85 * plain.saved_bytes
+    # Every matrix of the network in two bytes; norms, biases and positions are not cast, or not kept.
+    assert 1.5 * plain.trained < low.fixed_bytes - plain.fixed_bytes <= 2 * plain.parameters
+
+
 def test_a_frozen_half_costs_no_backward_pass():
     head, upper = (
         Stepper(*small_parts(n), device="cpu", batch=2).count() for n in ("uamix_head", "uamix")
