@@ -23,6 +23,7 @@ from audiossl_lite.experiments import Prepared, TrainTest, make_encoder, prepare
 from audiossl_lite.presets import Pretraining, preset
 from audiossl_lite.presets_encoders import EncoderRuns
 from audiossl_lite.results import config_hash
+from audiossl_lite.shipped import load_shipped
 from audiossl_lite.training import load_checkpoint, save_checkpoint
 from audiossl_lite.uamix_job import VARIANTS, TuningJob
 
@@ -30,6 +31,7 @@ UNTRAINED = ", untrained"
 BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
 METHODS = ("BYOL-A", "ATST", "AudioMAE", "uaMix-MAE")
 TUNED_AS = "uaMix-MAE: "  # and the name of a variant
+SHIPPED = "shipped CNN"  # `shipped.load_shipped("cnn_events")`, the same for every seed
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,14 @@ class EncoderSet:
     def network(self, name: str, seed: int) -> Network:
         """One encoder of the set: a method of `METHODS`, or its random start with `", untrained"` after it.
 
-        `"uaMix-MAE: No Mixing"` and the like name other ways of tuning (`uamix_job.VARIANTS`). Raises KeyError for
-        another name; see `train` for the errors of a run.
+        `"uaMix-MAE: No Mixing"` and the like name other ways of tuning (`uamix_job.VARIANTS`); `SHIPPED` is the encoder
+        that comes with the project. Raises KeyError for another name; see `train` for the errors of a run.
 
         Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
         """
+        if name == SHIPPED:
+            ready = load_shipped("cnn_events")
+            return Network(SHIPPED, ready.encoder, ready.frontend)
         method = name.removesuffix(UNTRAINED)
         known = method in METHODS and name != f"uaMix-MAE{UNTRAINED}"
         if not known and name.removeprefix(TUNED_AS) not in VARIANTS:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from audiossl_lite.data.held_out import held_out_classes
-from audiossl_lite.encoder_set import EncoderSet, joined
+from audiossl_lite.encoder_set import SHIPPED, EncoderSet, joined
 from audiossl_lite.experiments_uamix import tuning_pools
 from audiossl_lite.presets import SCALES, preset
 
@@ -66,6 +66,14 @@ def test_every_encoder_embeds_every_pool(trained, pools):
     for method in ("BYOL-A", "ATST", "AudioMAE"):
         assert not torch.equal(found[method][0], found[f"{method}, untrained"][0])
     assert not torch.equal(found["uaMix-MAE"][0], found["AudioMAE"][0])
+
+
+def test_the_shipped_encoder_is_one_for_all_seeds_and_not_of_the_set(trained, pools):
+    assert SHIPPED not in trained.names()
+    first, other = (trained.network(SHIPPED, seed) for seed in (0, 7))
+    clips = pools[0].test.subset(range(4))
+    assert torch.equal(first.embed(clips), other.embed(clips))
+    assert first.trained and not first.encoder.training
 
 
 def test_training_never_hears_the_held_out_classes(trained, pools):

@@ -7,7 +7,7 @@ from audiossl_lite.encoders.audiomae import (
     audiomae_small,
     audiomae_tiny,
 )
-from audiossl_lite.encoders.byola import BYOLAEncoder, byola_cnn, byola_tiny
+from audiossl_lite.encoders.byola import BYOLAEncoder, byola_cnn, byola_small, byola_tiny
 
 __all__ = [
     "ATSTEncoder",
@@ -21,5 +21,6 @@ __all__ = [
     "audiomae_small",
     "audiomae_tiny",
     "byola_cnn",
+    "byola_small",
     "byola_tiny",
 ]
