@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 
+from tests.benchmarks.__main__ import run
+from tests.benchmarks.data_pairs import DATA_PAIRS
 from tests.benchmarks.pairs import Pair, arithmetic_pair, crop_pair, few_shot_pair
+from tests.benchmarks.step_pairs import GPU_JOBS, embedding_pair, step_pair, utilisation_rows
 
 
 @pytest.mark.parametrize(
@@ -15,9 +21,16 @@ from tests.benchmarks.pairs import Pair, arithmetic_pair, crop_pair, few_shot_pa
         lambda: few_shot_pair(n_episodes=20, n_clips=600, width=32),
         lambda: arithmetic_pair(n_episodes=20, n_clips=600, width=32),
         lambda: crop_pair(n_clips=6),
+        lambda: step_pair("lite", n_clips=3),
+        lambda: step_pair("lite", n_clips=3, fast={"precision": "bf16-mixed"}),
+        lambda: embedding_pair("lite", n_clips=5, clip_s=0.5),
+        *(lambda make=make: make(n_clips=3) for make in DATA_PAIRS),
     ],
-    ids=["few-shot", "few-shot arithmetic", "crop"],
-)
+    ids=[
+        "few-shot", "few-shot arithmetic", "crop", "step", "step in bf16", "embedding",
+        "store of spectrograms", "store of waveforms",
+    ],
+)  # fmt: skip
 def test_both_sides_agree(make: Callable[[], Pair]) -> None:
     pair = make()
     assert pair.fast().shape == pair.obvious().shape
@@ -27,3 +40,53 @@ def test_both_sides_agree(make: Callable[[], Pair]) -> None:
 def test_the_few_shot_problem_is_neither_chance_nor_solved() -> None:
     accuracy = float(few_shot_pair(n_episodes=50).fast().mean())
     assert 0.35 < accuracy < 0.95
+
+
+def test_the_plain_step_learns_as_the_library_does() -> None:
+    pair = step_pair("lite", n_clips=3)
+    losses = torch.stack([torch.stack([pair.fast(), pair.obvious()]) for _ in range(4)])
+    torch.testing.assert_close(losses[:, 0], losses[:, 1], rtol=1e-3, atol=1e-3)
+    assert len(set(losses[:, 0].tolist())) == 4
+
+
+def test_another_step_would_be_noticed() -> None:
+    pair = step_pair("lite", n_clips=3)
+    pair.fast()  # one step ahead
+    assert pair.difference() > pair.tolerance
+
+
+def test_results_are_printed_and_written(tmp_path: Path, capsys) -> None:
+    pairs = [
+        lambda: few_shot_pair(n_episodes=5, n_clips=300, width=8),
+        lambda: crop_pair(n_clips=2),
+    ]
+    gpu = [
+        {"name": "model FLOPs utilisation, a, bf16", "value": "not run"},
+        {"name": "b", "value": 0.5},
+    ]
+    rows = run(pairs, gpu, tmp_path / "a" / "bench.json")
+    shown = capsys.readouterr().out
+    assert "not run" in shown and "50.0 %" in shown and rows[0]["name"] in shown
+    written = json.loads((tmp_path / "a" / "bench.json").read_text())
+    assert written == {"pairs": rows, "gpu": gpu}
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["obvious_s"] / max(row["fast_s"], 1e-9))
+        assert {"device", "torch", "threads", "difference"} <= set(row)
+
+
+def test_a_pair_that_disagrees_ends_the_run(tmp_path: Path) -> None:
+    wrong = Pair("wrong", lambda: torch.zeros(2), lambda: torch.ones(2), 0.5)
+    with pytest.raises(SystemExit, match="wrong: results differ by 1"):
+        run([lambda: wrong], [], tmp_path / "bench.json")
+
+
+def test_utilisation_is_not_run_without_a_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [row["value"] for row in utilisation_rows()] == ["not run"] * len(GPU_JOBS)
+
+
+def test_utilisation_is_a_share_of_a_measured_peak() -> None:
+    rows = utilisation_rows("cpu", "lite", steps=1, warm_up=0)
+    assert len(rows) == len(GPU_JOBS)
+    for row in rows:
+        assert row["value"] == pytest.approx(row["flops_per_s"] / row["peak_flops"])

@@ -1,43 +1,86 @@
-"""`python -m tests.benchmarks`: print how much faster each fast path is in this run."""
+"""`python -m tests.benchmarks`: print how much faster each fast path is in this run, and write `_build/bench.json`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from tests.benchmarks.pairs import PAIRS
+from audiossl_lite.calibration import device_name
+from audiossl_lite.chapters import this_project
+from audiossl_lite.roofline import Clock
+from tests.benchmarks.data_pairs import DATA_PAIRS
+from tests.benchmarks.pairs import PAIRS, Pair
+from tests.benchmarks.step_pairs import STEP_PAIRS, gpu_step_pair, utilisation_rows
 
 REPEATS = 5
 
 
-def best_cpu_s(function: Callable[[], object]) -> float:
-    """The shortest processor time of several calls: what is least disturbed by other programs."""
+def best_s(function: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """The shortest of several calls: processor time on a CPU, which other programs disturb least."""
     times = []
-    for _ in range(REPEATS):
-        start = time.process_time()
+    for _ in range(repeats):
+        clock = Clock(device)
         function()
-        times.append(time.process_time() - start)
+        times.append(clock.seconds())
     return min(times)
 
 
+def measured(make: Callable[[], Pair]) -> dict[str, Any]:
+    """Both times of a pair, after a check that its sides agree."""
+    pair = make()
+    device = torch.device(getattr(pair, "device", "cpu"))
+    difference = pair.difference()
+    if difference > pair.tolerance:
+        raise SystemExit(f"{pair.name}: results differ by {difference:.3g}")
+    repeats = getattr(pair, "repeats", REPEATS)
+    obvious, fast = (best_s(side, device, repeats) for side in (pair.obvious, pair.fast))
+    return {
+        "name": pair.name,
+        "obvious_s": obvious,
+        "fast_s": fast,
+        "ratio": obvious / max(fast, 1e-9),
+        "difference": difference,
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def table_line(row: dict[str, Any]) -> str:
+    """One pair as it is printed."""
+    return (
+        f"{row['name']:<62} {1e3 * row['obvious_s']:>10.1f} {1e3 * row['fast_s']:>9.1f} "
+        f"{row['ratio']:>6.1f}x {row['difference']:>11.2g}"
+    )
+
+
+def run(pairs: Sequence[Callable[[], Pair]], rows_of_gpu: list[dict], output: Path) -> list[dict]:
+    """Run every pair, print the table and write it; the rows."""
+    print(f"processor time, {torch.get_num_threads()} thread, best of {REPEATS} (3 for long ones)")
+    print(f"{'what':<62} {'obvious ms':>10} {'fast ms':>9} {'ratio':>7} {'difference':>11}")
+    rows = []
+    for make in pairs:
+        rows.append(measured(make))
+        print(table_line(rows[-1]), flush=True)
+    for row in rows_of_gpu:
+        value = row["value"]
+        print(f"{row['name']:<62} {value if isinstance(value, str) else f'{100 * value:.1f} %'}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps({"pairs": rows, "gpu": rows_of_gpu}, indent=1) + "\n")
+    return rows
+
+
 def main() -> None:
-    """Run every pair, check that both sides agree, and print the ratio."""
+    """All pairs; on a GPU also the step there and model FLOPs utilisation."""
     torch.set_num_threads(1)
-    print(f"processor time, one thread, best of {REPEATS}")
-    print(f"{'what':<50} {'obvious ms':>10} {'fast ms':>9} {'ratio':>7} {'difference':>11}")
-    for make in PAIRS:
-        pair = make()
-        difference = pair.difference()
-        if difference > pair.tolerance:
-            raise SystemExit(f"{pair.name}: results differ by {difference:.3g}")
-        obvious, fast = best_cpu_s(pair.obvious), best_cpu_s(pair.fast)
-        ratio = obvious / max(fast, 1e-9)
-        print(
-            f"{pair.name:<50} {1e3 * obvious:>10.1f} {1e3 * fast:>9.1f} {ratio:>6.1f}x "
-            f"{difference:>11.2g}"
-        )
+    pairs = [*PAIRS, *DATA_PAIRS, *STEP_PAIRS]
+    if torch.cuda.is_available():
+        pairs.append(gpu_step_pair)
+    run(pairs, utilisation_rows(), this_project().build / "bench.json")
 
 
 if __name__ == "__main__":
