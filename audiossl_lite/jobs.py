@@ -32,6 +32,8 @@ from audiossl_lite.experiments_uamix import (
     tuning_views,
 )
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from audiossl_lite.outcome import keep_outcome
+from audiossl_lite.parallel import rank
 from audiossl_lite.parameters import nearest
 from audiossl_lite.presets import preset
 from audiossl_lite.training import Compute, TrainConfig, TrainingResult, load_checkpoint, train
@@ -285,6 +287,7 @@ def run_job(
 ) -> TrainingResult:
     """Run a job, or go on with it where it stopped; under `torchrun` all processes share it.
 
+    A finished run leaves its encoder and a record in `output_dir`, see `keep_outcome`.
     `overrides`: settings of the experiment at this scale. `start`: see `starting_point`. See `train` for errors.
 
     Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 13
@@ -294,7 +297,7 @@ def run_job(
     source, frontend = open_source(job, config, data_root, seed=seed)
     encoder, head = starting_point(job, config, frontend, start)
     parts = make_parts(job, config, frontend, seed=seed, start=encoder, head=head)
-    return train(
+    result = train(
         parts.method,
         parts.views,
         source,
@@ -305,3 +308,8 @@ def run_job(
         compute=compute,
         stop_after=stop_after,
     )
+    if output_dir and rank() == 0 and result.history[-1]["step"] == parts.config.steps:
+        keep_outcome(
+            output_dir, job, scale, config, source, frontend, result, seed=seed, device=device
+        )
+    return result
