@@ -75,7 +75,12 @@ def device_name(device: torch.device) -> str:
     """The device in words a reader knows. Where: this project; chapter 13"""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    return (
+        f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+        if device.type == "cpu"
+        else device.type
+    )
 
 
 def memory_of(device: torch.device) -> int:
