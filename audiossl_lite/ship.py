@@ -203,6 +203,7 @@ A small convolutional encoder for short sounds: BYOL-A's network with half its c
 
 ```python
 from audiossl_lite.shipped import load_shipped
+
 embedding = load_shipped("{NAME}").embed(waveform)  # (B, S) at 16 kHz -> (B, 512)
 ```
 
