@@ -100,13 +100,14 @@ def calibrate(
     warm_up: int = 1,
     compute: Compute | None = None,
     overrides: dict[str, Any] | None = None,
+    update: bool = True,
     seed: int = 0,
 ) -> Calibration:
     """Count and time a few steps of a job on made-up clips; nothing is read and nothing is written.
 
     `batch`: by default 2 on a CPU, on a GPU the job's own or as much of it as half of the memory holds. `overrides`:
     settings of the experiment, such as `{"precision": "bf16-mixed"}`. The first step is counted; `warm_up` more are
-    not timed.
+    not timed. `update=False`: without the optimiser, whose moments are two thirds of the memory of a few clips' step.
 
     Where: this project; chapter 13
     """
@@ -115,7 +116,7 @@ def calibrate(
     config = preset(chosen.experiment, scale, overrides)
     few, frontend = synthetic_source(chosen, config, CPU_BATCH, seed)
     parts = make_parts(chosen, config, frontend, seed=seed)
-    stepper = Stepper(parts, few, device=device, batch=CPU_BATCH, compute=compute)
+    stepper = Stepper(parts, few, device=device, batch=CPU_BATCH, compute=compute, update=update)
     counted, where = stepper.count(), stepper.fabric.device
     if batch is None:
         batch = CPU_BATCH if where.type == "cpu" else _largest(counted, parts, compute, where)

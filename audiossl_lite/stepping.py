@@ -22,7 +22,8 @@ class Stepper:
     """Steps of a job as `train` computes them, on one process, in pieces that can be timed.
 
     `view(step)` gives what the method takes, `learn(step, batch)` does the rest and returns the loss; `count()` counts
-    a step and must be called before the first one. A test pins that losses equal those of `train`.
+    a step and must be called before the first one. A test pins that losses equal those of `train`. `update=False`
+    leaves out the optimiser, for machines whose memory does not hold its moments.
 
     Where: this project; chapter 13
     """
@@ -35,10 +36,11 @@ class Stepper:
         device: str = "auto",
         batch: int | None = None,
         compute: Compute | None = None,
+        update: bool = True,
     ) -> None:
         self.config = replace(parts.config, batch_size=batch or parts.config.batch_size)
         self.fabric = make_fabric(device, self.config.precision)
-        self.method, self.source = parts.method, source
+        self.method, self.source, self.update = parts.method, source, update
         self.compute, self._applied = compute or Compute(), False
         optimizer = make_optimizer(
             parts.method,
@@ -63,11 +65,13 @@ class Stepper:
         return self.views(clips, generator, lengths, **more)
 
     def count(self) -> Counted:
-        """Count a step on the views of step 0; weights stay as they are.
+        """Count a step on the views of step 0; weights stay as they are. What the views remember is fixed memory.
 
         Where: this project; chapter 13
         """
-        return count(self.method, self.view(0), self.model, self.fabric.backward)
+        counted = count(self.method, self.view(0), self.model, self.fabric.backward)
+        remembered = sum(x.numel() * x.element_size() for x in self.views.buffers())
+        return replace(counted, fixed_bytes=counted.fixed_bytes + remembered)
 
     def learn(self, step: int, batch: tuple[Tensor, ...]) -> Tensor:
         """Forward and backward pass, optimiser and teacher; the loss, on the device.
@@ -83,7 +87,8 @@ class Stepper:
         self.method.watched = False
         loss = self.model(*batch)["loss"]
         self.fabric.backward(loss)
-        self.optimizer.step()
+        if self.update:
+            self.optimizer.step()
         self.optimizer.zero_grad()
         self.method.update_teacher(config.momentum)
         return loss.detach()
