@@ -216,8 +216,9 @@ embedding = load_shipped("{NAME}").embed(waveform)  # (B, S) at 16 kHz -> (B, 51
 
 {chr(10).join(lines)}
 
-- **What it is for.** Chapters 10 to 12, exercises, a first try on your own sounds. It heard a few hundred clips: expect
-  little of music, and nothing of words. The classes never heard are those of `audiossl_lite/data/held_out.py`.
+- **What it is for.** Chapters 10 to 12, exercises, a first try on your own sounds. It heard a few hundred clips of
+  environmental sound and single words: expect little of music. The classes never heard are those of
+  `audiossl_lite/data/held_out.py`.
 """
 
 
