@@ -14,6 +14,7 @@ from audiossl_lite.counting import Counted
 from audiossl_lite.jobs import find_job, make_parts, synthetic_source
 from audiossl_lite.presets import preset
 from audiossl_lite.recompute import looks_across_rows
+from audiossl_lite.results import device_name
 from audiossl_lite.roofline import peak_flops
 from audiossl_lite.stepping import Stepper
 from audiossl_lite.training import Compute
@@ -69,18 +70,6 @@ class Calibration:
     def utilisation(self) -> float:
         """Share of `peak_flops` that went into what the method needs. Where: this project; chapter 13"""
         return self.flops_per_s / self.peak_flops
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words a reader knows. Where: this project; chapter 13"""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return (
-        f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-        if device.type == "cpu"
-        else device.type
-    )
 
 
 def memory_of(device: torch.device) -> int:

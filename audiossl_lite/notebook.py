@@ -13,7 +13,7 @@ from audiossl_lite.figures import figure_style, frames_slider, show_figure, show
 from audiossl_lite.parameters import ParameterError, Parameters, check_parameters
 from audiossl_lite.players import play, play_grid
 from audiossl_lite.progress import progress, progress_bar
-from audiossl_lite.results import current_commit
+from audiossl_lite.results import current_commit, device_name
 
 __all__ = [
     "ParameterError",
@@ -74,21 +74,6 @@ def show_source(obj: Any) -> None:
     _display_html(caption + highlight(source, PythonLexer(), formatter), source)
 
 
-def device_words(device: str) -> str:
-    """Name a device for a reader: the GPU's name, or the number of CPU threads.
-
-    Where: this project; chapter 14
-    """
-    import torch
-
-    if device.startswith("cuda") and torch.cuda.is_available():
-        return f"1 × {torch.cuda.get_device_name(torch.device(device))}"
-    if device == "cpu":
-        n_threads = torch.get_num_threads()
-        return f"CPU, {n_threads} thread{'s' if n_threads > 1 else ''}"
-    return device
-
-
 def provenance_html(
     parameters: Parameters,
     *,
@@ -102,7 +87,7 @@ def provenance_html(
     Where: this project; chapter 04
     """
     seeds = list(seeds) if seeds is not None else [parameters.seed]
-    parts = [parameters.preset, device_words(parameters.torch_device)]
+    parts = [parameters.preset, device_name(parameters.torch_device)]
     if seconds is not None:
         parts.append(f"{seconds:.0f} s" if seconds >= 1 else "under 1 s")
     parts.append(("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)))

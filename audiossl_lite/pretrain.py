@@ -70,7 +70,7 @@ class JobRequest:
     def run(self, stop_after: int | None = None) -> TrainingResult | None:
         """Run the job here; with several processes, by `torchrun` on this host, and None is returned.
 
-        RuntimeError with the last lines of its output when `torchrun` fails.
+        What `torchrun` prints goes to `torchrun.log` in the output folder; RuntimeError with its end when it fails.
 
         Where: this project; chapter 13
         """
@@ -123,10 +123,14 @@ class JobRequest:
             sys.executable, "-m", "torch.distributed.run", "--standalone",
             f"--nproc-per-node={self.processes}", "-m", "audiossl_lite.pretrain", str(asked),
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True)
+        log = folder / "torchrun.log"
+        with log.open("w") as output:
+            done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT)
         if done.returncode:
-            tail = "\n".join(done.stderr.splitlines()[-30:])
-            raise RuntimeError(f"{' '.join(command[1:])} failed ({done.returncode}):\n{tail}")
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+            raise RuntimeError(
+                f"{' '.join(command[1:])} failed ({done.returncode}). The end of {log}:\n{tail}"
+            )
 
 
 def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = True) -> JobRequest:

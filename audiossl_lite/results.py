@@ -60,14 +60,18 @@ def current_commit() -> str:
         return f"version {__version__}"
 
 
-def device_name(device: str = "auto") -> str:
+def device_name(device: str | torch.device = "auto") -> str:
     """The name of the GPU that a run with this `device` uses, or the CPU with its number of threads.
 
     Where: this project; chapter 05
     """
-    if device.split(":")[0] in ("cuda", "gpu", "auto") and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
+    kind = str(device).split(":")[0]
+    if kind in ("cuda", "gpu", "auto") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device if kind == "cuda" else None)
+    if kind in ("mps", "gpu", "auto") and torch.backends.mps.is_available():
+        return "mps"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def record(

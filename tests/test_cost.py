@@ -184,7 +184,7 @@ def made_up(**changes) -> Calibration:
         block_bytes=0.01 * GIB, view_bytes=0.0,
     )  # fmt: skip
     values = {
-        "job": "atst_small", "scale": "paper", "device": "CPU, 1 threads", "precision": "32-true",
+        "job": "atst_small", "scale": "paper", "device": "CPU, 1 thread", "precision": "32-true",
         "threads": 1, "batch": 2, "steps": 2, "step_s": 0.5, "data_s": 0.1, "counted": counted,
         "peak_bytes": 1.2 * GIB, "measured": False, "peak_flops": 24e9, "encoder_parts": True,
     }  # fmt: skip

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from audiossl_lite.calibration import device_name
 from audiossl_lite.chapters import this_project
+from audiossl_lite.results import device_name
 from audiossl_lite.roofline import Clock
 from tests.benchmarks.data_pairs import DATA_PAIRS
 from tests.benchmarks.pairs import PAIRS, Pair
