@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch.distributed.elastic.multiprocessing import errors as elastic_errors
+
 from audiossl_lite.jobs import find_job, run_job
 from audiossl_lite.parameters import ParameterError, Parameters, make_parameters
 from audiossl_lite.presets import preset
@@ -172,7 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if not options.no_estimate and "TORCHELASTIC_RUN_ID" not in os.environ:
         print(request.estimate().text(), flush=True)
-    result = request.run()
+    run = request.run
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        run = elastic_errors.record(run)  # so that torchrun's report has the error in it
+    result = run()
     if result is not None and int(os.environ.get("RANK", "0")) == 0:
         print(f"{request.job}: {result.summary()}")
     return 0

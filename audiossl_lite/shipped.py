@@ -15,6 +15,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from audiossl_lite import encoders
+from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.parameters import nearest
 from audiossl_lite.weights import PretrainedEncoder, WeightsError, load_state
@@ -57,7 +58,8 @@ def save_encoder(
         "about": json.dumps(about or {}),
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(state, path, metadata=metadata)
+    # Not `save_file`, which makes a file that its owner alone may read.
+    write_whole(Path(path), safetensors.torch.save(state, metadata=metadata))
 
 
 def _make(maker: str, options: dict[str, Any]) -> nn.Module:
