@@ -194,6 +194,20 @@ def test_several_processes_need_a_folder():
         JobRequest.from_parameters(asked).run()
 
 
+def test_several_processes_run_here_leave_their_result_and_say_what_failed(tmp_path: Path):
+    asked = JobRequest(
+        "byola", "lite", "", str(tmp_path / "two"), 0, "cpu", processes=2,
+        overrides=FEW | {"clips_per_class": 1},
+    )  # fmt: skip
+    assert asked.run() is None
+    state = load_checkpoint(tmp_path / "two" / "last.pt")
+    assert state["step"] == FEW["steps"]
+    assert "byola: 2 steps" in (tmp_path / "two" / "torchrun.log").read_text()
+    wrong = replace(asked, output_dir=str(tmp_path / "no"), overrides=FEW | {"learning_rate": -1.0})
+    with pytest.raises(RuntimeError, match=r"torchrun\.log(.|\n)*Invalid learning rate: -1\.0"):
+        wrong.run()
+
+
 def test_the_command_says_what_it_costs_runs_and_refuses(tmp_path: Path, capsys):
     asked = tmp_path / "a.yaml"
     overrides = json.dumps(FEW | {"job": "atst_small"})
