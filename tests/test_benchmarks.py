@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks.__main__ import run
+from audiossl_lite.results import load
+from tests.benchmarks.__main__ import keep, run
 from tests.benchmarks.data_pairs import DATA_PAIRS
 from tests.benchmarks.pairs import Pair, arithmetic_pair, crop_pair, few_shot_pair
 from tests.benchmarks.step_pairs import GPU_JOBS, embedding_pair, step_pair, utilisation_rows
@@ -72,6 +73,10 @@ def test_results_are_printed_and_written(tmp_path: Path, capsys) -> None:
     for row in rows:
         assert row["ratio"] == pytest.approx(row["obvious_s"] / max(row["fast_s"], 1e-9))
         assert {"device", "torch", "threads", "difference"} <= set(row)
+    kept = keep(tmp_path / "bench_paper.json", rows, gpu, 12.0)
+    assert load(tmp_path / "bench_paper.json") == kept
+    assert [row["mean"] for row in kept["values"]] == [*(row["ratio"] for row in rows), 0.5]
+    assert kept["note"] == "Not run: model FLOPs utilisation, a, bf16."
 
 
 def test_a_pair_that_disagrees_ends_the_run(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
-"""`python -m tests.benchmarks`: print how much faster each fast path is in this run, and write `_build/bench.json`."""
+"""`python -m tests.benchmarks`: print how much faster each fast path is in this run, and write `_build/bench.json`.
+
+With `--record FILE` the ratios become a recorded run, as chapter 13 shows it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +15,7 @@ from typing import Any
 import torch
 
 from audiossl_lite.chapters import this_project
-from audiossl_lite.results import device_name
+from audiossl_lite.results import device_name, record
 from audiossl_lite.roofline import Clock
 from tests.benchmarks.data_pairs import DATA_PAIRS
 from tests.benchmarks.pairs import PAIRS, Pair
@@ -74,13 +79,39 @@ def run(pairs: Sequence[Callable[[], Pair]], rows_of_gpu: list[dict], output: Pa
     return rows
 
 
-def main() -> None:
+def keep(path: Path, rows: list[dict], rows_of_gpu: list[dict], seconds: float) -> dict[str, Any]:
+    """The ratios as a recorded run; what needs a GPU and had none is named in its note."""
+    missing = [row["name"] for row in rows_of_gpu if isinstance(row["value"], str)]
+    reached = [row for row in rows_of_gpu if not isinstance(row["value"], str)]
+    return record(
+        path,
+        experiment=path.stem,
+        scale="paper",
+        data="made-up clips",
+        data_fingerprint="none",
+        device=rows[-1]["device"],
+        seeds=[0],
+        seconds=seconds,
+        config={"torch": torch.__version__, "threads": torch.get_num_threads()},
+        values=[row | {"mean": row["ratio"], "ci95": None} for row in rows]
+        + [row | {"mean": row["value"], "ci95": None} for row in reached],
+        note=f"Not run: {'; '.join(missing)}." if missing else "",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """All pairs; on a GPU also the step there and model FLOPs utilisation."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep as a recorded run, too")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     pairs = [*PAIRS, *DATA_PAIRS, *STEP_PAIRS]
     if torch.cuda.is_available():
         pairs.append(gpu_step_pair)
-    run(pairs, utilisation_rows(), this_project().build / "bench.json")
+    began, rows_of_gpu = time.perf_counter(), utilisation_rows()
+    rows = run(pairs, rows_of_gpu, this_project().build / "bench.json")
+    if options.record:
+        keep(options.record, rows, rows_of_gpu, time.perf_counter() - began)
 
 
 if __name__ == "__main__":
