@@ -24,7 +24,7 @@ def cut(x: Tensor, start: Tensor, size: int) -> Tensor:
     index = start[:, None] + torch.arange(size, device=x.device)  # (B, size)
     inside = index < x.shape[1]
     out = x[torch.arange(len(x), device=x.device)[:, None], index.clamp(max=x.shape[1] - 1)]
-    return out * inside.view(*inside.shape, *(1,) * (x.dim() - 2))
+    return out.mul_(inside.view(*inside.shape, *(1,) * (x.dim() - 2)))  # no second copy
 
 
 def random_starts(lengths: Tensor, size: int, generator: torch.Generator) -> Tensor:

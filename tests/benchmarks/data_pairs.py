@@ -121,13 +121,14 @@ class OneByOne:
             views.append(resized(mixed, **window))
         return views
 
-    def __call__(self, indices: Tensor, length: int, n_frames: int) -> Tensor:
-        """A batch `(2, B, T, F)`, item after item."""
+    def __call__(self, indices: Tensor, length: int, n_frames: int) -> tuple[Tensor, Tensor]:
+        """Two views `(B, T, F)` of a batch, item after item."""
         draws = self.draw(len(indices), length, n_frames)
         # What the batched memory holds while it mixes this batch: the clips before it.
         old = [list(memory) for memory in self.memories]
         items = [self.item(place, i, draws, old) for place, i in enumerate(indices.tolist())]
-        return torch.stack([torch.stack([views[view] for views in items]) for view in range(2)])
+        first, second = (torch.stack([views[view] for views in items]) for view in range(2))
+        return first, second
 
 
 def resized(mel: Tensor, top: int, left: int, bands: int, frames: int) -> Tensor:
@@ -139,6 +140,17 @@ def resized(mel: Tensor, top: int, left: int, bands: int, frames: int) -> Tensor
     return interpolate(
         piece[None, None], size=(n_frames, n_bands), mode="bicubic", align_corners=True
     )[0, 0]
+
+
+@dataclass(frozen=True)
+class ViewsPair(Pair):
+    """Both sides return two views, as a method takes them."""
+
+    def difference(self) -> float:
+        """The largest absolute difference of either view."""
+        return max(
+            float((a - b).abs().max()) for a, b in zip(self.fast(), self.obvious(), strict=True)
+        )
 
 
 def views_pair(
@@ -162,9 +174,9 @@ def views_pair(
     generator = torch.Generator().manual_seed(1)
     length = int(store.lengths[0])
 
-    def fast(indices: Tensor) -> Tensor:
+    def fast(indices: Tensor) -> tuple[Tensor, Tensor]:
         clips, lengths = store.batch(indices, "cpu")
-        return torch.stack(views(clips, generator, lengths))
+        return views(clips, generator, lengths)
 
     first, second = torch.arange(2 * n_clips).split(n_clips)
     fast(first)  # fills the memories: only later batches are mixed
@@ -172,7 +184,7 @@ def views_pair(
     what = "log-mels" if cut == "spectrogram" else "waveforms"
     # float16 keeps 11 bits of a value below 2; mixing and bicubic weights make at most twice that.
     tolerance = 1e-4 if cut == "waveform" else 2e-3
-    return Pair(
+    return ViewsPair(
         f"two views of {n_clips} clips, store of {what}",
         lambda: fast(second),
         lambda: one_by_one(second, length, n_frames),
