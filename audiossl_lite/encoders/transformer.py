@@ -46,8 +46,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
         b, n, d = x.shape
-        qkv = self.qkv(x).view(b, n, 3, self.heads, d // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
+        parts = self.qkv(x).chunk(3, dim=-1)
+        # Each (B, heads, N, D / heads).
+        q, k, v = (part.view(b, n, self.heads, -1).transpose(1, 2) for part in parts)
         mask = None if visible is None else visible[:, None, None, :]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(x.transpose(1, 2).reshape(b, n, d))
