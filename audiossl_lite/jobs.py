@@ -235,6 +235,27 @@ def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSo
     return InMemory(prepared.data, prepared.lengths), prepared.frontend
 
 
+def find_start(job: Job, previous: str) -> Path | None:
+    """Where the job before this one left its result, None for a job that starts from nothing.
+
+    ValueError when there is nothing, saying which job to run first.
+
+    Where: this project; chapter 13
+    """
+    if not job.after:
+        return None
+    file = " (or a published AudioMAE file)" if job.step == 1 else ""
+    wanted = (
+        f"{job.name} starts from {job.after}: give its output_dir{file} as the override `start`"
+    )
+    if not previous:
+        raise ValueError(wanted)
+    path = Path(previous)
+    if not (path / "last.pt").is_file() and not (job.step == 1 and path.is_file()):
+        raise ValueError(f"{wanted}; {previous} holds no last.pt. Run {job.after} first")
+    return path
+
+
 def starting_point(
     job: Job, config: Any, frontend: nn.Module, previous: str
 ) -> tuple[nn.Module | None, dict[str, Tensor] | None]:
@@ -245,15 +266,10 @@ def starting_point(
 
     Where: uaMix-MAE Sec. 3; chapter 13
     """
-    if not job.after:
+    path = find_start(job, previous)
+    if path is None:
         return None, None
-    if not previous:
-        raise ValueError(
-            f"{job.name} starts from {job.after}: give its folder (or a published AudioMAE file) "
-            "as the override `start`"
-        )
-    path = Path(previous)
-    if path.is_file() and job.step == 1:
+    if path.is_file():
         from audiossl_lite.pretrained import load_audiomae
 
         return load_audiomae(path).encoder, None
@@ -294,6 +310,7 @@ def run_job(
     """
     job = find_job(name)
     config = preset(job.experiment, scale, overrides)
+    find_start(job, start)  # before the data are read
     source, frontend = open_source(job, config, data_root, seed=seed)
     encoder, head = starting_point(job, config, frontend, start)
     parts = make_parts(job, config, frontend, seed=seed, start=encoder, head=head)

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.multiprocessing import errors as elastic_errors
 
-from audiossl_lite.jobs import find_job, run_job
+from audiossl_lite.jobs import find_job, find_start, run_job
 from audiossl_lite.parameters import ParameterError, Parameters, make_parameters
 from audiossl_lite.presets import preset
-from audiossl_lite.run import parameter_file, split_assignments
+from audiossl_lite.run import merged_overrides, parameter_file, split_assignments
 from audiossl_lite.training import Compute, TrainingResult
 
 if TYPE_CHECKING:
@@ -136,20 +136,25 @@ class JobRequest:
 
 
 def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = True) -> JobRequest:
-    """The request of a YAML file with `name=value` changes; ParameterError, KeyError or TypeError when it is wrong.
+    """The request of a YAML file with `name=value` changes, in `overrides` key by key.
 
-    `needs_data=False`: the data need not be there, for an estimate.
+    ParameterError, KeyError, TypeError or ValueError when it is wrong. `needs_data=False`: neither the data nor the job
+    before this one need be there, for an estimate.
 
     Where: this project; chapter 13
     """
-    values = parameter_file(file) | split_assignments(changes)
+    typed, texts = parameter_file(file), split_assignments(changes)
+    values = typed | texts | merged_overrides(typed, texts)
     if isinstance(values.get("seed"), str):
         values["seed"] = int(values["seed"])
     if not needs_data:
         values["data_root"] = ""
     request = JobRequest.from_parameters(make_parameters(values))
-    # A misspelt setting is found now, not after the data are read.
-    preset(find_job(request.job).experiment, request.scale, request.overrides)
+    # A misspelt setting or a missing start is found now, not after the data are read.
+    job = find_job(request.job)
+    preset(job.experiment, request.scale, request.overrides)
+    if needs_data:
+        find_start(job, request.start)
     return request
 
 
@@ -169,11 +174,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         request = read_request(options.file, options.p)
+        if not options.no_estimate and "TORCHELASTIC_RUN_ID" not in os.environ:
+            print(request.estimate().text(), flush=True)
     except (ParameterError, KeyError, TypeError, ValueError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 2
-    if not options.no_estimate and "TORCHELASTIC_RUN_ID" not in os.environ:
-        print(request.estimate().text(), flush=True)
     run = request.run
     if "TORCHELASTIC_RUN_ID" in os.environ:
         run = elastic_errors.record(run)  # so that torchrun's report has the error in it

@@ -17,7 +17,13 @@ from typing import Any
 
 from audiossl_lite.execution import RunRecord, run_notebook
 from audiossl_lite.gate import cell_source, cell_tags, read_notebook
-from audiossl_lite.parameters import DEFAULTS, ParameterError, make_parameters, nearest
+from audiossl_lite.parameters import (
+    DEFAULTS,
+    ParameterError,
+    make_parameters,
+    nearest,
+    parse_overrides,
+)
 
 LITE_CELL_TIMEOUT_S = 600.0
 LITE_TIMEOUT_S = 1200.0
@@ -109,12 +115,22 @@ def parameter_file(path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in values.items()}
 
 
+def merged_overrides(typed: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
+    """`overrides` of a file with those of the command line put over them, key by key; empty when one has none.
+
+    Where: this project; chapter 13
+    """
+    if not (typed.get("overrides") and texts.get("overrides")):
+        return {}
+    return {"overrides": parse_overrides(typed["overrides"]) | parse_overrides(texts["overrides"])}
+
+
 def collect_parameters(
     notebook: Path, typed: dict[str, Any], texts: dict[str, str]
 ) -> dict[str, Any]:
     """Merge parameters for one notebook and check their names, types and values.
 
-    typed: from a file; texts: from the command line, which win. Returns only what was given.
+    typed: from a file; texts: from the command line, which win, in `overrides` key by key. Returns only what was given.
     Errors: ParameterError, for an unknown name with the nearest known one.
     Where: this project; chapter 05
     """
@@ -128,6 +144,7 @@ def collect_parameters(
     given = dict(typed)
     for name, text in texts.items():
         given[name] = typed_value(name, text, declared[name])
+    given |= merged_overrides(typed, texts)
     standard = {name: value for name, value in given.items() if name in DEFAULTS}
     checked = make_parameters(standard)
     for name in ("data_root", "output_dir"):
@@ -194,7 +211,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("notebooks", nargs="+", type=Path, help="chapters to run, in order")
     parser.add_argument("--preset", help="lite, workshop or paper; the same as -p preset=...")
     parser.add_argument("--data-root", help="folder of audio; the same as -p data_root=...")
-    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "-p", "--parameter", action="append", default=[], metavar="NAME=VALUE",
+        help="change one; of `overrides` in a file, only the keys given here change",
+    )  # fmt: skip
     parser.add_argument("-f", "--file", type=Path, metavar="YAML", help="parameters from a file")
     parser.add_argument("-o", "--output", type=Path, help="output notebook, or a folder")
     parser.add_argument("--cell-timeout", type=float, metavar="S", help="seconds per cell")

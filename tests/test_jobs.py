@@ -134,10 +134,14 @@ def test_step_2_starts_from_step_1_which_starts_from_the_masked_autoencoder(tmp_
 
 
 @pytest.mark.parametrize("name", ["uamix_head", "uamix"])
-def test_a_missing_start_is_named(name):
+def test_a_missing_start_is_named(name, tmp_path, capsys):
     job = find_job(name)
-    with pytest.raises(ValueError, match=f"{name} starts from {job.after}: give its folder"):
+    with pytest.raises(ValueError, match=f"{name} starts from {job.after}: give its output_dir"):
         run_job(name, "lite", "", None, device="cpu")
+    asked = tmp_path / "a.yaml"
+    asked.write_text(f"overrides: {{job: {name}, start: {tmp_path}}}\n")
+    assert main([str(asked)]) == 2  # before anything is measured or read
+    assert f"{tmp_path} holds no last.pt. Run {job.after} first" in capsys.readouterr().err
 
 
 def test_an_unknown_name_gets_the_nearest():
@@ -216,10 +220,9 @@ def test_the_command_says_what_it_costs_runs_and_refuses(tmp_path: Path, capsys)
     shown = capsys.readouterr().out
     assert shown.index("2 steps of 4 clips") < shown.index("atst_small: 2 steps in")
     assert load_checkpoint(tmp_path / "out" / "last.pt")["step"] == 2
-    assert (
-        main([str(asked), "--no-estimate", "-p", "seed=1", "-p", f"output_dir={tmp_path / 'two'}"])
-        == 0
-    )
+    changes = ["-p", "seed=1", "-p", "overrides=steps=3", "-p", f"output_dir={tmp_path / 'two'}"]
+    assert main([str(asked), "--no-estimate", *changes]) == 0
+    assert load_checkpoint(tmp_path / "two" / "last.pt")["step"] == 3  # the job stays
     assert "device-hours" not in capsys.readouterr().out
     for change, message in (
         ("preset=pper", "did you mean 'paper'"),

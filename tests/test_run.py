@@ -66,7 +66,10 @@ def test_a_parameter_file_is_typed_and_the_command_line_wins(chapter: Path, tmp_
     given = collect_parameters(
         chapter, {"seed": 3, "overrides": {"lr": 0.1}}, {"seed": "4", "overrides": "a=b=c"}
     )
-    assert given == {"seed": 4, "overrides": "a=b=c"}
+    assert given == {"seed": 4, "overrides": {"lr": 0.1, "a": "b=c"}}
+    given = collect_parameters(chapter, {"overrides": "lr=0.1,b=2"}, {"overrides": "lr=1.5"})
+    assert given == {"overrides": {"lr": 1.5, "b": 2}}
+    assert collect_parameters(chapter, {}, {"overrides": "a=1"}) == {"overrides": "a=1"}
     with pytest.raises(ParameterError, match="seed must be a whole number"):
         collect_parameters(chapter, {"seed": "3"}, {})
     with pytest.raises(ParameterError, match="did you mean 'device'"):
