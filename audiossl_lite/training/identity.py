@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from audiossl_lite.data.sources import ClipSource, data_digest
+from audiossl_lite.data.sources import ClipSource, InMemory, data_digest, data_sums, same_sums
 
-__all__ = ["data_digest", "module_digest", "run_identity"]
+__all__ = ["data_digest", "differences", "module_digest", "run_identity"]
 
 # How a step is computed, which does not change the run.
 COMPUTE_ONLY = ("training", "n_parts", "watched", "recompute")
@@ -19,7 +19,9 @@ COMPUTE_ONLY = ("training", "n_parts", "watched", "recompute")
 def run_identity(
     method: nn.Module, views: nn.Module, data: Tensor | ClipSource, config: Any
 ) -> dict[str, Any]:
-    """All settings of a run by name, with short digests of its data, method and views.
+    """All settings of a run by name, with short digests of its method, views and data.
+
+    Of data in memory there are sums instead of a digest, so that a run can go on where spectrograms round differently.
 
     Where: this project; chapter 05
     """
@@ -27,12 +29,27 @@ def run_identity(
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(config).items()
     }
+    held = data.data if isinstance(data, InMemory) else data
     return settings | {
         "n_clips": len(data),
-        "data": data_digest(data) if isinstance(data, Tensor) else data.digest(),
+        "data": data_sums(held) if isinstance(held, Tensor) else held.digest(),
         "method": module_digest(method),
         "views": module_digest(views),
     }
+
+
+def differences(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Names of what two identities do not share; data in memory may differ by rounding.
+
+    Where: this project; chapter 13
+    """
+
+    def same(key: str) -> bool:
+        ours, theirs = now.get(key), there.get(key)
+        in_memory = key == "data" and isinstance(ours, dict) and isinstance(theirs, dict)
+        return same_sums(ours, theirs) if in_memory else ours == theirs
+
+    return [key for key in sorted(there | now) if not same(key)]
 
 
 def module_digest(module: nn.Module) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from audiossl_lite.parallel import rank, world_size
 from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
+from audiossl_lite.training.identity import differences
 
 try:
     import fcntl
@@ -84,8 +85,7 @@ class RunLog:
     def _resume(self) -> None:
         state = load_checkpoint(self.folder / "last.pt")
         there, now = json.loads(state.get("identity", "{}")), json.loads(self.identity)
-        if there != now:
-            differ = [key for key in sorted(there | now) if there.get(key) != now.get(key)]
+        if differ := differences(there, now):
             shown = "; ".join(f"{key} {there.get(key)} there, {now.get(key)} now" for key in differ)
             raise ValueError(
                 f"{self.folder} holds a run with other settings; choose another output_dir or delete the folder "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiossl_lite.data.sources import ClipSource, InMemory, data_digest
+from audiossl_lite.data.sources import ClipSource, InMemory, data_digest, data_sums, same_sums
+from audiossl_lite.frontends import ATSTFrontend
 from audiossl_lite.training import identity
 
 
@@ -40,6 +41,21 @@ def test_the_digest_is_that_of_the_run_identity_and_changes_with_the_content(gen
     changed[2, 50] += 1
     assert InMemory(changed).digest() != InMemory(data).digest()
     assert InMemory(data[:, :99]).digest() != InMemory(data).digest()
+
+
+def test_sums_forgive_rounding_and_notice_other_clips(generator):
+    clips = 0.1 * torch.randn(300, 16_000, generator=generator)
+    pictures = ATSTFrontend()(clips)
+    for a in (clips, pictures):
+        b = a + 1e-5 * torch.randn(a.shape, generator=generator)
+        assert data_digest(a) != data_digest(b)
+        assert same_sums(data_sums(a), data_sums(b)) and same_sums(data_sums(b), data_sums(a))
+    other = clips.clone()
+    other[123] = clips[124]
+    assert not same_sums(data_sums(clips), data_sums(other))
+    assert not same_sums(data_sums(clips), data_sums(clips.flip(0)))
+    assert not same_sums(data_sums(clips), data_sums(clips[:, :-1]))
+    assert not same_sums(data_sums(clips), data_sums(1.01 * clips))
 
 
 def test_data_moves_once_for_each_device():

@@ -165,6 +165,13 @@ def test_a_folder_with_other_data_is_refused(tmp_path):
         run(tmp_path, data=make_data().flip(0))
 
 
+def test_data_that_differ_by_rounding_are_the_same_data(tmp_path):
+    run(tmp_path, stop_after=5)
+    result = run(tmp_path, data=make_data() * (1 + 1e-6))
+    assert result.started_at == 5
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == STEPS
+
+
 def test_a_folder_with_another_method_is_refused(tmp_path):
     run(tmp_path, stop_after=5)
     with pytest.raises(ValueError, match=r"other settings.*\(method "):
