@@ -126,8 +126,8 @@ def data_sums(data: Tensor) -> dict[str, Any]:
     sums = (signs @ sample) / max(len(sample), 1) ** 0.5
     return {
         "shape": list(data.shape),
-        "spread": round(float(sample.std(correction=0)), 6),
-        "sums": [round(value, 6) for value in sums.tolist()],
+        "spread": float(f"{float(sample.std(correction=0)):.9g}"),
+        "sums": [float(f"{value:.9g}") for value in sums.tolist()],
     }
 
 
