@@ -87,10 +87,12 @@ def record(
     config: Any,
     values: list[dict[str, Any]],
     note: str = "",
+    more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write one recorded run; `values` are the rows of its table, each with a name, a mean and an interval.
 
-    The commit, library version and date are added. Raises ValueError for an empty table.
+    The commit, library version and date are added, and `more`: entries that only some records have. Raises ValueError
+    for an empty table.
 
     Where: this project; chapter 05
     """
@@ -110,6 +112,7 @@ def record(
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
         "note": note,
+        **(more or {}),
         "values": values,
     }
     path = Path(path)
