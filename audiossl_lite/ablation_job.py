@@ -73,10 +73,7 @@ class Job:
     _starts: dict[tuple[str, int, int], FewShotResult] = field(default_factory=dict, repr=False)
 
     def key(self, row: Row) -> str:
-        """Twelve hex digits that change with the settings, the data, the seed and the protocol.
-
-        Where: this project; chapter 05
-        """
+        """Twelve hex digits that change with the settings, the data, the seed and the protocol."""
         return config_hash(
             {
                 "config": asdict(row.config),
@@ -200,10 +197,7 @@ class Job:
         )
 
     def baselines(self) -> list[dict[str, Any]]:
-        """Accuracy of log-mel and MFCC statistics on the episodes of the rows.
-
-        Where: this project; chapter 05
-        """
+        """Accuracy of log-mel and MFCC statistics on the episodes of the rows."""
         waveforms, lengths = self.data.test.waveforms, self.data.test.lengths
         scores = {
             "log-mel statistics": self._score(log_mel_statistics(waveforms, lengths)),
@@ -216,10 +210,7 @@ class Job:
     def record(
         self, path: str | Path, rows: Sequence[Row], scale: str, note: str = ""
     ) -> dict[str, Any]:
-        """Write the results of rows and the baselines as a recorded run (`results.record`).
-
-        Where: this project; chapter 05
-        """
+        """Write the results of rows and the baselines as a recorded run (`results.record`)."""
         done = self.run(rows)
         values = [{k: v for k, v in result.items() if k != "history"} for result in done]
         return record(

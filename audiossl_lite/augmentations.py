@@ -15,10 +15,7 @@ EPS = torch.finfo(torch.float32).eps
 def uniform(
     n: int, low: float, high: float, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """`n` uniform numbers in [low, high), drawn on the generator's device, `(n,)`.
-
-    Where: this project; chapter 03
-    """
+    """`n` uniform numbers in [low, high), drawn on the generator's device, `(n,)`."""
     draw = torch.rand(n, generator=generator, device=generator.device)
     return (low + (high - low) * draw).to(device)
 
@@ -106,10 +103,7 @@ class LogMixupExp(nn.Module):
 
 
 def valid_frames(lengths: Tensor, n_frames: int) -> Tensor:
-    """True for the frames that clips of `lengths (B,)` have, False for padding, `(B, n_frames)`.
-
-    Where: this project; chapter 03
-    """
+    """True for the frames that clips of `lengths (B,)` have, False for padding, `(B, n_frames)`."""
     return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
 
 

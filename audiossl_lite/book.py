@@ -26,17 +26,13 @@ COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class BuildError(RuntimeError):
-    """The HTML could not be built without warnings.
-
-    Where: this project; chapter 05
-    """
+    """The HTML could not be built without warnings."""
 
 
 def build_html(staged: Path, output: Path, *, log: Path) -> None:
     """Turn a staged folder into HTML at `output`, warnings counting as errors.
 
     Errors: BuildError with the lines that Sphinx complained about.
-    Where: this project; chapter 01
     """
     work = staged / "_work"
     shutil.rmtree(work, ignore_errors=True)
@@ -89,7 +85,6 @@ def make_book(
     """Bring every page up to date and return the path of the page to open first.
 
     Errors: StagingError when a chapter failed, BuildError when the pages do not build cleanly.
-    Where: this project; chapter 01
     """
     output = output or project.build / "html"
     start = time.monotonic()
@@ -108,10 +103,7 @@ def make_book(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status.
-
-    Where: this project; chapter 01
-    """
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m audiossl_lite.book", description=__doc__)
     parser.add_argument("command", choices=("build", "run"), help="build the book, or only run")
     parser.add_argument("--data", default="", help="folder of audio (default: embedded sounds)")

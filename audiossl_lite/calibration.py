@@ -30,8 +30,6 @@ class Calibration:
     `peak_bytes`: what the device held at most, `measured` on a GPU, else counted. `peak_flops`: a large matrix
     product on this machine. `encoder_parts`: whether the encoder can take its batch in parts. `overrides`: the
     settings that differ from the preset.
-
-    Where: this project; chapter 13
     """
 
     job: str
@@ -53,27 +51,27 @@ class Calibration:
 
     @property
     def clips_per_s(self) -> float:
-        """Clips a second of whole steps. Where: this project; chapter 13"""
+        """Clips a second of whole steps."""
         return self.batch / self.step_s
 
     @property
     def data_clips_per_s(self) -> float:
-        """Clips a second of the data path alone: clips and views. Where: this project; chapter 13"""
+        """Clips a second of the data path alone: clips and views."""
         return self.batch / self.data_s
 
     @property
     def flops_per_s(self) -> float:
-        """FLOP/s that the method needed; what was computed twice does not count. Where: this project; chapter 13"""
+        """FLOP/s that the method needed; what was computed twice does not count."""
         return self.counted.flops * self.clips_per_s
 
     @property
     def utilisation(self) -> float:
-        """Share of `peak_flops` that went into what the method needs. Where: this project; chapter 13"""
+        """Share of `peak_flops` that went into what the method needs."""
         return self.flops_per_s / self.peak_flops
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes of memory that the device has: of the GPU, or of the host. Where: this project; chapter 13"""
+    """Bytes of memory that the device has: of the GPU, or of the host."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -97,8 +95,6 @@ def calibrate(
     `batch`: by default 2 on a CPU, on a GPU the job's own or as much of it as half of the memory holds. `overrides`:
     settings of the experiment, such as `{"precision": "bf16-mixed"}`. The first step is counted; `warm_up` more are
     not timed. `update=False`: without the optimiser, whose moments are two thirds of the memory of a few clips' step.
-
-    Where: this project; chapter 13
     """
     gc.collect()  # what another job left is given back before this one needs memory
     chosen, compute = find_job(job), compute or Compute()

@@ -33,65 +33,41 @@ READS_RECORDS = ("recorded", "paper_table")
 
 @dataclass(frozen=True)
 class Project:
-    """Where a project keeps its parts; tests give a small one in a temporary folder.
-
-    Where: this project; chapter 05
-    """
+    """Where a project keeps its parts; tests give a small one in a temporary folder."""
 
     root: Path
 
     @property
     def notebooks(self) -> Path:
-        """Folder of the chapters.
-
-        Where: this project; chapter 05
-        """
+        """Folder of the chapters."""
         return self.root / "notebooks"
 
     @property
     def book(self) -> Path:
-        """Folder of the prose pages and settings.
-
-        Where: this project; chapter 05
-        """
+        """Folder of the prose pages and settings."""
         return self.root / "book"
 
     @property
     def library(self) -> Path:
-        """Folder of the library.
-
-        Where: this project; chapter 05
-        """
+        """Folder of the library."""
         return self.root / "audiossl_lite"
 
     @property
     def lock(self) -> Path:
-        """File that pins the packages.
-
-        Where: this project; chapter 05
-        """
+        """File that pins the packages."""
         return self.root / "constraints.txt"
 
     @property
     def build(self) -> Path:
-        """Folder of everything that is made.
-
-        Where: this project; chapter 05
-        """
+        """Folder of everything that is made."""
         return self.root / "_build"
 
     def chapter_paths(self) -> list[Path]:
-        """The chapters in reading order.
-
-        Where: this project; chapter 05
-        """
+        """The chapters in reading order."""
         return sorted(self.notebooks.glob("[0-9][0-9]_*.ipynb"))
 
     def chosen_chapters(self, only: Sequence[str] = ()) -> list[Path]:
-        """The chapters named in `only` (by name or number), or all; an unknown one is an error.
-
-        Where: this project; chapter 05
-        """
+        """The chapters named in `only` (by name or number), or all; an unknown one is an error."""
         chapters = self.chapter_paths()
         names = [path.stem for path in chapters]
         for name in only:
@@ -101,10 +77,7 @@ class Project:
         return [path for path in chapters if not only or path.stem in only or path.stem[:2] in only]
 
     def executed(self, data_root: str = "") -> Path:
-        """The folder of executed chapters: one for the embedded sounds, one for each data folder.
-
-        Where: this project; chapter 05
-        """
+        """The folder of executed chapters: one for the embedded sounds, one for each data folder."""
         name = "embedded"
         if data_root:
             digest = hashlib.sha256(str(Path(data_root).resolve()).encode()).hexdigest()[:8]
@@ -113,18 +86,12 @@ class Project:
 
 
 def this_project() -> Project:
-    """Return the project that this file belongs to (an editable installation).
-
-    Where: this project; chapter 05
-    """
+    """Return the project that this file belongs to (an editable installation)."""
     return Project(Path(__file__).resolve().parent.parent)
 
 
 def library_hash(library: Path) -> str:
-    """Return a hash over every file of the library that a result can depend on.
-
-    Where: this project; chapter 01
-    """
+    """Return a hash over every file of the library that a result can depend on."""
     digest = hashlib.sha256()
     for path in sorted(library.rglob("*.py")):
         name = path.relative_to(library).as_posix()
@@ -142,7 +109,6 @@ def data_hash(data_root: str) -> str:
     """Return a hash over names, sizes and times of all files under a folder, or of a CSV manifest.
 
     Embedded sounds (an empty name) need none: the library's hash covers them.
-    Where: this project; chapter 02
     """
     if not data_root:
         return "embedded"
@@ -166,10 +132,7 @@ def data_hash(data_root: str) -> str:
 
 
 def records_hash(notebook: dict[str, Any], book: Path) -> str:
-    """Return a hash over recorded runs and the papers' numbers, for a notebook that shows some; else "none".
-
-    Where: this project; chapter 01
-    """
+    """Return a hash over recorded runs and the papers' numbers, for a notebook that shows some; else "none"."""
     code = "\n".join(cell_source(cell) for cell in code_cells(notebook))
     if not any(word in code for word in READS_RECORDS):
         return "none"
@@ -180,10 +143,7 @@ def records_hash(notebook: dict[str, Any], book: Path) -> str:
 
 
 def code_hash(notebook: dict[str, Any]) -> str:
-    """Return a hash over the code cells of a notebook, in order; its prose does not count.
-
-    Where: this project; chapter 01
-    """
+    """Return a hash over the code cells of a notebook, in order; its prose does not count."""
     return hashlib.sha256(
         json.dumps([cell_source(cell) for cell in code_cells(notebook)]).encode()
     ).hexdigest()
@@ -192,10 +152,7 @@ def code_hash(notebook: dict[str, Any]) -> str:
 def fingerprint(
     notebook: Path, parameters: dict[str, Any], *, library: str, lock: str, data: str, book: Path
 ) -> dict[str, str]:
-    """Return what the result of a chapter depends on, part by part.
-
-    Where: this project; chapter 01
-    """
+    """Return what the result of a chapter depends on, part by part."""
     cells = read_notebook(notebook)
     return {
         "code": code_hash(cells),
@@ -209,18 +166,12 @@ def fingerprint(
 
 
 def record_path(executed: Path) -> Path:
-    """Return the file that holds how an executed chapter was made.
-
-    Where: this project; chapter 05
-    """
+    """Return the file that holds how an executed chapter was made."""
     return executed.with_suffix(".json")
 
 
 def read_record(executed: Path) -> dict[str, Any]:
-    """Return the record of an executed chapter, empty when there is none that can be read.
-
-    Where: this project; chapter 05
-    """
+    """Return the record of an executed chapter, empty when there is none that can be read."""
     try:
         return json.loads(record_path(executed).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -228,10 +179,7 @@ def read_record(executed: Path) -> dict[str, Any]:
 
 
 def changed_parts(executed: Path, wanted: dict[str, str]) -> list[str]:
-    """Return which parts of the fingerprint differ from the last complete run; none if it holds.
-
-    Where: this project; chapter 01
-    """
+    """Return which parts of the fingerprint differ from the last complete run; none if it holds."""
     record = read_record(executed)
     if not record or not executed.is_file():
         return ["never run"]
@@ -271,7 +219,6 @@ def refresh_chapters(
     only: chapter names or their numbers. A chapter that fails leaves its partial output beside the
     folder's complete ones and no valid record, so that it runs again next time.
     Errors: ParameterError, before anything runs.
-    Where: this project; chapter 01
     """
     texts = {"preset": "lite", **(texts or {})}
     if data_root:

@@ -33,8 +33,6 @@ class Estimate:
 
     `compute`: the settings with which it fits, None if it does not; `needs_processes`: how many would do then.
     `disk_bytes`: the packed store, 0 where the size of the data is not known.
-
-    Where: this project; chapter 13
     """
 
     calibration: Calibration
@@ -51,26 +49,26 @@ class Estimate:
 
     @property
     def clips(self) -> int:
-        """Clips that pass through the network. Where: this project; chapter 13"""
+        """Clips that pass through the network."""
         return self.steps * self.batch
 
     @property
     def device_hours(self) -> float:
-        """Hours times processes. Where: this project; chapter 13"""
+        """Hours times processes."""
         return self.hours * self.processes
 
     @property
     def total_flops(self) -> float:
-        """Operations of the whole job. Where: this project; chapter 13"""
+        """Operations of the whole job."""
         return self.clips * self.calibration.counted.flops
 
     def hours_at(self, flops_per_s: float, share: float = 0.4) -> float:
-        """Device hours at a share of some peak: arithmetic, not measured. Where: this project; chapter 13"""
+        """Device hours at a share of some peak: arithmetic, not measured."""
         return self.total_flops / (flops_per_s * share) / 3600
 
     @property
     def fits(self) -> str:
-        """Whether the batch fits, and how, in words. Where: this project; chapter 13"""
+        """Whether the batch fits, and how, in words."""
         asked = self.calibration.compute
         if self.compute is None:
             return f"does not fit: needs {self.needs_processes} processes"
@@ -80,7 +78,7 @@ class Estimate:
         return f"fits with {how}"
 
     def text(self) -> str:
-        """The estimate on a few lines, with what it assumes. Where: this project; chapter 13"""
+        """The estimate on a few lines, with what it assumes."""
         made, counted = self.calibration, self.calibration.counted
         held = "measured" if made.measured else "counted"
         disk = f"{self.disk_bytes / 1e9:.1f} GB" if self.disk_bytes else "depends on your data"
@@ -119,8 +117,6 @@ def estimate(
 
     `memory_bytes`: of one device, by default what the calibrated machine has. Linear in clips: a larger batch usually
     runs faster, so a calibration with a small one errs on the slow side. ValueError for a calibration of another job.
-
-    Where: this project; chapter 13
     """
     if (job, scale) != (calibration.job, calibration.scale):
         raise ValueError(
@@ -177,7 +173,7 @@ def _first_that_fits(made: Calibration, batch: int, limit: float) -> Compute | N
 
 
 def as_record(found: Estimate) -> dict[str, Any]:
-    """The numbers of an estimate as JSON can hold them. Where: this project; chapter 13"""
+    """The numbers of an estimate as JSON can hold them."""
     made = found.calibration
     more = ("clips_per_s", "data_clips_per_s", "flops_per_s", "utilisation")
     record = dataclasses.asdict(found) | {
@@ -188,10 +184,7 @@ def as_record(found: Estimate) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what the job of a parameter file will cost; exit status 0, or 2 for a wrong request.
-
-    Where: this project; chapter 13
-    """
+    """Print what the job of a parameter file will cost; exit status 0, or 2 for a wrong request."""
     from audiossl_lite.pretrain import read_request
 
     parser = argparse.ArgumentParser(prog="python -m audiossl_lite.cost", description=__doc__)

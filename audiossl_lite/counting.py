@@ -26,8 +26,6 @@ class Counted:
     what the forward pass keeps of a clip for the backward pass; `outside_bytes`: the part of it outside of the
     encoder, which `n_parts` does not shrink; `recomputed_bytes`: what is left of it with `recompute`, `block_bytes`:
     what one block then needs for a moment; `view_bytes`: the input.
-
-    Where: this project; chapter 13
     """
 
     trained: int
@@ -44,17 +42,11 @@ class Counted:
 
     @property
     def parameters(self) -> int:
-        """All weights: trained, frozen and the teacher's.
-
-        Where: this project; chapter 13
-        """
+        """All weights: trained, frozen and the teacher's."""
         return self.trained + self.frozen + self.teacher
 
     def memory_bytes(self, batch: int, compute: Compute | None = None) -> float:
-        """Bytes of a step with `batch` clips, linear in the batch.
-
-        Where: this project; chapter 13
-        """
+        """Bytes of a step with `batch` clips, linear in the batch."""
         compute = compute or Compute()
         saved = self.saved_bytes
         if compute.recompute:
@@ -65,10 +57,7 @@ class Counted:
 
 
 def parameter_counts(method: nn.Module) -> tuple[int, int, int]:
-    """Numbers of trained, frozen and teacher weights; a teacher is a copy that follows without gradient.
-
-    Where: this project; chapter 13
-    """
+    """Numbers of trained, frozen and teacher weights; a teacher is a copy that follows without gradient."""
     trained = frozen = teacher = 0
     for name, weight in method.named_parameters():
         if weight.requires_grad:
@@ -91,8 +80,6 @@ def count(
     `forward`, `backward`: the method and its gradient as training calls them, for example under autocast. Weights stay
     as they are, gradients are cleared; statistics of batch norm and a queue move as in any step. Count before
     `torch.compile` or recomputation is switched on: what they hide or do twice is not seen as it is.
-
-    Where: this project; chapter 13
     """
     n_clips = len(batch[0])
     method.train()
@@ -130,8 +117,6 @@ class Kept:
 
     `bytes(which)`: "all"; "outside" of the encoder (and decoder); "with recompute", when blocks are entered again from
     their inputs; "copies" of weights in another precision, which are in none of the others.
-
-    Where: this project; chapter 13
     """
 
     def __init__(self, method: nn.Module, batch: tuple[Any, ...]) -> None:
@@ -188,10 +173,7 @@ class Kept:
             hook.remove()
 
     def bytes(self, which: str) -> int:
-        """Bytes of a kind, see the class.
-
-        Where: this project; chapter 13
-        """
+        """Bytes of a kind, see the class."""
         kinds = {
             "all": lambda at, where: where != "copies",
             "outside": lambda at, where: where == "head",
@@ -205,8 +187,6 @@ def attention_counter() -> FlopCounterMode:
     """A counter of FLOPs that knows the fused attention of CPUs too, and counts no recomputed scores.
 
     Fused kernels compute the scores again in the backward pass; the method needs four products there, not five.
-
-    Where: this project; chapter 13
     """
     forward, backward = {}, {}
     for name in ("flash_attention", "efficient_attention", "cudnn_attention"):

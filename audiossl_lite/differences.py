@@ -37,8 +37,6 @@ class Change:
     `scaled`: settings multiplied instead of replaced. `network` of BYOL: "teacher" or "student". `features` of ATST:
     "embedding", or what linear evaluation sees, with the token mean "official" or "chunk". `against`: the change that
     the score is compared with, by default none at all.
-
-    Where: this project; chapter 14
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -94,8 +92,6 @@ class DifferencesJob:
 
     The encoders are those of an `EncoderSet`, so both sides of a difference share clips, random start and order of
     batches. With an `output_dir` finished scores are kept: an interrupted job goes on.
-
-    Where: this project; chapter 14
     """
 
     zoo: EncoderSet
@@ -109,15 +105,13 @@ class DifferencesJob:
 
     @cached_property
     def scoring(self) -> Scoring:
-        """The episodes that everything is scored on. Where: this project; chapter 14"""
+        """The episodes that everything is scored on."""
         return Scoring([pool.test for pool in self.zoo.pools], self.n_episodes)
 
     def score(self, family: str, name: str, seed: int) -> dict[str, float]:
         """Mean accuracy in percent by column, of a family as it is (`BASE`) or with one change.
 
         Raises KeyError for an unknown family or change; see `train` for other errors.
-
-        Where: this project; chapter 14
         """
         change = Change() if name == BASE else CHANGES[family][name]
         config = self._config(family, change)
@@ -205,10 +199,7 @@ class DifferencesJob:
         return Network(family, job.tuned(self.zoo.runs.variant, seed).encoder, job.frontend)
 
     def run(self, seeds: Sequence[int], families: Sequence[str] | None = None) -> dict[str, dict]:
-        """Scores `(seeds,)` by name (`"ATST: drop path"`) and column; a change that fails is named in `failures`.
-
-        Where: this project; chapter 14
-        """
+        """Scores `(seeds,)` by name (`"ATST: drop path"`) and column; a change that fails is named in `failures`."""
         rows: dict[str, dict[str, list[float]]] = {}
         for seed in seeds:
             for family in families or CHANGES:
@@ -234,10 +225,7 @@ class DifferencesJob:
         return rows
 
     def record(self, path: str | Path, seeds: Sequence[int], scale: str) -> dict[str, Any]:
-        """Run everything, or read what was run, and write it as a recorded run: `gain` is the effect of a change.
-
-        Where: this project; chapter 14
-        """
+        """Run everything, or read what was run, and write it as a recorded run: `gain` is the effect of a change."""
         rows = {
             label: {column: torch.tensor(v)[:, None].numpy() for column, v in found.items()}
             for label, found in self.run(seeds).items()
@@ -270,8 +258,6 @@ def effect(label: str, folder: str | Path | None = None) -> tuple[float, float |
     The first is read from the record `differences_workshop`, or `_lite`; the second from the table of chapter 09. None
     when there is no such record. The column is that of events never heard, or the first. Raises KeyError for a
     label that no job measures.
-
-    Where: this project; chapter 14
     """
     family, _, name = label.partition(": ")
     if " minus " in name:
@@ -300,10 +286,7 @@ def _between(a: str, b: str, folder: str | Path | None) -> tuple[float, float | 
 
 
 def fill_effects(text: str, folder: str | Path | None = None) -> str:
-    """A page with every `measured(LABEL)` replaced by the recorded effect in points, or by "not run".
-
-    Where: this project; chapter 14
-    """
+    """A page with every `measured(LABEL)` replaced by the recorded effect in points, or by "not run"."""
 
     def shown(match: re.Match) -> str:
         found = effect(match.group(1), folder)

@@ -36,10 +36,7 @@ SHIPPED = "shipped CNN"  # `shipped.load_shipped("cnn_events")`, the same for ev
 
 @dataclass(frozen=True)
 class Network:
-    """An encoder with its frontend; `chunk_frames` is the length in frames that ATST was trained on, else 0.
-
-    Where: this project; chapter 10
-    """
+    """An encoder with its frontend; `chunk_frames` is the length in frames that ATST was trained on, else 0."""
 
     name: str
     encoder: nn.Module
@@ -48,7 +45,7 @@ class Network:
 
     @property
     def trained(self) -> bool:
-        """Whether it is more than a random start. Where: this project; chapter 10"""
+        """Whether it is more than a random start."""
         return not self.name.endswith(UNTRAINED)
 
     def embed(self, clips: Clips, device: str | torch.device | None = None) -> Tensor:
@@ -72,10 +69,7 @@ class Network:
 
 
 def joined(parts: Sequence[Clips]) -> tuple[Tensor, Tensor]:
-    """The waveforms of several sets, padded to the longest clip: `(n, S)` and lengths `(n,)`.
-
-    Where: this project; chapter 10
-    """
+    """The waveforms of several sets, padded to the longest clip: `(n, S)` and lengths `(n,)`."""
     width = max(part.waveforms.shape[1] for part in parts)
     waveforms = [nn.functional.pad(p.waveforms, (0, width - p.waveforms.shape[1])) for p in parts]
     return torch.cat(waveforms), torch.cat([part.lengths for part in parts])
@@ -119,10 +113,7 @@ class EncoderSet:
 
     @property
     def heard(self) -> list[Clips]:
-        """The clips of training, by pool: all classes but the held-out ones.
-
-        Where: this project; chapter 10
-        """
+        """The clips of training, by pool: all classes but the held-out ones."""
         return self.job.heard
 
     def config(self, method: str) -> Pretraining:
@@ -141,10 +132,7 @@ class EncoderSet:
 
     @cached_property
     def unlabelled(self) -> Clips:
-        """The clips of training, all pools together, without labels.
-
-        Where: this project; chapter 10
-        """
+        """The clips of training, all pools together, without labels."""
         return replace(self.heard[0], **_waves_only(self.heard))
 
     @cached_property
@@ -176,10 +164,7 @@ class EncoderSet:
         return self._kept[name, seed]
 
     def names(self, *, untrained: bool = True) -> list[str]:
-        """Names of all encoders, each random start before its method; uaMix-MAE starts from AudioMAE.
-
-        Where: this project; chapter 10
-        """
+        """Names of all encoders, each random start before its method; uaMix-MAE starts from AudioMAE."""
         names = []
         for method in METHODS:
             if untrained and method != "uaMix-MAE":
@@ -188,10 +173,7 @@ class EncoderSet:
         return names
 
     def networks(self, seed: int, names: Sequence[str] | None = None) -> Iterator[Network]:
-        """All encoders of a seed, or those named, one after the other.
-
-        Where: this project; chapter 10
-        """
+        """All encoders of a seed, or those named, one after the other."""
         for name in names or self.names():
             yield self.network(name, seed)
 
@@ -209,14 +191,11 @@ class EncoderSet:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, resumed parts included. Where: this project; chapter 10"""
+        """Seconds of training so far, resumed parts included."""
         return sum(self._seconds.values())
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what the encoders are, for a record.
-
-        Where: this project; chapter 10
-        """
+        """Everything that decides what the encoders are, for a record."""
         return {
             "encoders": asdict(self.runs),
             "byola": asdict(self.config("BYOL-A")),
@@ -269,10 +248,7 @@ class EncoderSet:
 
 
 def baseline_features(clips: Sequence[Clips]) -> dict[str, list[Tensor]]:
-    """What needs no training, by name: statistics of log-mel and of MFCC, one `(n, D)` for each set of clips.
-
-    Where: this project; chapter 10
-    """
+    """What needs no training, by name: statistics of log-mel and of MFCC, one `(n, D)` for each set of clips."""
     return {
         name: [features(part.waveforms, part.lengths) for part in clips]
         for name, features in BASELINES.items()

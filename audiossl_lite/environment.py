@@ -14,10 +14,7 @@ SHOWN_PACKAGES = ("torch", "torchaudio", "lightning", "numpy", "soundfile")
 
 
 class InstallationError(RuntimeError):
-    """The installation cannot run the book; the message says what to do.
-
-    Where: this project; chapter 01
-    """
+    """The installation cannot run the book; the message says what to do."""
 
 
 def _installed_version(package: str) -> str:
@@ -35,7 +32,6 @@ def check_env(*, quiet: bool = False) -> dict[str, str]:
 
     Errors: InstallationError when Python is older than 3.11, a package is missing, or torch and
     torchaudio are not of the same release.
-    Where: this project; chapter 01
     """
     if sys.version_info[:2] < MINIMUM_PYTHON:
         raise InstallationError(

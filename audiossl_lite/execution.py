@@ -28,10 +28,7 @@ OK, FAILED, TIMED_OUT, KILLED = "ok", "failed", "timed out", "killed"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How a run ended: status is ok, failed, timed out or killed; `output` is the notebook kept.
-
-    Where: this project; chapter 05
-    """
+    """How a run ended: status is ok, failed, timed out or killed; `output` is the notebook kept."""
 
     name: str
     status: str
@@ -44,33 +41,21 @@ class RunRecord:
 
     @property
     def ok(self) -> bool:
-        """Whether the notebook ran to its end.
-
-        Where: this project; chapter 05
-        """
+        """Whether the notebook ran to its end."""
         return self.status == OK
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as plain values, for JSON.
-
-        Where: this project; chapter 05
-        """
+        """The record as plain values, for JSON."""
         return asdict(self)
 
 
 def failed_path(output: Path) -> Path:
-    """Return where the partial output of a failed run is kept: `05_atst.failed.ipynb`.
-
-    Where: this project; chapter 05
-    """
+    """Return where the partial output of a failed run is kept: `05_atst.failed.ipynb`."""
     return output.with_name(f"{output.stem}.failed.ipynb")
 
 
 def worker_environment(n_threads: int | None = None) -> dict[str, str]:
-    """Return the environment of a worker: progress as log lines, threads bounded, own kernel.
-
-    Where: this project; chapter 05
-    """
+    """Return the environment of a worker: progress as log lines, threads bounded, own kernel."""
     environment = dict(os.environ)
     if environment.get("AUDIOSSL_PROGRESS", "auto") in ("", "auto"):
         environment["AUDIOSSL_PROGRESS"] = "log"
@@ -116,7 +101,6 @@ def run_notebook(
 
     output: written only when every cell ran; otherwise the partial notebook is kept as
     `NAME.failed.ipynb` beside it. log: what the cells printed (default: `NAME.log` beside output).
-    Where: this project; chapter 05
     """
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -225,10 +209,7 @@ def _classify(error: BaseException) -> tuple[str, str]:
 
 
 def worker_main(job_path: str) -> int:
-    """Execute the notebook named in a job file; the exit status is 0 only for a complete run.
-
-    Where: this project; chapter 05
-    """
+    """Execute the notebook named in a job file; the exit status is 0 only for a complete run."""
     import logging
 
     import papermill

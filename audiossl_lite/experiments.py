@@ -25,10 +25,7 @@ from audiossl_lite.views import ViewMaker
 
 @dataclass
 class Pretrained:
-    """A trained method with what is needed to use it.
-
-    Where: this project; chapter 05
-    """
+    """A trained method with what is needed to use it."""
 
     method: nn.Module
     frontend: nn.Module
@@ -61,10 +58,7 @@ def make_frontend(name: str, waveforms: Tensor) -> nn.Module:
 
 
 def make_encoder(config: Pretraining, seed: int = 0) -> nn.Module:
-    """A fresh encoder whose initial weights depend on the seed alone.
-
-    Where: this project; chapter 05
-    """
+    """A fresh encoder whose initial weights depend on the seed alone."""
     if config.encoder not in encoders.__all__:
         raise KeyError(f"unknown encoder {config.encoder!r}; known: {', '.join(encoders.__all__)}")
     options = {"drop_path": config.drop_path} if config.encoder.startswith("atst") else {}
@@ -103,10 +97,7 @@ def make_method(config: Pretraining, seed: int = 0) -> nn.Module:
 
 
 def train_config(config: Pretraining, seed: int) -> TrainConfig:
-    """The part of a preset that the training loop reads.
-
-    Where: this project; chapter 05
-    """
+    """The part of a preset that the training loop reads."""
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     shared = {
         field.name: getattr(config, field.name)
@@ -136,10 +127,7 @@ def make_views(config: Pretraining, frontend: nn.Module) -> ViewMaker:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the training loop reads: a fitted frontend, waveforms or spectrograms, and their valid lengths.
-
-    Where: this project; chapter 05
-    """
+    """What the training loop reads: a fitted frontend, waveforms or spectrograms, and their valid lengths."""
 
     frontend: nn.Module
     data: Tensor
@@ -227,10 +215,7 @@ def few_shot_of(
 
 @dataclass(frozen=True)
 class TrainTest:
-    """Clips to pretrain on, clips to score on, and one line that says how the two relate.
-
-    Where: this project; chapter 05
-    """
+    """Clips to pretrain on, clips to score on, and one line that says how the two relate."""
 
     train: Clips
     test: Clips
@@ -244,8 +229,6 @@ def train_and_test(
 
     Embedded sounds: two disjoint sets of new clips of the same classes. Real audio: all clips serve both, the labels
     only the score; support and query are kept apart by group (source recording, speaker).
-
-    Where: this project; chapter 05
     """
     if data_root in ("", "synthetic"):
         train, test = (

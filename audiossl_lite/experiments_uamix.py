@@ -202,8 +202,6 @@ def tuning_pools(
 
     Real audio: all clips serve both; of the voices, `config.clips_per_class` clips of each speaker. Embedded
     sounds: two disjoint sets. Where the data has no pool of voices, embedded ones stand in and `.source` says so.
-
-    Where: this project; chapter 09
     """
     names = ("event", "voice") if voices else ("event",)
     if data_root in ("", "synthetic"):

@@ -18,10 +18,7 @@ MIN_ALT_CHARACTERS = 12
 
 
 def figure_style() -> None:
-    """Set one look for all figures: white ground (readable in dark mode), colour-blind palette.
-
-    Where: this project; chapter 01
-    """
+    """Set one look for all figures: white ground (readable in dark mode), colour-blind palette."""
     import seaborn as sns
 
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.9)
@@ -51,20 +48,14 @@ def _check_alt(alt: str) -> str:
 
 
 def figure_png(figure: Figure, dpi: int = DPI) -> bytes:
-    """Draw a figure as PNG bytes on white ground.
-
-    Where: this project; chapter 01
-    """
+    """Draw a figure as PNG bytes on white ground."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False)
     return buffer.getvalue()
 
 
 def image_html(png: bytes, alt: str, width_px: int) -> str:
-    """Return an image tag with its bytes inside and its description beside them.
-
-    Where: this project; chapter 01
-    """
+    """Return an image tag with its bytes inside and its description beside them."""
     data = base64.b64encode(png).decode("ascii")
     return (
         f'<img class="dark-light" alt="{html.escape(_check_alt(alt), quote=True)}" '
@@ -77,7 +68,6 @@ def show_figure(figure: Figure, alt: str, *, dpi: int = DPI) -> None:
     """Show a figure as PNG with a description for those who cannot see it, and close it.
 
     alt: one sentence on what the picture shows. Errors: ValueError when it is missing or too short.
-    Where: this project; chapter 01
     """
     from IPython.display import display
 
@@ -117,7 +107,6 @@ def show_spectrogram(
     frequencies_hz: centre of each band (F,), for ticks in Hz; without it the axis counts bands.
     unit: the name of the values, shown at the colour bar. Returns the axes; follow with
     `show_figure(ax.figure, alt=...)`. Errors: ValueError for another shape.
-    Where: this project; chapter 01
     """
     image = _as_image(spec)
     n_frames, n_bands = image.shape
@@ -162,7 +151,6 @@ def frames_slider(
     labels: text beside the slider for each figure (default: its number). alts: description of each
     figure (default: the title and the label). The figures are closed.
     Errors: ValueError for no figures or lists of other lengths.
-    Where: this project; chapter 01
     """
     import ipywidgets
     from IPython.display import display

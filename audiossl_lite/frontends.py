@@ -21,8 +21,6 @@ def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:
     """Return the waveform as float32, or say what is wrong with it.
 
     `waveform (B, S)`; raises ValueError for another rank, fewer than `min_samples` samples, NaN or infinity.
-
-    Where: this project; chapter 01
     """
     if waveform.dim() != 2:
         raise ValueError(

@@ -10,27 +10,18 @@ INJECTED_TAG = "injected-parameters"
 
 
 def cell_source(cell: dict[str, Any]) -> str:
-    """Return the text of a notebook cell, which the format stores as text or as a list of lines.
-
-    Where: this project; chapter 01
-    """
+    """Return the text of a notebook cell, which the format stores as text or as a list of lines."""
     source = cell.get("source", "")
     return source if isinstance(source, str) else "".join(source)
 
 
 def cell_tags(cell: dict[str, Any]) -> list[str]:
-    """Return the tags of a notebook cell.
-
-    Where: this project; chapter 01
-    """
+    """Return the tags of a notebook cell."""
     return list(cell.get("metadata", {}).get("tags", []))
 
 
 def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the non-empty code cells of a chapter, without the one that papermill adds.
-
-    Where: this project; chapter 01
-    """
+    """Return the non-empty code cells of a chapter, without the one that papermill adds."""
     return [
         cell
         for cell in notebook["cells"]
@@ -41,10 +32,7 @@ def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def warning_lines(notebook: dict[str, Any]) -> list[str]:
-    """Return the lines on standard error that announce a warning; the page does not show them.
-
-    Where: this project; chapter 01
-    """
+    """Return the lines on standard error that announce a warning; the page does not show them."""
     lines = []
     for cell in code_cells(notebook):
         for output in cell.get("outputs", []):
@@ -55,10 +43,7 @@ def warning_lines(notebook: dict[str, Any]) -> list[str]:
 
 
 def problems(notebook: dict[str, Any]) -> list[str]:
-    """Return why an executed notebook must not be shown; an empty list means it may.
-
-    Where: this project; chapter 01
-    """
+    """Return why an executed notebook must not be shown; an empty list means it may."""
     found = []
     run = notebook.get("metadata", {}).get("papermill", {})
     if not run:
@@ -82,10 +67,7 @@ def problems(notebook: dict[str, Any]) -> list[str]:
 
 
 def read_notebook(path: Path) -> dict[str, Any]:
-    """Read a notebook file as plain dicts and lists; errors name the file.
-
-    Where: this project; chapter 01
-    """
+    """Read a notebook file as plain dicts and lists; errors name the file."""
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -16,8 +16,6 @@ def fbank_to_waveform(spec: Tensor, frontend: AudioMAEFrontend, *, n_iter: int =
     Undoes the normalisation, the log, the mel bands (pseudo-inverse) and the pre-emphasis; the phase, which the
     filter bank does not keep, is guessed by Griffin-Lim from a fixed start. Rough by nature. Raises ValueError for
     another number of bands than the frontend's.
-
-    Where: this project; chapter 06
     """
     if spec.dim() != 2 or spec.shape[1] != frontend.n_mels:
         raise ValueError(f"spec is (frames, {frontend.n_mels}), got {tuple(spec.shape)}")

@@ -73,10 +73,7 @@ JOBS: dict[str, Job] = {
 
 
 def find_job(name: str) -> Job:
-    """The job of that name; KeyError names the nearest one.
-
-    Where: this project; chapter 13
-    """
+    """The job of that name; KeyError names the nearest one."""
     if name not in JOBS:
         known = ", ".join(JOBS)
         raise KeyError(
@@ -87,10 +84,7 @@ def find_job(name: str) -> Job:
 
 @dataclass
 class Parts:
-    """What the training loop takes: the method, its views, and the settings of the run.
-
-    Where: this project; chapter 13
-    """
+    """What the training loop takes: the method, its views, and the settings of the run."""
 
     method: nn.Module
     views: nn.Module
@@ -110,8 +104,6 @@ def make_parts(
 
     `start`: the encoder that uaMix-MAE tunes (a new one when absent: good for measuring only); `head`: the head of
     step 1 that step 2 takes over.
-
-    Where: this project; chapter 13
     """
     if job.step:
         encoder = start if start is not None else _new_encoder(config, frontend, seed)
@@ -136,10 +128,7 @@ def _new_encoder(config: Any, frontend: nn.Module, seed: int) -> nn.Module:
 
 
 def default_frontend(job: Job, config: Any) -> nn.Module:
-    """The frontend of a job with the published constants, nothing fitted.
-
-    Where: this project; chapter 13
-    """
+    """The frontend of a job with the published constants, nothing fitted."""
     if job.store == "audiomae":
         n_mels = getattr(config, "n_mels", 128 if config.n_frames == 1024 else 64)
         return AudioMAEFrontend(config.n_frames, n_mels=n_mels)
@@ -151,10 +140,7 @@ def default_frontend(job: Job, config: Any) -> nn.Module:
 def synthetic_source(
     job: Job, config: Any, n_clips: int, seed: int = 0
 ) -> tuple[ClipSource, nn.Module]:
-    """Random clips in the shapes of the job, and its frontend: for measuring what a step costs.
-
-    Where: this project; chapter 13
-    """
+    """Random clips in the shapes of the job, and its frontend: for measuring what a step costs."""
     frontend = default_frontend(job, config)
     generator = torch.Generator().manual_seed(seed)
     if reads_waveforms(job, config):
@@ -171,20 +157,14 @@ def synthetic_source(
 
 
 def clip_s(job: Job, config: Any) -> float:
-    """Seconds of a clip at the scale of `config`.
-
-    Where: this project; chapter 13
-    """
+    """Seconds of a clip at the scale of `config`."""
     return getattr(
         config, "clip_s", config.n_frames / 100 if job.store == "audiomae" else job.clip_s
     )
 
 
 def reads_waveforms(job: Job, config: Any) -> bool:
-    """Whether the job's views start from waveforms; else from spectrograms.
-
-    Where: this project; chapter 13
-    """
+    """Whether the job's views start from waveforms; else from spectrograms."""
     return getattr(config, "crop_from", "spectrogram") == "waveform"
 
 
@@ -196,8 +176,6 @@ def open_source(
     `data_root`: a packed store of the right kind, a folder of tar shards (jobs that read waveforms), or what
     `load_clips` reads, which is then held in memory. Raises ValueError with the command that packs a store of the
     right kind.
-
-    Where: this project; chapter 13
     """
     from audiossl_lite.data.shards import ShardStore
     from audiossl_lite.data.store import PackedStore
@@ -239,8 +217,6 @@ def find_start(job: Job, previous: str) -> Path | None:
     """Where the job before this one left its result, None for a job that starts from nothing.
 
     ValueError when there is nothing, saying which job to run first.
-
-    Where: this project; chapter 13
     """
     if not job.after:
         return None

@@ -18,10 +18,7 @@ PARAMETER_TYPES = (str, int, float, bool, list, dict, tuple, type(None))
 
 
 def names_bound_in(source: str) -> set[str]:
-    """Return the names that a cell's source assigns or imports; none if it cannot be read.
-
-    Where: this project; chapter 01
-    """
+    """Return the names that a cell's source assigns or imports; none if it cannot be read."""
     try:
         from IPython.core.inputtransformer2 import TransformerManager
 
@@ -40,10 +37,7 @@ def names_bound_in(source: str) -> set[str]:
 
 
 def is_parameter_cell(source: str) -> bool:
-    """True for the cell tagged `parameters` and for the one that papermill adds after it.
-
-    Where: this project; chapter 01
-    """
+    """True for the cell tagged `parameters` and for the one that papermill adds after it."""
     if source.lstrip().startswith(INJECTED_COMMENT):
         return True
     return {"preset", "data_root", "seed"} <= names_bound_in(source)
@@ -54,8 +48,6 @@ def assigned_parameter_names(namespace: Mapping[str, Any]) -> list[str]:
 
     These are what the parameter cells assign, and every plain value (text, number, list, dict) that
     no other executed cell has assigned.
-
-    Where: this project; chapter 01
     """
     history = [cell for cell in namespace.get("In", []) if isinstance(cell, str)]
     given: set[str] = set()

@@ -42,10 +42,7 @@ def _display_html(page: str, plain: str) -> None:
 
 
 def source_location(obj: Any) -> str:
-    """Say where an object is defined, as `audiossl_lite/losses.py, line 12`.
-
-    Where: this project; chapter 01
-    """
+    """Say where an object is defined, as `audiossl_lite/losses.py, line 12`."""
     file = Path(inspect.getsourcefile(inspect.unwrap(obj)) or "")
     _, line = inspect.getsourcelines(inspect.unwrap(obj))
     if file.is_relative_to(LIBRARY_FOLDER.parent):
@@ -54,10 +51,7 @@ def source_location(obj: Any) -> str:
 
 
 def show_source(obj: Any) -> None:
-    """Show the source of a function, class or module with colours, and where it stands.
-
-    Where: this project; chapter 01
-    """
+    """Show the source of a function, class or module with colours, and where it stands."""
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
@@ -82,10 +76,7 @@ def provenance_html(
     seeds: Sequence[int] | None = None,
     note: str = "",
 ) -> str:
-    """Return the strip under a number: scale | device | seconds | seed | data | commit.
-
-    Where: this project; chapter 04
-    """
+    """Return the strip under a number: scale | device | seconds | seed | data | commit."""
     seeds = list(seeds) if seeds is not None else [parameters.seed]
     parts = [parameters.preset, device_name(parameters.torch_device)]
     if seconds is not None:
@@ -112,7 +103,6 @@ def provenance(
     """Show under a result where it comes from, so that a lite number is never read as a paper's.
 
     seconds: how long it took. data: usually `clips.source`. seeds: when there are several.
-    Where: this project; chapter 04
     """
     page = provenance_html(parameters, seconds=seconds, data=data, seeds=seeds, note=note)
     plain = page[page.index(">") + 1 : page.rindex("<")]
@@ -132,7 +122,6 @@ def table_html(rows: Any, caption: str = "", *, digits: int = 1) -> str:
 
     rows: a list of dicts with the same keys, or a pandas DataFrame (whose index is not shown).
     Errors: ValueError for no rows or rows with other keys.
-    Where: this project; chapter 10
     """
     if hasattr(rows, "to_dict"):
         rows = rows.to_dict(orient="records")
@@ -174,7 +163,6 @@ def show_table(
     """Show rows (a list of dicts, or a DataFrame) as a table with a caption.
 
     digits: how many follow the point in floating numbers.
-    Where: this project; chapter 10
     """
     page = table_html(rows, caption, digits=digits)
     records = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else rows

@@ -17,10 +17,7 @@ ENCODER_FILE, RECORD_FILE = "encoder.safetensors", "record.json"
 
 
 def maker_of(config: Any, encoder: nn.Module) -> tuple[str, dict[str, Any]]:
-    """The function of `encoders` that made the network of a job with these settings, and its arguments.
-
-    Where: this project; chapter 13
-    """
+    """The function of `encoders` that made the network of a job with these settings, and its arguments."""
     if hasattr(encoder, "n_frames"):  # AudioMAE's, also when uaMix-MAE tunes it
         scale = "paper" if getattr(config, "checkpoint", "") else "lite"
         name = getattr(config, "encoder", "") or preset("audiomae", scale).encoder
@@ -43,8 +40,6 @@ def keep_outcome(
     """Write `encoder.safetensors` and `record.json` of a run into its folder; the record is returned.
 
     Its values are the losses of the first and of the last logged step. The encoder is the one that the method keeps.
-
-    Where: this project; chapter 13
     """
     folder = Path(folder)
     rows = [row for row in result.history if "loss" in row]

@@ -14,7 +14,7 @@ from audiossl_lite.data.synthetic import POOLS
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of the command. Where: this project; chapter 13"""
+    """The arguments of the command."""
     arguments = argparse.ArgumentParser(
         prog="python -m audiossl_lite.pack",
         description="Decode a data set once and keep it as a packed store. Started again, it goes on where it was"
@@ -32,10 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Pack and say what came out; 0 when all is well, 1 for a damaged store, 2 when nothing could be done.
-
-    Where: this project; chapter 13
-    """
+    """Pack and say what came out; 0 when all is well, 1 for a damaged store, 2 when nothing could be done."""
     asked = parser().parse_args(arguments)
     try:
         store = pack(

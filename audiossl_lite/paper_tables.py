@@ -34,10 +34,7 @@ NUMBER_KEYS = (("mean",), ("ci95",))
 
 @dataclass(frozen=True)
 class PaperColumn:
-    """One column: the key for programs, the name that is printed, and how its numbers are written.
-
-    Where: this project; chapter 14
-    """
+    """One column: the key for programs, the name that is printed, and how its numbers are written."""
 
     key: str
     name: str
@@ -54,8 +51,6 @@ class PaperRow:
 
     `read` tells a dash from a curve whose values no text prints; `bold` are the columns that stand in
     bold, as far as the text at hand shows it; `cited_from` is the work that the paper took the row from.
-
-    Where: this project; chapter 14
     """
 
     name: str
@@ -71,8 +66,6 @@ class PaperTable:
     """One table or figure of a paper, with the conditions that its numbers were measured under.
 
     `kind` is "table", or for a figure "plot", "diagram" or "embedding"; `x` and `y` are a figure's axes.
-
-    Where: this project; chapter 14
     """
 
     paper: str
@@ -91,24 +84,15 @@ class PaperTable:
 
     @property
     def has_numbers(self) -> bool:
-        """Whether the paper prints at least one number in it.
-
-        Where: this project; chapter 14
-        """
+        """Whether the paper prints at least one number in it."""
         return any(isinstance(cell, tuple) for row in self.rows for cell in row.values.values())
 
     def column(self, key: str) -> PaperColumn:
-        """The column with this key; ValueError names those that exist.
-
-        Where: this project; chapter 14
-        """
+        """The column with this key; ValueError names those that exist."""
         return _named(self.columns, key, lambda c: c.key, f"column in {self.paper} {self.id}")
 
     def row(self, name: str) -> PaperRow:
-        """The row with this name; ValueError names those that exist.
-
-        Where: this project; chapter 14
-        """
+        """The row with this name; ValueError names those that exist."""
         return _named(self.rows, name, lambda r: r.name, f"row in {self.paper} {self.id}")
 
     def value(self, row: str, column: str) -> Number | None:
@@ -141,8 +125,6 @@ class PaperTable:
         """The rows as a page shows them: the name under "row", then each column under its printed name.
 
         A drawing has no rows; the maps of an embedding have names alone.
-
-        Where: this project; chapter 14
         """
         return [
             {"row": row.name} | {c.name: self.text(row.name, c.key) for c in self.columns}
@@ -154,8 +136,6 @@ def paper_table(paper: str, id: str, folder: str | Path | None = None) -> PaperT
     """One table or figure, `paper_table("uaMix-MAE", "Table 2")`; "Fig. 3" and "Figure 3" are the same.
 
     Raises ValueError for an unknown paper or id, naming those that exist.
-
-    Where: this project; chapter 14
     """
     known = paper_tables(paper, folder)
     return _named(known, id.replace("Fig. ", "Figure "), lambda t: t.id, f"table of {paper}")
@@ -168,8 +148,6 @@ def paper_tables(
 
     Reads `folder`, by default book/papers of this checkout. Raises ValueError for an unknown paper, a
     missing file, and for whatever is wrong in a file, naming the file and the place.
-
-    Where: this project; chapter 14
     """
     chosen = PAPERS if paper is None else (paper,)
     return tuple(found for name in chosen for found in _entries(_path(name, folder), name))
@@ -179,8 +157,6 @@ def about_paper(paper: str, folder: str | Path | None = None) -> dict[str, str]:
     """The paper's citation and our note on it as a whole: where the numbers were read, what contradicts what.
 
     Raises ValueError as `paper_tables` does.
-
-    Where: this project; chapter 14
     """
     content = _content(_path(paper, folder), paper)
     return {"citation": content["citation"], "note": content.get("note", "")}

@@ -15,18 +15,12 @@ from torch.distributed.nn import functional as dist_functional
 
 
 def world_size() -> int:
-    """Number of processes that train together; 1 without a process group.
-
-    Where: this project; chapter 13
-    """
+    """Number of processes that train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0.
-
-    Where: this project; chapter 13
-    """
+    """Number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -34,8 +28,6 @@ def gather(x: Tensor) -> Tensor:
     """The rows of all processes, `(B, ...) -> (processes * B, ...)`, in the order of the processes.
 
     The gradient reaches every process's rows. All processes hold equally many rows.
-
-    Where: this project; chapter 13
     """
     if world_size() == 1:
         return x
@@ -57,10 +49,7 @@ def gather_labels(labels: Tensor) -> Tensor:
 
 
 def total(x: Tensor) -> Tensor:
-    """The sum of `x` over all processes, without gradient.
-
-    Where: this project; chapter 13
-    """
+    """The sum of `x` over all processes, without gradient."""
     if world_size() == 1:
         return x.detach()
     summed = x.detach().clone()
@@ -73,8 +62,6 @@ class JointBatchNorm(nn.Module):
 
     On one process it is that module itself. Mean and variance come from summed sums and squares, so the gradient of
     every clip's output reaches the clips of every process. torch's own `SyncBatchNorm` does this on GPUs only.
-
-    Where: this project; chapter 13
     """
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
@@ -113,10 +100,7 @@ class JointBatchNorm(nn.Module):
 
 
 def join_batch_norms(module: nn.Module) -> nn.Module:
-    """Replace every batch norm in `module` by one over all processes; names of parameters and buffers stay.
-
-    Where: this project; chapter 13
-    """
+    """Replace every batch norm in `module` by one over all processes; names of parameters and buffers stay."""
     if any(p.is_cuda for p in module.parameters()):
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():

@@ -27,27 +27,18 @@ EMBEDDED_NAMES = ("", "synthetic")
 
 
 class ParameterError(ValueError):
-    """A parameter has an unknown name or a value that cannot be used.
-
-    Where: this project; chapter 01
-    """
+    """A parameter has an unknown name or a value that cannot be used."""
 
 
 def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
-    """Return the known name that looks most like `name`.
-
-    Where: this project; chapter 01
-    """
+    """Return the known name that looks most like `name`."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     return close[0] if close else known[0]
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The checked parameters of one chapter; an empty `data_root` means the embedded sounds.
-
-    Where: this project; chapter 01
-    """
+    """The checked parameters of one chapter; an empty `data_root` means the embedded sounds."""
 
     preset: str = "lite"
     data_root: str = ""
@@ -58,10 +49,7 @@ class Parameters:
 
     @property
     def torch_device(self) -> str:
-        """The device to use: `auto` becomes cuda, then mps, then cpu, whichever is there first.
-
-        Where: this project; chapter 01
-        """
+        """The device to use: `auto` becomes cuda, then mps, then cpu, whichever is there first."""
         if self.device != "auto":
             return self.device
         import torch
@@ -72,18 +60,13 @@ class Parameters:
 
     @property
     def data_name(self) -> str:
-        """The data in one word: `embedded sounds`, or the name of the folder.
-
-        Where: this project; chapter 01
-        """
+        """The data in one word: `embedded sounds`, or the name of the folder."""
         return Path(self.data_root).name if self.data_root else "embedded sounds"
 
     def output_folder(self, *parts: str) -> Path:
         """Create and return a folder for checkpoints and results of this run.
 
         Without `output_dir` it is a fresh temporary folder, so no run meets an older one's files.
-
-        Where: this project; chapter 01
         """
         if self.output_dir:
             root = Path(self.output_dir)
@@ -101,7 +84,6 @@ def parse_overrides(value: str | Mapping[str, Any] | None) -> dict[str, Any]:
 
     Values become int, float, bool, None, list or tuple where they look like one, else stay text.
     Errors: ParameterError when an item has no `=` or the JSON is not an object.
-    Where: this project; chapter 05
     """
     if value is None:
         return {}
@@ -216,10 +198,7 @@ CHECKS = {
 
 
 def unknown_parameter(name: str) -> ParameterError:
-    """Build the error for a name that is no parameter, naming the nearest one that is.
-
-    Where: this project; chapter 01
-    """
+    """Build the error for a name that is no parameter, naming the nearest one that is."""
     return ParameterError(
         f"unknown parameter {name!r}; did you mean {nearest(name, tuple(DEFAULTS))!r}? "
         f"Parameters: {', '.join(DEFAULTS)}."
@@ -230,7 +209,6 @@ def make_parameters(values: Mapping[str, Any]) -> Parameters:
     """Check names and values and return them as `Parameters`; missing names keep their defaults.
 
     Errors: ParameterError, naming the parameter, the value and what to do.
-    Where: this project; chapter 01
     """
     for name in values:
         if name not in DEFAULTS:
@@ -245,7 +223,6 @@ def check_parameters(namespace: Mapping[str, Any]) -> Parameters:
     namespace: `globals()` of the notebook. Papermill silently accepts a misspelt `-p` name; at this
     point of a notebook such a name is the only unexpected variable, so that it can be found here.
     Errors: ParameterError for an unknown name (naming the nearest), a missing one or a bad value.
-    Where: this project; chapter 01
     """
     for name in assigned_parameter_names(namespace):
         if name not in DEFAULTS:

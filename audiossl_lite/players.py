@@ -16,10 +16,7 @@ MAX_TOTAL_BYTES = 4_000_000
 
 
 def wav_bytes(waveform: np.ndarray, sample_rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
-    """Encode a waveform (S,) in [-1, 1] as 16-bit mono WAV; samples outside are cut at the limits.
-
-    Where: this project; chapter 01
-    """
+    """Encode a waveform (S,) in [-1, 1] as 16-bit mono WAV; samples outside are cut at the limits."""
     samples = np.round(np.clip(waveform, -1.0, 1.0) * 32767.0).astype("<i2")
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
@@ -73,7 +70,6 @@ def player_html(
 
     waveform: (S,) tensor or array. Longer sounds are cut at `max_s` seconds, and a peak above 1 is
     turned down; the label says so. Errors: ValueError for another shape, or NaN.
-    Where: this project; chapter 01
     """
     samples, notes = _prepare(_as_samples(waveform, label), sample_rate_hz, max_s, normalize)
     data = base64.b64encode(wav_bytes(samples, sample_rate_hz)).decode("ascii")
@@ -99,7 +95,6 @@ def grid_html(
 
     Errors: ValueError when there is no sound, or when together they would make the page heavier
     than 4 MB.
-    Where: this project; chapter 01
     """
     if not sounds:
         raise ValueError("play_grid got no sound; give a dict of label -> waveform.")
@@ -126,10 +121,7 @@ def play(
     max_s: float = MAX_S,
     normalize: bool = False,
 ) -> None:
-    """Show a player for a waveform (S,), or one for each row of a batch (B, S).
-
-    Where: this project; chapter 01
-    """
+    """Show a player for a waveform (S,), or one for each row of a batch (B, S)."""
     shape = getattr(waveform, "shape", None)
     if shape is not None and len(shape) == 2:
         sounds = {f"{title} {row + 1}": waveform[row] for row in range(shape[0])}
@@ -146,10 +138,7 @@ def play_grid(
     max_s: float = MAX_S,
     normalize: bool = False,
 ) -> None:
-    """Show labelled players side by side: `play_grid({"anchor": a, "positive": b})`.
-
-    Where: this project; chapter 01
-    """
+    """Show labelled players side by side: `play_grid({"anchor": a, "positive": b})`."""
     from IPython.display import display
 
     page = grid_html(sounds, sample_rate_hz, title, max_s=max_s, normalize=normalize)

@@ -240,10 +240,7 @@ def _converted(name: str, value: Any, current: Any) -> Any:
 
 
 def override(config: Any, overrides: dict[str, Any] | None) -> Any:
-    """A copy of a frozen dataclass with some fields changed; KeyError names the nearest field, TypeError the type.
-
-    Where: this project; chapter 05
-    """
+    """A copy of a frozen dataclass with some fields changed; KeyError names the nearest field, TypeError the type."""
     known = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     changes = {}
     for name, value in (overrides or {}).items():
@@ -254,10 +251,7 @@ def override(config: Any, overrides: dict[str, Any] | None) -> Any:
 
 
 def preset(experiment: str, scale: str = "lite", overrides: dict[str, Any] | None = None) -> Any:
-    """Settings of an experiment at a scale, with overrides; every misspelling is an error that names the nearest.
-
-    Where: this project; chapter 05
-    """
+    """Settings of an experiment at a scale, with overrides; every misspelling is an error that names the nearest."""
     if experiment not in FAMILIES:
         raise KeyError(f"unknown experiment {experiment!r}{_nearest(experiment, FAMILIES)}")
     if scale not in FAMILIES[experiment]:
@@ -266,10 +260,7 @@ def preset(experiment: str, scale: str = "lite", overrides: dict[str, Any] | Non
 
 
 def preset_table(experiment: str) -> list[dict[str, Any]]:
-    """One row a setting: its value at each scale and the source of the `paper` value.
-
-    Where: this project; chapter 05
-    """
+    """One row a setting: its value at each scale and the source of the `paper` value."""
     scales = FAMILIES[experiment]
     return [
         {"setting": field.name}

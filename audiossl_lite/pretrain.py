@@ -36,8 +36,6 @@ class JobRequest:
 
     Of the overrides, `job`, `start`, `processes` and the fields of `Compute` are taken; the rest are settings of the
     experiment.
-
-    Where: this project; chapter 13
     """
 
     job: str
@@ -53,10 +51,7 @@ class JobRequest:
 
     @classmethod
     def from_parameters(cls, parameters: Parameters, default_job: str = "") -> JobRequest:
-        """The request in the parameters of a notebook or a file; KeyError for an unknown job.
-
-        Where: this project; chapter 13
-        """
+        """The request in the parameters of a notebook or a file; KeyError for an unknown job."""
         rest = dict(parameters.overrides)
         job = find_job(str(rest.pop("job", default_job))).name
         start, processes = str(rest.pop("start", "")), rest.pop("processes", 1)
@@ -73,8 +68,6 @@ class JobRequest:
         """Run the job here; with several processes, by `torchrun` on this host, and None is returned.
 
         What `torchrun` prints goes to `torchrun.log` in the output folder; RuntimeError with its end when it fails.
-
-        Where: this project; chapter 13
         """
         if self.processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             self._launch()
@@ -88,10 +81,7 @@ class JobRequest:
     def estimate(
         self, *, device: str | None = None, batch: int | None = None, steps: int = 2
     ) -> Estimate:
-        """What this request will cost, from a few steps measured here; see `audiossl_lite.cost`.
-
-        Where: this project; chapter 13
-        """
+        """What this request will cost, from a few steps measured here; see `audiossl_lite.cost`."""
         from audiossl_lite.cost import calibrate, estimate
 
         measured = calibrate(
@@ -101,10 +91,7 @@ class JobRequest:
         return estimate(self.job, self.scale, measured, processes=self.processes)
 
     def as_parameters(self) -> dict[str, Any]:
-        """The parameters that make this request again.
-
-        Where: this project; chapter 13
-        """
+        """The parameters that make this request again."""
         more = {"job": self.job, "start": self.start, "processes": self.processes}
         return {
             "preset": self.scale, "data_root": self.data_root, "output_dir": self.output_dir,
@@ -140,8 +127,6 @@ def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = 
 
     ParameterError, KeyError, TypeError or ValueError when it is wrong. `needs_data=False`: neither the data nor the job
     before this one need be there, for an estimate.
-
-    Where: this project; chapter 13
     """
     typed, texts = parameter_file(file), split_assignments(changes)
     values = typed | texts | merged_overrides(typed, texts)
@@ -159,10 +144,7 @@ def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a job from a parameter file; exit status 0, or 2 for a wrong request.
-
-    Where: this project; chapter 13
-    """
+    """Run a job from a parameter file; exit status 0, or 2 for a wrong request."""
     parser = argparse.ArgumentParser(
         prog="python -m audiossl_lite.pretrain", description=__doc__.splitlines()[0]
     )

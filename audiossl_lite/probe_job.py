@@ -70,12 +70,12 @@ class ProbeJob:
 
     @cached_property
     def clips(self) -> list:
-        """The clips that are scored, by pool. Where: this project; chapter 11"""
+        """The clips that are scored, by pool."""
         return [pool.test for pool in self.zoo.pools]
 
     @cached_property
     def tasks(self) -> dict[str, ProbeTask]:
-        """The tasks that these clips allow, by column. Where: this project; chapter 11"""
+        """The tasks that these clips allow, by column."""
         found, left_out = probe_tasks(self.clips)
         self.left_out.update(left_out)
         return {task.column: task for task in found}
@@ -298,17 +298,14 @@ class ProbeJob:
 
     @property
     def tuned_columns(self) -> list[str]:
-        """What is fine-tuned on: every task but that of speakers. Where: this project; chapter 11"""
+        """What is fine-tuned on: every task but that of speakers."""
         some = [column for column, task in self.tasks.items() if task.task != "speaker"]
         return some or list(self.tasks)
 
     def record(
         self, path: str | Path, scores: Scores, seeds: Sequence[int], scale: str, note: str = ""
     ) -> dict[str, Any]:
-        """Write scores as a record; the gain of every row is that over log-mel statistics.
-
-        Where: this project; chapter 11
-        """
+        """Write scores as a record; the gain of every row is that over log-mel statistics."""
         first = next(iter(scores))
         columns = sorted(scores[first], key=lambda c: (c.endswith(NEVER), c.endswith(ON_TEST)))
         tuned = first.endswith("linear probe")

@@ -20,29 +20,19 @@ Item = TypeVar("Item")
 
 
 class Bar(Protocol):
-    """What every kind of progress bar can do.
-
-    Where: this project; chapter 04
-    """
+    """What every kind of progress bar can do."""
 
     def update(self, steps: int = 1, **values: float | str) -> None:
-        """Count `steps` as done and show `values` beside the bar.
-
-        Where: this project; chapter 04
-        """
+        """Count `steps` as done and show `values` beside the bar."""
 
     def close(self) -> None:
-        """Take the bar away, or write its last line.
-
-        Where: this project; chapter 04
-        """
+        """Take the bar away, or write its last line."""
 
 
 def progress_mode() -> str:
     """Return the mode named by AUDIOSSL_PROGRESS, `auto` when unset.
 
     Errors: ValueError for any other value.
-    Where: this project; chapter 04
     """
     mode = os.environ.get("AUDIOSSL_PROGRESS", "auto") or "auto"
     if mode not in MODES:
@@ -51,18 +41,12 @@ def progress_mode() -> str:
 
 
 def format_value(value: float | str) -> str:
-    """Write a number with four significant digits, and text as it is.
-
-    Where: this project; chapter 04
-    """
+    """Write a number with four significant digits, and text as it is."""
     return value if isinstance(value, str) else f"{float(value):.4g}"
 
 
 class LiveBar:
-    """A tqdm bar that disappears when done, so that a saved notebook keeps no half-drawn bar.
-
-    Where: this project; chapter 04
-    """
+    """A tqdm bar that disappears when done, so that a saved notebook keeps no half-drawn bar."""
 
     def __init__(self, total: int | None, description: str) -> None:
         from tqdm.auto import tqdm
@@ -70,28 +54,19 @@ class LiveBar:
         self._bar = tqdm(total=total, desc=description, leave=False)
 
     def update(self, steps: int = 1, **values: float | str) -> None:
-        """Count `steps` as done and show `values`.
-
-        Where: this project; chapter 04
-        """
+        """Count `steps` as done and show `values`."""
         if values:
             shown = {name: format_value(value) for name, value in values.items()}
             self._bar.set_postfix(shown, refresh=False)
         self._bar.update(steps)
 
     def close(self) -> None:
-        """End the bar.
-
-        Where: this project; chapter 04
-        """
+        """End the bar."""
         self._bar.close()
 
 
 class LogBar:
-    """One line on standard error every `every_s` seconds and one at the end.
-
-    Where: this project; chapter 04
-    """
+    """One line on standard error every `every_s` seconds and one at the end."""
 
     def __init__(self, total: int | None, description: str, every_s: float = LOG_EVERY_S) -> None:
         self.total = total
@@ -103,20 +78,14 @@ class LogBar:
         self._closed = False
 
     def update(self, steps: int = 1, **values: float | str) -> None:
-        """Count `steps` as done and show `values`.
-
-        Where: this project; chapter 04
-        """
+        """Count `steps` as done and show `values`."""
         self.done += steps
         self.values.update(values)
         if time.monotonic() - self._last_line >= self.every_s:
             self._write()
 
     def close(self) -> None:
-        """End the bar.
-
-        Where: this project; chapter 04
-        """
+        """End the bar."""
         if not self._closed:
             self._closed = True
             self._write()
@@ -131,26 +100,17 @@ class LogBar:
 
 
 class SilentBar:
-    """Counts steps and shows nothing.
-
-    Where: this project; chapter 04
-    """
+    """Counts steps and shows nothing."""
 
     def __init__(self) -> None:
         self.done = 0
 
     def update(self, steps: int = 1, **values: float | str) -> None:
-        """Count `steps` as done and show `values`.
-
-        Where: this project; chapter 04
-        """
+        """Count `steps` as done and show `values`."""
         self.done += steps
 
     def close(self) -> None:
-        """End the bar.
-
-        Where: this project; chapter 04
-        """
+        """End the bar."""
         self.done = 0
 
 
@@ -159,7 +119,6 @@ class progress_bar:
 
     Use: `with progress_bar(100, "pretraining") as bar: bar.update(1, loss=0.4)`.
     The values given to `update` are shown beside the bar.
-    Where: this project; chapter 04
     """
 
     def __init__(self, total: int | None = None, description: str = "") -> None:
@@ -187,10 +146,7 @@ class progress_bar:
 def progress(
     iterable: Iterable[Item], description: str = "", total: int | None = None
 ) -> Iterator[Item]:
-    """Yield the items of `iterable` and show how many are done; total defaults to its length.
-
-    Where: this project; chapter 04
-    """
+    """Yield the items of `iterable` and show how many are done; total defaults to its length."""
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
     with progress_bar(total, description) as bar:

@@ -15,8 +15,6 @@ def in_parts(function: Callable[..., Tensor], n_parts: int, *inputs: Tensor | No
     Only the outputs of a part stay in memory; in the backward pass each part is computed again. What follows sees the
     outputs of the whole batch, so batch norm, negatives and mixtures are those of the whole batch, and the gradient
     is the same. `function` must treat rows independently. Inputs that are None are passed on.
-
-    Where: this project; chapter 13
     """
     n_rows = next(len(x) for x in inputs if x is not None)
     if n_parts <= 1 or n_rows < 2:
@@ -33,8 +31,5 @@ def in_parts(function: Callable[..., Tensor], n_parts: int, *inputs: Tensor | No
 
 
 def looks_across_rows(module: nn.Module) -> bool:
-    """Whether a module holds batch norm, so that its rows are not independent.
-
-    Where: this project; chapter 13
-    """
+    """Whether a module holds batch norm, so that its rows are not independent."""
     return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())

@@ -22,8 +22,6 @@ class Item:
 
     `in_page`: the chapter computes it, at scale `lite`, whenever the book is built. `paper`: row and column of the
     paper's number that stands for the item; `ours`: row and column (empty: the row's mean) of the first record.
-
-    Where: this project; chapter 14
     """
 
     chapter: str = ""
@@ -35,10 +33,7 @@ class Item:
 
     @property
     def command(self) -> str:
-        """The command that regenerates it at the scale `workshop`.
-
-        Where: this project; chapter 14
-        """
+        """The command that regenerates it at the scale `workshop`."""
         if not self.records:
             return "–"
         return (
@@ -113,27 +108,18 @@ ITEMS: dict[tuple[str, str], Item] = {
 
 
 def item_of(table: PaperTable) -> Item:
-    """Where this table or figure is regenerated; an empty item when nowhere yet.
-
-    Where: this project; chapter 14
-    """
+    """Where this table or figure is regenerated; an empty item when nowhere yet."""
     return ITEMS.get((table.paper, table.id), Item())
 
 
 def entries(item: Item, scale: str, folder: str | Path | None = None) -> list[dict[str, Any]]:
-    """The recorded runs of an item at a scale that exist.
-
-    Where: this project; chapter 14
-    """
+    """The recorded runs of an item at a scale that exist."""
     found = (recorded(f"{stem}_{scale}", folder) for stem in item.records)
     return [entry for entry in found if entry is not None]
 
 
 def state(item: Item, scale: str, folder: str | Path | None = None) -> str:
-    """What there is at a scale: recorded (with date, seeds and device), in the page of the chapter, or "not run".
-
-    Where: this project; chapter 14
-    """
+    """What there is at a scale: recorded (with date, seeds and device), in the page of the chapter, or "not run"."""
     found = entries(item, scale, folder)
     if found:
         entry = found[0]
@@ -147,8 +133,6 @@ def headline(item: Item, scale: str, folder: str | Path | None = None) -> str:
     """The number of ours that stands for an item at a scale, with its interval; else its `state`.
 
     A record without the row or column that `item.ours` names is shown by its `state` too: the full table says more.
-
-    Where: this project; chapter 14
     """
     found = entries(item, scale, folder)
     if not found or item.ours is None:
@@ -165,17 +149,14 @@ def headline(item: Item, scale: str, folder: str | Path | None = None) -> str:
 
 
 def what_is_shown(item: Item) -> str:
-    """In words, which row and column of ours stands for an item. Where: this project; chapter 14"""
+    """In words, which row and column of ours stands for an item."""
     return (
         "the tables below" if item.ours is None else ", ".join(part for part in item.ours if part)
     )
 
 
 def status_rows(paper: str | None = None, folder: str | Path | None = None) -> list[dict[str, str]]:
-    """One row for every table and figure of the papers: the paper's number, and ours at each scale.
-
-    Where: this project; chapter 14
-    """
+    """One row for every table and figure of the papers: the paper's number, and ours at each scale."""
     rows = []
     for table in paper_tables(paper):
         item, drawn = item_of(table), table.kind == "diagram"
@@ -195,10 +176,7 @@ def status_rows(paper: str | None = None, folder: str | Path | None = None) -> l
 
 
 def how_rows(paper: str | None = None) -> list[dict[str, str]]:
-    """One row for every table and figure with results: the command that regenerates it, and what differs.
-
-    Where: this project; chapter 14
-    """
+    """One row for every table and figure with results: the command that regenerates it, and what differs."""
     return [
         {"of": table.paper, "item": table.id}
         | {"chapter": item_of(table).chapter[:2] or "none yet", "command": item_of(table).command}
@@ -212,8 +190,6 @@ def recorded_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """The table of a recorded run, as text with intervals, whatever the experiment.
 
     Of a record with many columns, those that its settings name as `shown`.
-
-    Where: this project; chapter 14
     """
     if not all("columns" in row for row in entry["values"]):
         return [
@@ -236,10 +212,7 @@ def _text(mean: float, ci95: float | None) -> str:
 
 
 def circumstances(entry: dict[str, Any]) -> str:
-    """One line about a recorded run: scale, data, device, seeds, seconds, commit, date.
-
-    Where: this project; chapter 14
-    """
+    """One line about a recorded run: scale, data, device, seeds, seconds, commit, date."""
     parts = [f"{k} {entry[k]}" for k in ("scale", "data", "device", "seeds", "commit")]
     ways = entry.get("config", {}).get("ways", {})
     parts[:0] = [f"{name} {n}-way (chance {100 / n:.0f} %)" for name, n in ways.items()]

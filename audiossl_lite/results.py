@@ -30,10 +30,7 @@ ROOT = LIBRARY_FOLDER.parent
 
 
 def config_hash(config: Any) -> str:
-    """Twelve hex digits that change with any field of a dataclass or entry of a dictionary.
-
-    Where: this project; chapter 05
-    """
+    """Twelve hex digits that change with any field of a dataclass or entry of a dictionary."""
     plain = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -42,8 +39,6 @@ def current_commit() -> str:
     """Short git commit of the library, with `+` after it when files have changed since.
 
     Without git or a repository it is the version of the library.
-
-    Where: this project; chapter 05
     """
 
     def git(*arguments: str) -> str:
@@ -61,10 +56,7 @@ def current_commit() -> str:
 
 
 def device_name(device: str | torch.device = "auto") -> str:
-    """The name of the GPU that a run with this `device` uses, or the CPU with its number of threads.
-
-    Where: this project; chapter 05
-    """
+    """The name of the GPU that a run with this `device` uses, or the CPU with its number of threads."""
     kind = str(device).split(":")[0]
     if kind in ("cuda", "gpu", "auto") and torch.cuda.is_available():
         return torch.cuda.get_device_name(device if kind == "cuda" else None)
@@ -93,8 +85,6 @@ def record(
 
     The commit, library version and date are added, and `more`: entries that only some records have. Raises ValueError
     for an empty table.
-
-    Where: this project; chapter 05
     """
     if not values:
         raise ValueError(f"nothing to record in {path}: the table of values is empty")
@@ -124,10 +114,7 @@ def record(
 
 
 def load(path: str | Path) -> dict[str, Any] | None:
-    """A recorded run, or None when it was not run (no such file); ValueError names what a file lacks.
-
-    Where: this project; chapter 05
-    """
+    """A recorded run, or None when it was not run (no such file); ValueError names what a file lacks."""
     path = Path(path)
     if not path.is_file():
         return None
@@ -142,8 +129,5 @@ def load(path: str | Path) -> dict[str, Any] | None:
 
 
 def recorded(name: str, folder: str | Path | None = None) -> dict[str, Any] | None:
-    """The recorded run `book/results/NAME.json` of this checkout, or None when it was not run.
-
-    Where: this project; chapter 05
-    """
+    """The recorded run `book/results/NAME.json` of this checkout, or None when it was not run."""
     return load(Path(folder or ROOT / "book" / "results") / f"{name}.json")

@@ -17,8 +17,6 @@ class Point:
     """One operation on a roofline: arithmetic, traffic and time.
 
     `n_bytes`: what has to be read and written at least, if nothing in between touches the memory.
-
-    Where: this project; chapter 13
     """
 
     name: str
@@ -28,20 +26,17 @@ class Point:
 
     @property
     def intensity(self) -> float:
-        """FLOPs for each byte. Where: this project; chapter 13"""
+        """FLOPs for each byte."""
         return self.flops / self.n_bytes
 
     @property
     def flops_per_s(self) -> float:
-        """What was reached. Where: this project; chapter 13"""
+        """What was reached."""
         return self.flops / self.seconds
 
 
 def attainable(intensity: float, peak: float, bytes_per_s: float) -> float:
-    """The roof above an intensity: FLOP/s that neither the arithmetic nor the memory forbids.
-
-    Where: this project; chapter 13
-    """
+    """The roof above an intensity: FLOP/s that neither the arithmetic nor the memory forbids."""
     return min(peak, intensity * bytes_per_s)
 
 
@@ -49,8 +44,6 @@ def best_seconds(function: Callable[[], object], device: torch.device, repeats: 
     """Shortest time of several calls after one that does not count.
 
     See `Clock` for which time that is.
-
-    Where: this project; chapter 13
     """
     function()
     times = []
@@ -62,10 +55,7 @@ def best_seconds(function: Callable[[], object], device: torch.device, repeats: 
 
 
 class Clock:
-    """Seconds since it was made; on a CPU with one thread processor time, which other programs disturb little.
-
-    Where: this project; chapter 13
-    """
+    """Seconds since it was made; on a CPU with one thread processor time, which other programs disturb little."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -73,12 +63,12 @@ class Clock:
         self.wall_began, self.cpu_began = time.perf_counter(), time.process_time()
 
     def wait(self) -> None:
-        """Until the device has done what it was asked. Where: this project; chapter 13"""
+        """Until the device has done what it was asked."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def seconds(self) -> float:
-        """Undisturbed seconds. Where: this project; chapter 13"""
+        """Undisturbed seconds."""
         self.wait()
         if self.device.type == "cpu" and torch.get_num_threads() == 1:
             return time.process_time() - self.cpu_began
@@ -91,8 +81,6 @@ def peak_flops(
     """FLOP/s of a product of two `(size, size)` matrices in the precision of a run.
 
     `size`: by default 1536 on a CPU and 8192 on a GPU.
-
-    Where: this project; chapter 13
     """
     device = torch.device(device)
     size = size or (1536 if device.type == "cpu" else 8192)
@@ -108,8 +96,6 @@ def bandwidth(device: str | torch.device = "cpu", n_bytes: int = 0) -> float:
     """Bytes a second of a copy, read and written both counted.
 
     `n_bytes`: by default 128 MB on a CPU, more than its caches hold, and 2 GB on a GPU.
-
-    Where: this project; chapter 13
     """
     device = torch.device(device)
     n_bytes = n_bytes or (2**27 if device.type == "cpu" else 2**31)

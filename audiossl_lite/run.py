@@ -33,7 +33,6 @@ def declared_parameters(path: Path) -> dict[str, Any]:
     """Return names and default values from the cell tagged `parameters`.
 
     Errors: ParameterError when there is not exactly one such cell or a default is not a literal.
-    Where: this project; chapter 05
     """
     cells = [cell for cell in read_notebook(path)["cells"] if "parameters" in cell_tags(cell)]
     if len(cells) != 1:
@@ -61,7 +60,6 @@ def typed_value(name: str, text: str, default: Any) -> Any:
     """Read a value from the command line as the type of its default.
 
     Errors: ParameterError naming the parameter, the text and the type that is needed.
-    Where: this project; chapter 05
     """
     if isinstance(default, str):
         return text
@@ -84,10 +82,7 @@ def typed_value(name: str, text: str, default: Any) -> Any:
 
 
 def split_assignments(items: Sequence[str]) -> dict[str, str]:
-    """Split `name=value` items at the first `=`; errors name the item that has none.
-
-    Where: this project; chapter 05
-    """
+    """Split `name=value` items at the first `=`; errors name the item that has none."""
     result: dict[str, str] = {}
     for item in items:
         name, equals, text = item.partition("=")
@@ -100,10 +95,7 @@ def split_assignments(items: Sequence[str]) -> dict[str, str]:
 
 
 def parameter_file(path: Path) -> dict[str, Any]:
-    """Read parameters from a YAML file of `name: value` lines.
-
-    Where: this project; chapter 05
-    """
+    """Read parameters from a YAML file of `name: value` lines."""
     import yaml
 
     try:
@@ -116,10 +108,7 @@ def parameter_file(path: Path) -> dict[str, Any]:
 
 
 def merged_overrides(typed: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
-    """`overrides` of a file with those of the command line put over them, key by key; empty when one has none.
-
-    Where: this project; chapter 13
-    """
+    """`overrides` of a file with those of the command line put over them, key by key; empty when one has none."""
     if not (typed.get("overrides") and texts.get("overrides")):
         return {}
     return {"overrides": parse_overrides(typed["overrides"]) | parse_overrides(texts["overrides"])}
@@ -132,7 +121,6 @@ def collect_parameters(
 
     typed: from a file; texts: from the command line, which win, in `overrides` key by key. Returns only what was given.
     Errors: ParameterError, for an unknown name with the nearest known one.
-    Where: this project; chapter 05
     """
     declared = declared_parameters(notebook)
     for name in (*typed, *texts):
@@ -159,10 +147,7 @@ def collect_parameters(
 
 
 def summary(records: Sequence[RunRecord]) -> str:
-    """Return a table of how each notebook ended, and the reason and files of those that failed.
-
-    Where: this project; chapter 05
-    """
+    """Return a table of how each notebook ended, and the reason and files of those that failed."""
     width = max([len("chapter"), *(len(record.name) for record in records)])
     lines = [f"{'chapter':<{width}}  {'status':<9}  {'seconds':>7}  {'peak MiB':>8}  warnings"]
     for record in records:
@@ -183,10 +168,7 @@ def summary(records: Sequence[RunRecord]) -> str:
 def default_limits(
     preset: str, cell_timeout_s: float | None, timeout_s: float | None
 ) -> tuple[float | None, float | None]:
-    """Return time limits (cell, whole): `lite` has them by default, and 0 means no limit.
-
-    Where: this project; chapter 05
-    """
+    """Return time limits (cell, whole): `lite` has them by default, and 0 means no limit."""
     if preset == "lite":
         cell_timeout_s = LITE_CELL_TIMEOUT_S if cell_timeout_s is None else cell_timeout_s
         timeout_s = LITE_TIMEOUT_S if timeout_s is None else timeout_s
@@ -194,10 +176,7 @@ def default_limits(
 
 
 def exit_on_terminate() -> None:
-    """Turn SIGTERM into an ordinary exit, so that running kernels are ended too.
-
-    Where: this project; chapter 05
-    """
+    """Turn SIGTERM into an ordinary exit, so that running kernels are ended too."""
 
     def leave(number: int, frame: object) -> None:
         sys.exit(128 + number)
@@ -236,10 +215,7 @@ def _output_path(notebook: Path, output: Path | None, n_notebooks: int) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status.
-
-    Where: this project; chapter 05
-    """
+    """Run the command line and return its exit status."""
     options = _parser().parse_args(arguments)
     exit_on_terminate()
     try:

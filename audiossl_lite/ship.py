@@ -51,8 +51,6 @@ class ShipJob:
     """Trains one encoder a seed, resumed where it stopped, and scores it beside what it must beat.
 
     `pools`: clips to train on and to score on (`experiments_uamix.tuning_pools`); the first holds the events.
-
-    Where: this project; chapter 13
     """
 
     pools: Sequence[TrainTest]
@@ -80,18 +78,12 @@ class ShipJob:
         return Scoring([pool.test for pool in self.pools], self.n_episodes)
 
     def untrained(self, seed: int) -> Network:
-        """The random start of a seed.
-
-        Where: this project; chapter 13
-        """
+        """The random start of a seed."""
         encoder = make_encoder(self.config, seed).eval()
         return Network(f"{METHOD}{UNTRAINED}", encoder, self._prepared.frontend)
 
     def trained(self, seed: int) -> Network:
-        """The encoder of a seed, trained at the first call.
-
-        Where: this project; chapter 13
-        """
+        """The encoder of a seed, trained at the first call."""
         if seed not in self.networks:
             folder = Path(self.output_dir) / f"{NAME}_{seed}" if self.output_dir else None
             run = pretrain(
@@ -117,10 +109,7 @@ class ShipJob:
         return found
 
     def record(self, path: str | Path, scores: dict, seeds: Sequence[int]) -> dict[str, Any]:
-        """Write the scores as a record; gains are those over log-mel statistics.
-
-        Where: this project; chapter 13
-        """
+        """Write the scores as a record; gains are those over log-mel statistics."""
         first = next(iter(BASELINES))
         heard = [len(part.labels[part.task].unique()) for part in self._set.heard]
         sources = [
@@ -144,10 +133,7 @@ class ShipJob:
         )
 
     def write(self, folder: str | Path, entry: dict[str, Any], seed: int) -> Path:
-        """Write the encoder of `seed` and its model card, whose numbers are those of the record `entry`.
-
-        Where: this project; chapter 13
-        """
+        """Write the encoder of `seed` and its model card, whose numbers are those of the record `entry`."""
         path = Path(folder) / f"{NAME}.safetensors"
         network = self.trained(seed)
         about = {
@@ -167,10 +153,7 @@ class ShipJob:
 
 
 def beats(scores: dict[str, dict[str, np.ndarray]], column: str) -> dict[str, bool]:
-    """Whether the trained encoder's interval lies above that of each other row, in one column.
-
-    Where: this project; chapter 13
-    """
+    """Whether the trained encoder's interval lies above that of each other row, in one column."""
     mean, half = mean_interval(scores[METHOD][column])
     found = {}
     for name, row in scores.items():
@@ -181,10 +164,7 @@ def beats(scores: dict[str, dict[str, np.ndarray]], column: str) -> dict[str, bo
 
 
 def model_card(entry: dict[str, Any], about: dict[str, Any], n_bytes: int) -> str:
-    """The model card: what it is, what it heard, how it scores, what it must not be used for.
-
-    Where: this project; chapter 13
-    """
+    """The model card: what it is, what it heard, how it scores, what it must not be used for."""
     shown, ways = entry["config"]["shown"], entry["config"]["ways"]
     lines = [
         "| features | " + " | ".join(f"{c}, {ways[c]}-way 1-shot" for c in shown) + " |",
@@ -226,10 +206,7 @@ embedding = load_shipped("{NAME}").embed(waveform)  # (B, S) at 16 kHz -> (B, 51
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, score, record and write; exit status 0, or 1 when a baseline is not beaten on events never heard.
-
-    Where: this project; chapter 13
-    """
+    """Train, score, record and write; exit status 0, or 1 when a baseline is not beaten on events never heard."""
     parser = argparse.ArgumentParser(
         prog="python -m audiossl_lite.ship", description=__doc__.splitlines()[0]
     )

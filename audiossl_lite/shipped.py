@@ -43,8 +43,6 @@ def save_encoder(
     `maker`, `options`: the function of `audiossl_lite.encoders` that makes this network, and its arguments. `about`:
     plain values on its origin (data, licence, settings, scores). Raises KeyError for another maker or frontend,
     WeightsError when the maker gives a network of other parameters.
-
-    Where: this project; chapter 13
     """
     kind = type(frontend).__name__
     if kind not in FRONTENDS:
@@ -72,8 +70,6 @@ def describe_encoder(path: str | Path) -> dict[str, Any]:
     """What a file of `save_encoder` says about itself: `encoder`, `frontend` and `about`.
 
     Raises FileNotFoundError, or WeightsError for a file that is damaged or says nothing.
-
-    Where: this project; chapter 13
     """
     path = Path(path)
     if not path.is_file():
@@ -90,8 +86,6 @@ def load_encoder(path: str | Path) -> PretrainedEncoder:
     """An encoder of `save_encoder` in eval mode with its frontend; `.embed(waveform (B, S)) -> (B, D)`.
 
     Errors as `describe_encoder`; WeightsError too when weights and description do not fit.
-
-    Where: this project; chapter 13
     """
     described = describe_encoder(path)
     made, fed = described["encoder"], described["frontend"]
@@ -110,18 +104,12 @@ def load_encoder(path: str | Path) -> PretrainedEncoder:
 
 
 def shipped_encoders() -> dict[str, Path]:
-    """Names and files of the encoders that come with the project.
-
-    Where: this project; chapter 13
-    """
+    """Names and files of the encoders that come with the project."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
 
 
 def load_shipped(name: str) -> PretrainedEncoder:
-    """A shipped encoder by name; KeyError names the nearest one.
-
-    Where: this project; chapter 13
-    """
+    """A shipped encoder by name; KeyError names the nearest one."""
     known = shipped_encoders()
     if name not in known:
         hint = f"; did you mean {nearest(name, tuple(known))!r}?" if known else ""

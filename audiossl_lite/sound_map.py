@@ -30,7 +30,6 @@ def loudest_part(
 
     A shorter waveform stays whole; silence stays silent. Raises ValueError naming the sound for another shape, NaN or
     infinite samples, or a length that is not positive.
-    Where: this project; chapter 12
     """
     wave = torch.as_tensor(waveform).detach().cpu().double()
     if wave.ndim != 1 or not len(wave):

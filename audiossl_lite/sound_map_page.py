@@ -104,10 +104,7 @@ keys.forEach(b => {
 
 
 def mark_svg(kind: int, x: float = 0.0, y: float = 0.0) -> str:
-    """The mark of a class at (x, y): its colour, its shape, its letter.
-
-    Where: this project; chapter 12
-    """
+    """The mark of a class at (x, y): its colour, its shape, its letter."""
     fill, ink = COLOURS[kind % len(COLOURS)]
     turn = (kind // len(COLOURS) + kind) % 4  # the second round of colours comes in other shapes
     corners, size = CORNERS[turn], SIZES[turn]
@@ -138,7 +135,6 @@ def panel_svg(
 
     `place (n, 2)`, `kinds`: class indices. Both axes have the same scale. The first clip can be reached by Tab, the
     others from there.
-    Where: this project; chapter 12
     """
     letter = letters_of(kinds)
     low, high = place.min(0), place.max(0)
@@ -161,10 +157,7 @@ def panel_svg(
 
 
 def legend_html(kinds: Sequence[int], class_names: Sequence[str]) -> str:
-    """A button for each class that is there: pointing at it dims the others, a click keeps them so.
-
-    Where: this project; chapter 12
-    """
+    """A button for each class that is there: pointing at it dims the others, a click keeps them so."""
     buttons = "".join(
         f'<button type="button" data-kind="{kind}" aria-pressed="false">'
         f'<svg width="22" height="22" viewBox="-11.5 -12 23 23" aria-hidden="true">{mark_svg(letter)}</svg>'
@@ -175,8 +168,5 @@ def legend_html(kinds: Sequence[int], class_names: Sequence[str]) -> str:
 
 
 def letters_of(kinds: Sequence[int]) -> dict[int, int]:
-    """Number of the letter of each class that is there, in the order of the classes.
-
-    Where: this project; chapter 12
-    """
+    """Number of the letter of each class that is there, in the order of the classes."""
     return {kind: number for number, kind in enumerate(sorted(set(kinds)))}

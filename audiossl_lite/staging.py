@@ -44,17 +44,11 @@ FILLED = "appendix_differences"  # asks for recorded effects by `measured(...)`
 
 
 class StagingError(RuntimeError):
-    """A chapter cannot be shown; the message says which and why.
-
-    Where: this project; chapter 05
-    """
+    """A chapter cannot be shown; the message says which and why."""
 
 
 def appendix_rank(page: Path) -> tuple[int, str]:
-    """Return a sort key that puts known appendices in their order and the references last.
-
-    Where: this project; chapter 05
-    """
+    """Return a sort key that puts known appendices in their order and the references last."""
     name = page.stem.removeprefix("appendix_")
     if name == LAST_APPENDIX:
         return (len(APPENDIX_ORDER) + 1, name)
@@ -63,10 +57,7 @@ def appendix_rank(page: Path) -> tuple[int, str]:
 
 
 def table_of_contents(chapters: Sequence[Path], pages: Sequence[Path]) -> dict[str, Any]:
-    """Return the content of `_toc.yml` for the chapters and prose pages that exist.
-
-    Where: this project; chapter 01
-    """
+    """Return the content of `_toc.yml` for the chapters and prose pages that exist."""
     parts = []
     for title, numbers in PARTS:
         files = [path for path in chapters if int(path.stem[:2]) in numbers]
@@ -81,10 +72,7 @@ def table_of_contents(chapters: Sequence[Path], pages: Sequence[Path]) -> dict[s
 
 
 def run_strip(record: dict[str, Any]) -> str:
-    """Return the line under a chapter's title that says how its numbers were made.
-
-    Where: this project; chapter 01
-    """
+    """Return the line under a chapter's title that says how its numbers were made."""
     given = record.get("parameters", {})
     data = Path(given["data_root"]).name if given.get("data_root") else "embedded sounds"
     parts = [
@@ -107,7 +95,6 @@ def graft(
 
     Both must hold the same code cells; the cell that papermill added is left out, and a line on how
     the page was run goes under its title. Errors: StagingError when the code differs.
-    Where: this project; chapter 01
     """
     page = copy.deepcopy(current)
     ours, theirs = code_cells(page), code_cells(executed)
@@ -137,7 +124,6 @@ def stage_chapter(source: Path, executed: Path, target: Path) -> None:
     """Write the page of one chapter; the gate refuses an output that is missing or incomplete.
 
     Errors: StagingError, naming the chapter.
-    Where: this project; chapter 01
     """
     record = read_record(executed)
     if not executed.is_file() or not record:
@@ -169,7 +155,6 @@ def stage_book(
 
     The folder mirrors the repository (`book/`, `notebooks/`), so a relative link means the same in
     both. Errors: StagingError for a chapter that cannot be shown.
-    Where: this project; chapter 01
     """
     import yaml
 

@@ -24,8 +24,6 @@ class Stepper:
     `view(step)` gives what the method takes, `learn(step, batch)` does the rest and returns the loss; `count()` counts
     a step and must be called before the first one. A test pins that losses equal those of `train`. `update=False`
     leaves out the optimiser, for machines whose memory does not hold its moments.
-
-    Where: this project; chapter 13
     """
 
     def __init__(
@@ -53,10 +51,7 @@ class Stepper:
         self.views = parts.views.to(self.fabric.device)
 
     def view(self, step: int) -> tuple[Tensor, ...]:
-        """The views of the clips of a step, on the device.
-
-        Where: this project; chapter 13
-        """
+        """The views of the clips of a step, on the device."""
         ids = batch_indices(len(self.source), self.config.batch_size, step, self.config.seed)
         clips, lengths = self.source.batch(ids, self.fabric.device)
         generator = step_generator(self.config.seed, step)
@@ -65,19 +60,13 @@ class Stepper:
         return self.views(clips, generator, lengths, **more)
 
     def count(self) -> Counted:
-        """Count a step on the views of step 0; weights stay as they are. What the views remember is fixed memory.
-
-        Where: this project; chapter 13
-        """
+        """Count a step on the views of step 0; weights stay as they are. What the views remember is fixed memory."""
         counted = count(self.method, self.view(0), self.model, self.fabric.backward)
         remembered = sum(x.numel() * x.element_size() for x in self.views.buffers())
         return replace(counted, fixed_bytes=counted.fixed_bytes + remembered)
 
     def learn(self, step: int, batch: tuple[Tensor, ...]) -> Tensor:
-        """Forward and backward pass, optimiser and teacher; the loss, on the device.
-
-        Where: this project; chapter 13
-        """
+        """Forward and backward pass, optimiser and teacher; the loss, on the device."""
         if not self._applied:
             self.compute.apply(self.method)
             self._applied = True
@@ -94,10 +83,7 @@ class Stepper:
         return loss.detach()
 
     def seconds(self, steps: int, warm_up: int = 1) -> tuple[float, float]:
-        """Median undisturbed seconds of a whole step, and of its views (clips included) alone; see `Clock`.
-
-        Where: this project; chapter 13
-        """
+        """Median undisturbed seconds of a whole step, and of its views (clips included) alone; see `Clock`."""
         whole, viewed = [], []
         for step in range(warm_up + steps):
             clock = Clock(self.fabric.device)

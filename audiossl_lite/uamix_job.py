@@ -73,18 +73,12 @@ class TuningJob:
 
     @cached_property
     def heard(self) -> list[Clips]:
-        """The clips of training, by pool: all classes but the held-out ones.
-
-        Where: this project; chapter 09
-        """
+        """The clips of training, by pool: all classes but the held-out ones."""
         return [pool.train.subset(split_heard(pool.train)[0]) for pool in self.pools]
 
     @cached_property
     def scoring(self) -> Scoring:
-        """The episodes that everything is scored on.
-
-        Where: this project; chapter 09
-        """
+        """The episodes that everything is scored on."""
         return Scoring([pool.test for pool in self.pools], self.n_episodes)
 
     # --- training ----------------------------------------------------------------------------------
@@ -286,10 +280,7 @@ class TuningJob:
         return self._scores[name, seed]
 
     def untrained(self, seed: int) -> nn.Module:
-        """A random start of the size that is tuned.
-
-        Where: this project; chapter 09
-        """
+        """A random start of the size that is tuned."""
         if not self.config.checkpoint:
             return make_mae(self.mae_config, seed).encoder
         like = self._published.encoder

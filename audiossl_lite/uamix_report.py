@@ -80,28 +80,19 @@ def in_words(rows: list[dict[str, str]]) -> list[str]:
 
 
 def difference(scores: Scores, a: str, b: str, column: str) -> np.ndarray:
-    """Features a minus features b on the same episodes; a baseline without seeds stands against every seed.
-
-    Where: this project; chapter 09
-    """
+    """Features a minus features b on the same episodes; a baseline without seeds stands against every seed."""
     return np.asarray(scores[a][column]) - np.asarray(scores[b][column])
 
 
 def verdict(gap: float, half_width: float) -> str:
-    """What an interval allows to say of a difference.
-
-    Where: this project; chapter 09
-    """
+    """What an interval allows to say of a difference."""
     if not abs(gap) > half_width:  # also when there is no interval
         return "unclear"
     return "better" if gap > 0 else "worse"
 
 
 def as_text(mean: float, half_width: float, *, signed: bool = False) -> str:
-    """`52.1 ± 0.9`, or the mean alone where there is no interval.
-
-    Where: this project; chapter 09
-    """
+    """`52.1 ± 0.9`, or the mean alone where there is no interval."""
     mean = round(mean, 1) + 0.0  # no minus zero
     text = f"{mean:+.1f}" if signed else f"{mean:.1f}"
     return text if math.isnan(half_width) else f"{text} ± {half_width:.1f}"
@@ -141,10 +132,7 @@ def recorded_scores(entry: dict[str, Any]) -> Scores:
 
 
 def mean_curve(histories: list[list[dict]], columns: list[str]) -> list[dict[str, float]]:
-    """The probes of several runs, averaged step by step.
-
-    Where: this project; chapter 09
-    """
+    """The probes of several runs, averaged step by step."""
     probes = [[line for line in lines if columns[0] in line] for lines in histories]
     return [
         {"step": lines[0]["step"]}

@@ -14,10 +14,7 @@ from torch import Tensor, nn
 
 
 class WeightsError(ValueError):
-    """A weight file is not what it should be; the message names the file and the keys.
-
-    Where: this project; chapter 10
-    """
+    """A weight file is not what it should be; the message names the file and the keys."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,6 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 
     Classes that the file names are replaced by inert ones, never imported or run.
     Raises FileNotFoundError, or WeightsError for a damaged file or one that holds something else.
-
-    Where: this project; chapter 10
     """
     path = Path(path)
     if not path.is_file():
@@ -110,8 +105,6 @@ def load_state(
     """Fill `module` from `state`; missing, unexpected and misshapen keys are errors that name them.
 
     Keys that start with one of `ignore` (heads that downstream work drops) are passed over.
-
-    Where: this project; chapter 10
     """
     state = (
         {key: value for key, value in state.items() if not key.startswith(ignore)}

@@ -18,7 +18,6 @@ class AudioError(ValueError):
     """A file that cannot be used as audio; the message names the file, the value and what to do.
 
     `reason` is the short form, the same words for the same kind of fault, so that faults can be counted.
-    Where: this project; chapter 02
     """
 
     def __init__(self, path: str | Path, reason: str, detail: str, remedy: str) -> None:
@@ -55,7 +54,6 @@ def load_audio(path: str | Path, *, min_s: float = 0.05, allow_silent: bool = Fa
     resampling filter) are kept, never clipped or rescaled: the level of a recording is part of it.
     Raises AudioError for a missing, unreadable, empty, NaN or infinite, too short (`min_s` seconds) or
     digitally silent file; `allow_silent` accepts the last.
-    Where: this project; chapter 02
     """
     path = Path(path)
     samples, rate_hz = _read(path)
@@ -85,7 +83,6 @@ def save_audio(path: str | Path, waveform: Tensor, sample_rate_hz: int = SAMPLE_
 
     Raises ValueError for another shape, for NaN or infinite samples, and for samples outside [-1, 1], which a
     16-bit file would clip; and for a suffix that is not .wav, .flac, .ogg or .mp3.
-    Where: this project; chapter 02
     """
     path = Path(path)
     if path.suffix.lower() not in AUDIO_SUFFIXES:

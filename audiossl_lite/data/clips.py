@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Skip:
-    """A clip that was left out, and why. Where: this project; chapter 02"""
+    """A clip that was left out, and why."""
 
     name: str
     reason: str
@@ -26,7 +26,6 @@ class Clips:
     Waveforms are float32 at `sample_rate_hz`, zero from `lengths` on. A label of -1 means no label. A group is
     what must not straddle support and query: the source recording, the speaker, the word. Raises ValueError
     naming the field that is wrong.
-    Where: this project; chapter 02
     """
 
     waveforms: Tensor
@@ -70,17 +69,14 @@ class Clips:
 
     @property
     def task(self) -> str:
-        """The default task: the first one. Where: this project; chapter 02"""
+        """The default task: the first one."""
         return next(iter(self.labels))
 
     def __len__(self) -> int:
         return len(self.names)
 
     def subset(self, indices: Tensor | Sequence[int]) -> Clips:
-        """The clips at these indices (long or boolean), in this order; class names stay.
-
-        Where: this project; chapter 02
-        """
+        """The clips at these indices (long or boolean), in this order; class names stay."""
         index = torch.as_tensor(indices)
         index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
         return replace(
@@ -94,11 +90,11 @@ class Clips:
         )
 
     def seconds(self) -> Tensor:
-        """Valid length of each clip in seconds, (n,) float32. Where: this project; chapter 02"""
+        """Valid length of each clip in seconds, (n,) float32."""
         return self.lengths.float() / self.sample_rate_hz
 
     def fingerprint(self) -> str:
-        """Twelve hex digits over audio, lengths, names, labels and groups. Where: this project; chapter 02"""
+        """Twelve hex digits over audio, lengths, names, labels and groups."""
         digest = hashlib.sha256(f"{self.sample_rate_hz} {tuple(self.waveforms.shape)}".encode())
         digest.update(self.waveforms.contiguous().numpy().tobytes())
         digest.update(self.lengths.contiguous().numpy().tobytes())
@@ -110,10 +106,7 @@ class Clips:
         return digest.hexdigest()[:12]
 
     def report(self) -> str:
-        """Lines for a page: source, counts by task, durations, and the skips by reason.
-
-        Where: this project; chapter 02
-        """
+        """Lines for a page: source, counts by task, durations, and the skips by reason."""
         lines = [self.source or "clips of unnamed source"]
         seconds = self.seconds()
         if len(self):

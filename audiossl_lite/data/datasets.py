@@ -37,7 +37,6 @@ def load_clips(
     `.source` says so. `clips_per_class` keeps that many readable clips of each class of the task, drawn by
     `seed`; `max_s` keeps the central seconds. Bad files become `.skipped`, never an exception.
     Raises ValueError for an unknown pool or task, a bad limit, or when no clip is left; FileNotFoundError.
-    Where: this project; chapter 02
     """
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")

@@ -14,10 +14,7 @@ from audiossl_lite.data.labelling import Labelling, number_labels
 
 @dataclass
 class Description:
-    """What is known of n clips besides their sound: labels and groups by name, one mapping a clip.
-
-    Where: this project; chapter 13
-    """
+    """What is known of n clips besides their sound: labels and groups by name, one mapping a clip."""
 
     data: str
     tasks: tuple[str, ...]
@@ -31,10 +28,7 @@ class Description:
 
 
 class Described:
-    """Properties of clips on disk, as `Clips` has them; a subclass says how its description is read.
-
-    Where: this project; chapter 13
-    """
+    """Properties of clips on disk, as `Clips` has them; a subclass says how its description is read."""
 
     form = "clips"
 
@@ -54,48 +48,48 @@ class Described:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """The unique name of each clip. Where: this project; chapter 13"""
+        """The unique name of each clip."""
         return tuple(self._description.names)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that the clips have labels for, the default first. Where: this project; chapter 13"""
+        """The tasks that the clips have labels for, the default first."""
         return self._description.tasks
 
     @property
     def labels(self) -> dict[str, Tensor]:
-        """Class index of each clip by task, `(n,)` long. Where: this project; chapter 13"""
+        """Class index of each clip by task, `(n,)` long."""
         return self._labelling.labels
 
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
-        """Names of the classes by task. Where: this project; chapter 13"""
+        """Names of the classes by task."""
         return self._labelling.class_names
 
     @property
     def groups(self) -> dict[str, Tensor]:
-        """What must not straddle support and query, by task, `(n,)` long. Where: this project; chapter 13"""
+        """What must not straddle support and query, by task, `(n,)` long."""
         return self._labelling.groups
 
     @functools.cached_property
     def splits(self) -> tuple[str, ...] | None:
-        """The split of each clip, None when no clip has one. Where: this project; chapter 13"""
+        """The split of each clip, None when no clip has one."""
         splits = tuple(split or "" for split in self._description.splits)
         return splits if any(splits) else None
 
     @property
     def skipped(self) -> tuple[Skip, ...]:
-        """Files that were left out, and why. Where: this project; chapter 13"""
+        """Files that were left out, and why."""
         return tuple(self._description.skipped)
 
     @property
     def clipped(self) -> tuple[str, ...]:
-        """Clips with samples beyond full scale, which 16 bits cannot hold. Where: this project; chapter 13"""
+        """Clips with samples beyond full scale, which 16 bits cannot hold."""
         return tuple(self._description.clipped)
 
     @property
     def source(self) -> str:
-        """One line that a page can print: which data, how many clips. Where: this project; chapter 13"""
+        """One line that a page can print: which data, how many clips."""
         known = self._description
         note = f", {len(known.skipped)} skipped" if known.skipped else ""
         note += f", {len(known.clipped)} clipped" if known.clipped else ""

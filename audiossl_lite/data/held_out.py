@@ -31,7 +31,6 @@ def held_out_classes(class_names: tuple[str, ...] | list[str]) -> tuple[str, ...
 
     They come from the list in `HELD_OUT` that shares most names with these, if it shares two or more. Of names
     that no list knows, every fourth in alphabetical order is held out. Raises ValueError for fewer than two names.
-    Where: this project; chapter 09
     """
     names = sorted(set(class_names))
     if len(names) < 2:
@@ -46,7 +45,6 @@ def split_heard(clips: Clips, *, task: str | None = None) -> tuple[Tensor, Tenso
     """Indices (heard, never heard) of the labelled clips, by the fixed list of held-out classes.
 
     Raises ValueError for an unknown task or fewer than two classes.
-    Where: this project; chapter 09
     """
     task = task or clips.task
     if task not in clips.labels:

@@ -11,10 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Labelling:
-    """Labels and groups of n clips, `(n,)` long for each task, and the names of the classes.
-
-    Where: this project; chapter 02
-    """
+    """Labels and groups of n clips, `(n,)` long for each task, and the names of the classes."""
 
     labels: dict[str, Tensor]
     class_names: dict[str, tuple[str, ...]]
@@ -32,7 +29,6 @@ def number_labels(
 
     Classes come in the order of `class_order[task]`, else sorted, without those that no clip has. Groups are
     numbered as they appear; a clip that names no group is a recording of its own.
-    Where: this project; chapter 02
     """
     numbered: dict[str, Tensor] = {}
     class_names: dict[str, tuple[str, ...]] = {}

@@ -18,10 +18,7 @@ _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip to be read: its file, and its label and group for each task by name.
-
-    Where: this project; chapter 02
-    """
+    """One clip to be read: its file, and its label and group for each task by name."""
 
     name: str
     path: Path
@@ -32,10 +29,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a data set holds: entries in a fixed order, tasks (default first), classes, early skips.
-
-    Where: this project; chapter 02
-    """
+    """What a data set holds: entries in a fixed order, tasks (default first), classes, early skips."""
 
     kind: str
     tasks: tuple[str, ...]
@@ -45,12 +39,12 @@ class Listing:
 
 
 def is_esc50(root: Path) -> bool:
-    """Whether the folder is laid out as ESC-50. Where: this project; chapter 02"""
+    """Whether the folder is laid out as ESC-50."""
     return (root / "meta" / "esc50.csv").is_file() and (root / "audio").is_dir()
 
 
 def is_fsdd(root: Path) -> bool:
-    """Whether the folder is laid out as the Free Spoken Digit Dataset. Where: this project; chapter 02"""
+    """Whether the folder is laid out as the Free Spoken Digit Dataset."""
     folder = root / "recordings"
     return folder.is_dir() and any(_FSDD_NAME.fullmatch(path.stem) for path in _audio_in(folder))
 
@@ -61,7 +55,6 @@ def list_esc50(root: Path) -> Listing:
     A row is skipped when its file is missing, when it is listed twice, or when its name
     `{fold}-{source}-{take}-{target}` does not agree with its columns. A full table beside a part of the
     audio is not an error: rows of folds without any file are left out silently.
-    Where: this project; chapter 02
     """
     rows = _read_csv(
         root / "meta" / "esc50.csv", ("filename", "fold", "target", "category", "src_file")
@@ -107,7 +100,6 @@ def list_fsdd(root: Path) -> Listing:
 
     The makers test on recordings 0 to 4 of each speaker and digit and train on the others. A file whose name
     is not `{digit}_{speaker}_{index}` is skipped.
-    Where: this project; chapter 02
     """
     entries, skipped = [], []
     for path in _audio_in(root / "recordings"):
@@ -127,7 +119,6 @@ def list_folder(root: Path) -> Listing:
     """A folder of classes: every audio file below `root/class/` is a clip of that class, task "class".
 
     Audio files that lie in no class folder are skipped. Hidden files and other suffixes are ignored.
-    Where: this project; chapter 02
     """
     entries = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != "."):
@@ -143,7 +134,6 @@ def list_manifest(path: Path) -> Listing:
 
     Paths are relative to the CSV. A row with an empty path or label, or with a path already listed, is
     skipped. Raises ValueError naming a missing column.
-    Where: this project; chapter 02
     """
     entries, skipped, seen = [], [], set()
     for number, row in enumerate(_read_csv(path, ("path", "label")), start=2):
@@ -171,7 +161,6 @@ def find_listing(root: Path, pool: str) -> Listing | None:
     """The data set at this path that serves the pool, or None when it holds others only.
 
     Raises FileNotFoundError for a missing path and ValueError for one without audio.
-    Where: this project; chapter 02
     """
     if not root.exists():
         message = "the path does not exist; give a folder, a CSV manifest, or 'synthetic'"

@@ -32,10 +32,7 @@ SAMPLED_FILES = 64
 
 @dataclass(frozen=True)
 class Item:
-    """One clip to be packed, from a file or (embedded sounds) from memory; `n_bytes` tells a changed file.
-
-    Where: this project; chapter 13
-    """
+    """One clip to be packed, from a file or (embedded sounds) from memory; `n_bytes` tells a changed file."""
 
     name: str
     sound: Path | Tensor
@@ -45,7 +42,7 @@ class Item:
 
     @property
     def n_bytes(self) -> int:
-        """Size of the file, -1 when there is none. Where: this project; chapter 13"""
+        """Size of the file, -1 when there is none."""
         if isinstance(self.sound, Tensor):
             return self.sound.nbytes
         try:
@@ -56,10 +53,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Material:
-    """All clips of a data root in a fixed order, with tasks (default first), classes and early skips.
-
-    Where: this project; chapter 13
-    """
+    """All clips of a data root in a fixed order, with tasks (default first), classes and early skips."""
 
     data: str
     tasks: tuple[str, ...]
@@ -70,10 +64,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Packed:
-    """Raw data of one clip, `(S,)` int16 or `(T, F)` float16; `reason` instead when it could not be used.
-
-    Where: this project; chapter 13
-    """
+    """Raw data of one clip, `(S,)` int16 or `(T, F)` float16; `reason` instead when it could not be used."""
 
     raw: np.ndarray | None = None
     clipped: bool = False
@@ -81,10 +72,7 @@ class Packed:
 
 
 def find_material(data_root: str | Path, pool: str = "event") -> Material:
-    """The clips that `load_clips(data_root, pool=pool)` would read; raises as it does.
-
-    Where: this project; chapter 13
-    """
+    """The clips that `load_clips(data_root, pool=pool)` would read; raises as it does."""
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")
     root = str(data_root).strip()
@@ -108,10 +96,7 @@ def find_material(data_root: str | Path, pool: str = "event") -> Material:
 
 
 def estimate_bytes(items: Sequence[Item], recipe: Recipe) -> int:
-    """About how much disk the clips will need, from the headers of some of them, evenly spaced.
-
-    Where: this project; chapter 13
-    """
+    """About how much disk the clips will need, from the headers of some of them, evenly spaced."""
     seconds = []
     for item in items[:: max(len(items) // SAMPLED_FILES, 1)]:
         if isinstance(item.sound, Tensor):
@@ -129,7 +114,7 @@ def estimate_bytes(items: Sequence[Item], recipe: Recipe) -> int:
 
 
 def central(waveform: Tensor, max_s: float | None) -> Tensor:
-    """The central `max_s` seconds of a waveform `(S,)`. Where: this project; chapter 13"""
+    """The central `max_s` seconds of a waveform `(S,)`."""
     if max_s is None:
         return waveform
     size = min(round(max_s * SAMPLE_RATE_HZ), len(waveform))
@@ -138,10 +123,7 @@ def central(waveform: Tensor, max_s: float | None) -> Tensor:
 
 
 def pack_sound(sound: Path | Tensor, recipe: Recipe) -> Packed:
-    """Decode, cut and encode one clip; what is wrong with a file becomes a reason, never an exception.
-
-    Where: this project; chapter 13
-    """
+    """Decode, cut and encode one clip; what is wrong with a file becomes a reason, never an exception."""
     try:
         waveform = load_audio(sound) if isinstance(sound, Path) else sound
         raw, clipped = encode(central(waveform, recipe["max_s"]), recipe)
@@ -172,7 +154,6 @@ def pack_sounds(items: Sequence[Item], recipe: Recipe, workers: int) -> Iterator
     """The packed clips in order, decoded by so many processes (0: in this one).
 
     Raises StoreError when a process dies.
-    Where: this project; chapter 13
     """
     if workers < 1 or len(items) <= ITEMS_PER_JOB:
         for item in items:

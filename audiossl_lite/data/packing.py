@@ -65,7 +65,6 @@ def pack(
     decoding processes, by default one for each core; `say` takes a line about size and space before the work begins.
     Raises StoreError when another packer is at work, when the settings differ from those of the store, when a
     packed file has changed, and when the disk is too small; ValueError when no clip is left.
-    Where: this project; chapter 13
     """
     if clips_per_part < 1:
         raise ValueError(f"clips_per_part must be 1 or more, found {clips_per_part}")
@@ -102,7 +101,6 @@ def writer_lock(folder: Path) -> Iterator[None]:
     """Hold the right to write into a folder; the system takes it back when the process ends, however it ends.
 
     Raises StoreError when another process holds it.
-    Where: this project; chapter 13
     """
     with open(folder / LOCK, "a+") as file:
         try:
@@ -222,10 +220,7 @@ def _make_parts(
 
 
 class PartWriter:
-    """Writes one part aside and moves it into place when all went well; else nothing of it remains.
-
-    Where: this project; chapter 13
-    """
+    """Writes one part aside and moves it into place when all went well; else nothing of it remains."""
 
     def __init__(self, folder: Path, number: int, tasks: list[str]) -> None:
         self.data_path = part_path(folder, number, ".bin")
@@ -245,7 +240,7 @@ class PartWriter:
         return self
 
     def add(self, item: Item, packed: Packed) -> None:
-        """Append one clip, or note why it is left out. Where: this project; chapter 13"""
+        """Append one clip, or note why it is left out."""
         manifest = self._manifest
         if packed.raw is None:
             manifest["skipped"].append([item.name, packed.reason, item.n_bytes])

@@ -31,7 +31,6 @@ def make_recipe(kind: str, max_s: float | None = None) -> Recipe:
 
     `max_s`: central seconds that are kept. `batch_length`: samples or frames that every batch has, 0 for those of
     the longest clip. Raises ValueError for another kind or a limit that is not positive.
-    Where: this project; chapter 13
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}; use one of {', '.join(KINDS)}")
@@ -65,10 +64,7 @@ def make_recipe(kind: str, max_s: float | None = None) -> Recipe:
 
 
 def recipe_frontend(recipe: Recipe) -> nn.Module | None:
-    """The frontend that made the spectrograms of a store, None for waveforms.
-
-    Where: this project; chapter 13
-    """
+    """The frontend that made the spectrograms of a store, None for waveforms."""
     makers = {"ATSTFrontend": ATSTFrontend, "AudioMAEFrontend": AudioMAEFrontend}
     return makers[recipe["frontend"]](**recipe["constants"]) if recipe["frontend"] else None
 
@@ -77,7 +73,6 @@ def to_int16(waveform: Tensor) -> tuple[Tensor, bool]:
     """Samples as 16-bit numbers, and whether any lay outside the range and was clipped.
 
     Exact for what was read from a 16-bit mono file; else the error is at most half a step, 1 / 65,536.
-    Where: this project; chapter 13
     """
     scaled = (waveform * FULL_SCALE).round()
     kept = scaled.clamp(-FULL_SCALE, FULL_SCALE - 1)
@@ -85,10 +80,7 @@ def to_int16(waveform: Tensor) -> tuple[Tensor, bool]:
 
 
 def decode_raw(raw: Tensor) -> Tensor:
-    """Raw int16 samples or float16 spectrograms as float32, on the device where they are.
-
-    Where: this project; chapter 13
-    """
+    """Raw int16 samples or float16 spectrograms as float32, on the device where they are."""
     if raw.device.type == "cpu":  # numpy asks for large memory pages: half the time of raw.float()
         out = torch.from_numpy(np.empty(tuple(raw.shape), np.float32)).copy_(raw)
     else:
@@ -102,7 +94,6 @@ def encode(waveform: Tensor, recipe: Recipe) -> tuple[Tensor, bool]:
 
     float16 keeps 11 significant bits: the error of a value x is at most |x| / 2048.
     Raises ValueError when the spectrogram is not finite.
-    Where: this project; chapter 13
     """
     if not recipe["frontend"]:
         return to_int16(waveform)
@@ -122,10 +113,7 @@ def _frontend(recipe: str) -> nn.Module:
 
 
 def bytes_per_second(recipe: Recipe) -> float:
-    """Bytes that a second of sound takes in a store.
-
-    Where: this project; chapter 13
-    """
+    """Bytes that a second of sound takes in a store."""
     if not recipe["frontend"]:
         return 2.0 * recipe["sample_rate_hz"]
     return 2.0 * recipe["n_mels"] / recipe["hop_s"]

@@ -20,10 +20,7 @@ from audiossl_lite.data.synthesis import (
 
 @dataclass(frozen=True)
 class Recording:
-    """Ranges of the recording conditions; every clip draws its own, and they drift along the clip.
-
-    Where: this project; chapter 02
-    """
+    """Ranges of the recording conditions; every clip draws its own, and they drift along the clip."""
 
     colour_db: float = 6.0  # spread of the microphone's colour at each octave
     tilt_db: float = 1.5  # spread of its tilt per octave
@@ -52,10 +49,7 @@ def _moving_level(
 
 
 def record(scene: Scene, conditions: Recording | None = None) -> np.ndarray:
-    """Samples (S,) of the scene as a microphone in a room hears it, peak below 1.
-
-    Where: this project; chapter 02
-    """
+    """Samples (S,) of the scene as a microphone in a room hears it, peak below 1."""
     conditions = conditions or Recording()
     dry = spectra(scene.dry)
     if scene.transfer is not None:

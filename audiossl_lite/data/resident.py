@@ -21,7 +21,7 @@ SPARE_SHARE = 0.05  # of the free memory: batches and fragmentation need some to
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of a device, in bytes. Where: this project; chapter 13"""
+    """Free memory of a device, in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
@@ -31,7 +31,6 @@ class ResidentStore:
     """All raw data of a store on a device, with the interface of the store.
 
     Raises StoreError with both numbers when the device has not enough memory.
-    Where: this project; chapter 13
     """
 
     def __init__(self, store: PackedStore, device: str | torch.device) -> None:
@@ -75,10 +74,7 @@ class ResidentStore:
     def batch(
         self, indices: Tensor | Sequence[int], device: str | torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Clips `(B, batch_length[, F])` float32 and lengths `(B,)`, on the device (default: where the data are).
-
-        Where: this project; chapter 13
-        """
+        """Clips `(B, batch_length[, F])` float32 and lengths `(B,)`, on the device (default: where the data are)."""
         index = torch.as_tensor(indices).to(self.device)
         raw, lengths = self._windows[self._starts[index]], self._lengths[index]
         if self._padded:  # a window reaches into the next clip where its own clip is short
@@ -90,9 +86,9 @@ class ResidentStore:
         return self.decode(raw).to(device), lengths.clamp(max=self.batch_length).to(device)
 
     def decode(self, raw: Tensor) -> Tensor:
-        """Raw clips as float32. Where: this project; chapter 13"""
+        """Raw clips as float32."""
         return decode_raw(raw)
 
     def digest(self) -> str:
-        """That of the store: the same clips give the same run. Where: this project; chapter 13"""
+        """That of the store: the same clips give the same run."""
         return self._digest

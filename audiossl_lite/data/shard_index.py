@@ -28,18 +28,12 @@ HEAD_BYTES = (
 
 
 class ShardError(ValueError):
-    """A shard cannot be used; the message names the file, the member and what is wrong.
-
-    Where: this project; chapter 13
-    """
+    """A shard cannot be used; the message names the file, the member and what is wrong."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One clip of a shard: where its bytes lie, its length in samples at 16 kHz, and its JSON.
-
-    Where: this project; chapter 13
-    """
+    """One clip of a shard: where its bytes lie, its length in samples at 16 kHz, and its JSON."""
 
     name: str  # of the sound inside the tar file
     offset: int
@@ -50,10 +44,7 @@ class Member:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """The clips of one shard in their order, and a digest over all of them.
-
-    Where: this project; chapter 13
-    """
+    """The clips of one shard in their order, and a digest over all of them."""
 
     path: Path
     members: tuple[Member, ...]
@@ -61,31 +52,28 @@ class ShardIndex:
 
 
 class Window(io.RawIOBase):
-    """`size` bytes of an open file from `offset` on, as a file of its own.
-
-    Where: this project; chapter 13
-    """
+    """`size` bytes of an open file from `offset` on, as a file of its own."""
 
     def __init__(self, file: io.BufferedIOBase, offset: int, size: int) -> None:
         super().__init__()
         self._file, self._offset, self._size, self._place = file, offset, size, 0
 
     def readable(self) -> bool:
-        """True. Where: this project; chapter 13"""
+        """True."""
         return True
 
     def seekable(self) -> bool:
-        """True. Where: this project; chapter 13"""
+        """True."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move within the window. Where: this project; chapter 13"""
+        """Move within the window."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         self._place = max(base + offset, 0)
         return self._place
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer, at most to the end of the window. Where: this project; chapter 13"""
+        """Fill the buffer, at most to the end of the window."""
         wanted = max(min(len(buffer), self._size - self._place), 0)
         self._file.seek(self._offset + self._place)
         content = self._file.read(wanted)
@@ -95,7 +83,7 @@ class Window(io.RawIOBase):
 
 
 def index_path(shard: Path) -> Path:
-    """Where the index of a shard is kept. Where: this project; chapter 13"""
+    """Where the index of a shard is kept."""
     return shard.with_name(shard.name + ".index.json")
 
 
@@ -104,7 +92,6 @@ def index_shard(shard: str | Path) -> ShardIndex:
 
     Raises ShardError naming the member for a damaged tar file, an unsafe or repeated name, a link, a sound that
     cannot be opened, and JSON that cannot be read.
-    Where: this project; chapter 13
     """
     shard = Path(shard)
     if not shard.is_file():

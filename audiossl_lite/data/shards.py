@@ -47,7 +47,6 @@ def write_shards(
 
     `data`: what `load_clips` takes, or a `Material`. A shard is whole or absent. Raises ShardError for a folder
     that already holds shards, ValueError when no clip is left.
-    Where: this project; chapter 13
     """
     if clips_per_shard < 1:
         raise ValueError(f"clips_per_shard must be 1 or more, found {clips_per_shard}")
@@ -110,7 +109,6 @@ def rank_shards(n_shards: int, rank: int, world_size: int) -> list[int]:
     """Numbers of the shards that belong to one host or process of several: every shard to exactly one.
 
     Raises ValueError for a rank outside 0 .. world_size - 1, and when there are fewer shards than processes.
-    Where: this project; chapter 13
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must lie in 0 .. {world_size - 1}, found {rank}")
@@ -126,7 +124,6 @@ class ShardStore(Described):
 
     A clip that cannot be decoded when it is asked for becomes silence of its length: its name and the reason are
     kept in `damaged`, and the first one is warned of. Raises ShardError when there is no shard, or a bad one.
-    Where: this project; chapter 13
     """
 
     form = "in tar shards"
@@ -169,10 +166,7 @@ class ShardStore(Described):
     def batch(
         self, indices: Tensor | Sequence[int], device: str | torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Waveforms `(B, batch_length)` float32 and lengths `(B,)`, both on the device; decoded in threads.
-
-        Where: this project; chapter 13
-        """
+        """Waveforms `(B, batch_length)` float32 and lengths `(B,)`, both on the device; decoded in threads."""
         index = torch.as_tensor(indices).cpu().long()
         outside = [int(i) for i in index if not 0 <= i < len(self)]
         if outside:
@@ -213,10 +207,7 @@ class ShardStore(Described):
             )
 
     def digest(self) -> str:
-        """Eight hex digits over the members of all shards: names, lengths, JSON and the head of each sound.
-
-        Where: this project; chapter 13
-        """
+        """Eight hex digits over the members of all shards: names, lengths, JSON and the head of each sound."""
         return checksum_of("\n".join(index.digest for index in self.shards).encode())[:8]
 
     def _describe(self) -> Description:
@@ -236,7 +227,6 @@ def decode_bytes(content: bytes) -> Tensor:
     """A WAV, FLAC, OGG or MP3 file in memory as 16 kHz mono float32 `(S,)`.
 
     Raises what soundfile raises, or ValueError for samples that are not finite.
-    Where: this project; chapter 13
     """
     samples, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     if not np.isfinite(samples).all():

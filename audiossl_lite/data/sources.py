@@ -16,15 +16,11 @@ class ClipSource(Protocol):
     """A numbered collection of clips that hands out batches on a device.
 
     `lengths (n,)` long, on the CPU: valid samples of waveforms, or valid frames of spectrograms.
-    Where: this project; chapter 13
     """
 
     @property
     def lengths(self) -> Tensor:
-        """Valid samples or frames of each clip, `(n,)` long on the CPU.
-
-        Where: this project; chapter 13
-        """
+        """Valid samples or frames of each clip, `(n,)` long on the CPU."""
 
     def __len__(self) -> int: ...
 
@@ -32,14 +28,10 @@ class ClipSource(Protocol):
         """Clips `(B, S)` or `(B, T, F)` float32 and their lengths `(B,)` long, both on `device`.
 
         `indices (B,)` long; shorter clips are padded with silence at the end.
-        Where: this project; chapter 13
         """
 
     def digest(self) -> str:
-        """A few hex digits that change with the content: which data a run was trained on.
-
-        Where: this project; chapter 13
-        """
+        """A few hex digits that change with the content: which data a run was trained on."""
 
 
 class InMemory:
@@ -47,7 +39,6 @@ class InMemory:
 
     `lengths (n,)`: valid samples or frames; without them every clip is as long as the tensor. The first batch for a
     device copies all data there, where it stays. Raises ValueError for another rank, type or number of lengths.
-    Where: this project; chapter 13
     """
 
     def __init__(self, data: Tensor, lengths: Tensor | None = None) -> None:
@@ -68,10 +59,7 @@ class InMemory:
         return len(self.data)
 
     def batch(self, indices: Tensor, device: str | torch.device) -> tuple[Tensor, Tensor]:
-        """Clips `(B, S)` or `(B, T, F)` float32 and lengths `(B,)` long on `device`.
-
-        Where: this project; chapter 13
-        """
+        """Clips `(B, S)` or `(B, T, F)` float32 and lengths `(B,)` long on `device`."""
         device = whole_device(device)
         if device not in self._on_device:
             self._on_device[device] = (self.data.to(device), self.lengths.to(device))
@@ -80,20 +68,14 @@ class InMemory:
         return data[indices].float(), lengths[indices]
 
     def digest(self) -> str:
-        """The `data_digest` of the clips.
-
-        Where: this project; chapter 13
-        """
+        """The `data_digest` of the clips."""
         if self._digest is None:
             self._digest = data_digest(self.data)
         return self._digest
 
 
 def whole_device(device: str | torch.device) -> torch.device:
-    """The device with its number: "cuda" and "cuda:0" are then one key.
-
-    Where: this project; chapter 13
-    """
+    """The device with its number: "cuda" and "cuda:0" are then one key."""
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
@@ -101,10 +83,7 @@ def whole_device(device: str | torch.device) -> torch.device:
 
 
 def data_digest(data: Tensor) -> str:
-    """Eight hex digits over the shape and about 65,536 evenly spaced values.
-
-    Where: this project; chapter 05
-    """
+    """Eight hex digits over the shape and about 65,536 evenly spaced values."""
     flat = data.detach().reshape(-1)
     sample = flat[:: max(len(flat) // SAMPLED_VALUES, 1)].float().cpu()
     content = str(tuple(data.shape)).encode() + sample.numpy().tobytes()
@@ -116,8 +95,6 @@ def data_sums(data: Tensor) -> dict[str, Any]:
 
     A spectrogram that was computed with another number of threads, or on another machine, differs by rounding. It has
     another digest, but nearly the same sums; those of other clips are off by far more.
-
-    Where: this project; chapter 13
     """
     flat = data.detach().reshape(-1)
     sample = flat[:: max(len(flat) // SAMPLED_VALUES, 1)].cpu().double()
@@ -132,10 +109,7 @@ def data_sums(data: Tensor) -> dict[str, Any]:
 
 
 def same_sums(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two results of `data_sums` are of the same data up to rounding: sums within 0.001 of the spread.
-
-    Where: this project; chapter 13
-    """
+    """Whether two results of `data_sums` are of the same data up to rounding: sums within 0.001 of the spread."""
     near = 1e-3 * max(a["spread"], b["spread"])
     pairs = zip([a["spread"], *a["sums"]], [b["spread"], *b["sums"]], strict=True)
     return a["shape"] == b["shape"] and all(abs(x - y) <= near for x, y in pairs)

@@ -25,7 +25,6 @@ def split_clips(
     With `by_group` no group of `task` lies in both parts: groups are moved to the test part until every class
     has about `test_fraction` there, but never the last group of a class. Groups that are shared by several
     classes (a speaker who says every word) move as a whole. Raises ValueError for a bad fraction or task.
-    Where: this project; chapter 02
     """
     task = _known_task(clips, task)
     if not 0 < test_fraction < 1:
@@ -72,7 +71,6 @@ def split_classes(
     """Indices (train, test) such that no class lies in both parts: the test of classes never heard.
 
     At least one class stays on each side. Raises ValueError when there are fewer than two classes.
-    Where: this project; chapter 02
     """
     task = _known_task(clips, task)
     if not 0 < test_fraction < 1:

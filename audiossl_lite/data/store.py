@@ -41,7 +41,6 @@ class PackedStore(Described):
     `kind` "waveform": int16 samples at 16 kHz; "spectrogram": float16 frames `(T, F)` of the frontend that `made`
     describes. `lengths (n,)`: valid samples or frames. `batch_length`: what every batch is padded to, so that a
     clip looks the same in any company. Raises StoreError for a folder that is no whole store.
-    Where: this project; chapter 13
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -102,7 +101,7 @@ class PackedStore(Described):
 
     @property
     def raw_type(self) -> torch.dtype:
-        """int16 or float16. Where: this project; chapter 13"""
+        """int16 or float16."""
         return torch.int16 if self.kind == "waveform" else torch.float16
 
     def read(
@@ -111,7 +110,6 @@ class PackedStore(Described):
         """Raw clips `(B, longest or size[, F])` on the CPU, padded with silence, and their lengths `(B,)`.
 
         With `size`, longer clips are cut at the end. Raises IndexError naming a clip that is not there.
-        Where: this project; chapter 13
         """
         return self._read(indices, size, pinned=False)
 
@@ -140,19 +138,13 @@ class PackedStore(Described):
         return raw, torch.from_numpy(lengths)
 
     def decode(self, raw: Tensor) -> Tensor:
-        """Raw clips as float32, on the device where they are: what soundfile gives for 16-bit files.
-
-        Where: this project; chapter 13
-        """
+        """Raw clips as float32, on the device where they are: what soundfile gives for 16-bit files."""
         return decode_raw(raw)
 
     def batch(
         self, indices: Tensor | Sequence[int], device: str | torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Clips `(B, batch_length[, F])` float32 and lengths `(B,)`, both on the device.
-
-        Where: this project; chapter 13
-        """
+        """Clips `(B, batch_length[, F])` float32 and lengths `(B,)`, both on the device."""
         device = torch.device(device)
         on_gpu = device.type == "cuda"
         raw, lengths = self._read(indices, self.batch_length, pinned=on_gpu)
@@ -162,44 +154,29 @@ class PackedStore(Described):
         return self.decode(raw), lengths.to(device, non_blocking=on_gpu)
 
     def resident(self, device: str | torch.device) -> ResidentStore:
-        """The same clips with all raw data in the memory of a device; raises StoreError if they do not fit.
-
-        Where: this project; chapter 13
-        """
+        """The same clips with all raw data in the memory of a device; raises StoreError if they do not fit."""
         from audiossl_lite.data.resident import ResidentStore
 
         return ResidentStore(self, device)
 
     def parts(self) -> list[np.ndarray]:
-        """The raw data of each part, `(samples,)` or `(frames, F)`: clip after clip without padding.
-
-        Where: this project; chapter 13
-        """
+        """The raw data of each part, `(samples,)` or `(frames, F)`: clip after clip without padding."""
         return list(self._parts)
 
     def starts(self) -> Tensor:
-        """Where each clip begins when all parts are laid one after the other, `(n,)` long.
-
-        Where: this project; chapter 13
-        """
+        """Where each clip begins when all parts are laid one after the other, `(n,)` long."""
         before = np.cumsum([0, *(len(part) for part in self._parts)])
         return torch.from_numpy(self._offset + before[self._part])
 
     def digest(self) -> str:
-        """Eight hex digits over how the clips were made and the checksums of all parts.
-
-        Where: this project; chapter 13
-        """
+        """Eight hex digits over how the clips were made and the checksums of all parts."""
         sums = [
             [part["data_checksum"], part["manifest_checksum"]] for part in self._header["parts"]
         ]
         return checksum_of(to_json({"kind": self.kind, "made": self.made, "parts": sums}))[:8]
 
     def verify(self) -> list[str]:
-        """Everything that is wrong with the files by now, one line each; reads all data once.
-
-        Where: this project; chapter 13
-        """
+        """Everything that is wrong with the files by now, one line each; reads all data once."""
         return verify_store(self.folder)
 
     def _describe(self) -> Description:
@@ -220,7 +197,6 @@ class PackedStore(Described):
         """The clips, or those at these indices, in memory, for evaluation; waveforms only.
 
         Raises StoreError for a store of spectrograms and for more than CLIPS_LIMIT_GIB.
-        Where: this project; chapter 13
         """
         if self.kind != "waveform":
             raise StoreError(

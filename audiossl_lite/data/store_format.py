@@ -26,33 +26,27 @@ PART_KEYS = ("names", "offsets", "lengths", "labels", "groups", "splits", "skipp
 
 
 class StoreError(ValueError):
-    """A packed store cannot be read or written; the message names the file, what is wrong and what to do.
-
-    Where: this project; chapter 13
-    """
+    """A packed store cannot be read or written; the message names the file, what is wrong and what to do."""
 
 
 def part_path(folder: Path, number: int, suffix: str) -> Path:
-    """The data (".bin") or the manifest (".json") of a part. Where: this project; chapter 13"""
+    """The data (".bin") or the manifest (".json") of a part."""
     return folder / f"part-{number:05d}{suffix}"
 
 
 def part_numbers(folder: Path) -> list[int]:
-    """Numbers of the parts whose manifest is in the folder. Where: this project; chapter 13"""
+    """Numbers of the parts whose manifest is in the folder."""
     stems = [path.stem.removeprefix("part-") for path in folder.glob("part-*.json")]
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
 def aside_path(path: Path) -> Path:
-    """Where a file is written before it is moved into place. Where: this project; chapter 13"""
+    """Where a file is written before it is moved into place."""
     return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.aside")
 
 
 def move_into_place(aside: Path, path: Path) -> None:
-    """Rename a file that is safely on disk, and make the rename itself safe against a power cut.
-
-    Where: this project; chapter 13
-    """
+    """Rename a file that is safely on disk, and make the rename itself safe against a power cut."""
     os.replace(aside, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -62,7 +56,7 @@ def move_into_place(aside: Path, path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is whole or absent. Where: this project; chapter 13"""
+    """Write a file that is whole or absent."""
     aside = aside_path(path)
     try:
         with open(aside, "wb") as file:
@@ -75,15 +69,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def to_json(content: dict[str, Any]) -> bytes:
-    """One JSON object as the bytes that are written and summed. Where: this project; chapter 13"""
+    """One JSON object as the bytes that are written and summed."""
     return json.dumps(content, ensure_ascii=False, indent=None).encode()
 
 
 def read_json(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """An object with at least these keys; raises StoreError naming the file.
-
-    Where: this project; chapter 13
-    """
+    """An object with at least these keys; raises StoreError naming the file."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -97,10 +88,7 @@ def read_json(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def read_header(folder: Path) -> dict[str, Any]:
-    """The content of `store.json`; raises StoreError when there is none, or one of something else.
-
-    Where: this project; chapter 13
-    """
+    """The content of `store.json`; raises StoreError when there is none, or one of something else."""
     path = folder / HEADER
     if not path.is_file():
         raise StoreError(
@@ -120,7 +108,7 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def checksum(path: Path) -> str:
-    """Thirty-two hex digits over the content of a file. Where: this project; chapter 13"""
+    """Thirty-two hex digits over the content of a file."""
     total = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -129,15 +117,12 @@ def checksum(path: Path) -> str:
 
 
 def checksum_of(content: bytes) -> str:
-    """The checksum that a file of these bytes has. Where: this project; chapter 13"""
+    """The checksum that a file of these bytes has."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def describe_part(folder: Path, number: int) -> dict[str, Any]:
-    """The line of a whole part in `store.json`: clips, bytes and checksums; raises StoreError.
-
-    Where: this project; chapter 13
-    """
+    """The line of a whole part in `store.json`: clips, bytes and checksums; raises StoreError."""
     path = part_path(folder, number, ".json")
     manifest = read_json(path, PART_KEYS)
     data, size = part_path(folder, number, ".bin"), int(manifest["data"]["bytes"])
@@ -159,7 +144,6 @@ def verify_store(folder: str | Path) -> list[str]:
     """Everything that is wrong with a store, one line for each file; empty when it is whole.
 
     Reads all data once. Also works on a store that is too damaged to be opened.
-    Where: this project; chapter 13
     """
     folder = Path(folder)
     try:

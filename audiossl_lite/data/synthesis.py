@@ -27,7 +27,6 @@ class Scene:
     """One clip being made: parts are added with `tone`, `strikes` and `noise`, then `record` renders them.
 
     `seconds` (M,) are the control times. `rng` is the only source of randomness.
-    Where: this project; chapter 02
     """
 
     def __init__(self, rng: np.random.Generator, duration_s: float) -> None:
@@ -44,19 +43,19 @@ class Scene:
     # ---- random numbers -------------------------------------------------------------------------------------
 
     def uniform(self, low: float, high: float) -> float:
-        """One number, uniform. Where: this project; chapter 02"""
+        """One number, uniform."""
         return float(self.rng.uniform(low, high))
 
     def log_uniform(self, low: float, high: float) -> float:
-        """One positive number, uniform on a logarithmic axis. Where: this project; chapter 02"""
+        """One positive number, uniform on a logarithmic axis."""
         return float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
 
     def semitones(self, spread: float, size: int | tuple[int, ...] | None = None) -> np.ndarray:
-        """Frequency ratios, Gaussian in semitones with this spread. Where: this project; chapter 02"""
+        """Frequency ratios, Gaussian in semitones with this spread."""
         return 2.0 ** (self.rng.normal(0.0, spread, size) / 12)
 
     def drift(self, knots_per_s: float) -> np.ndarray:
-        """A slow random contour (M,) of about unit variance at control rate. Where: this project; chapter 02"""
+        """A slow random contour (M,) of about unit variance at control rate."""
         n_knots = max(2, round(self.duration_s * knots_per_s) + 1)
         knots = self.rng.standard_normal(n_knots)
         return np.interp(self.seconds, np.linspace(0, self.seconds[-1], n_knots), knots)
@@ -67,7 +66,6 @@ class Scene:
         """Onset times (n,) in seconds and their place in the pattern (n,), from a random phase of the pattern.
 
         The pattern `offsets_s` repeats every `period_s`; each repetition is moved by `jitter` of the period.
-        Where: this project; chapter 02
         """
         offsets = np.asarray(offsets_s, np.float64)
         n_repeats = int(self.duration_s / period_s) + 2
@@ -80,10 +78,7 @@ class Scene:
         return times[heard], place[heard]
 
     def since(self, onsets_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds since the latest onset (M,) and its index (M,), -1 before the first one.
-
-        Where: this project; chapter 02
-        """
+        """Seconds since the latest onset (M,) and its index (M,), -1 before the first one."""
         order = np.sort(onsets_s)
         index = np.searchsorted(order, self.seconds, side="right") - 1
         return np.where(index >= 0, self.seconds - order[np.maximum(index, 0)], 1e3), index
@@ -94,7 +89,6 @@ class Scene:
         """Harmonic amplitudes (K,) that fall by about `tilt_db` an octave, each a little random.
 
         `highest_hz` is the largest fundamental that will be played; harmonics stay below 7.6 kHz.
-        Where: this project; chapter 02
         """
         n_harmonics = int(np.clip(7600.0 / highest_hz, 1, 80))
         number = np.arange(1, n_harmonics + 1)
@@ -103,10 +97,7 @@ class Scene:
         return amplitudes * (number % 2 == 1) if odd_only else amplitudes
 
     def tone(self, frequency_hz: np.ndarray, amplitude: np.ndarray, harmonics: np.ndarray) -> None:
-        """Add a harmonic tone whose fundamental (M,) and amplitude (M,) follow control-rate contours.
-
-        Where: this project; chapter 02
-        """
+        """Add a harmonic tone whose fundamental (M,) and amplitude (M,) follow control-rate contours."""
         phases = self.rng.uniform(0, 2 * np.pi, len(harmonics))
         spectrum = np.zeros(TABLE_SIZE // 2 + 1, np.complex64)
         spectrum[1 : len(harmonics) + 1] = harmonics * np.exp(1j * phases)
@@ -126,7 +117,6 @@ class Scene:
         """Add struck sounds: at each onset (n,), damped sines at `modes_hz` (n, modes) and a noise burst.
 
         `decay_s` (n,) or a number is the time in which the amplitude falls to 1/e; `level` (n,) scales each hit.
-        Where: this project; chapter 02
         """
         n_hits = len(onsets_s)
         if n_hits == 0:
@@ -150,25 +140,19 @@ class Scene:
                 self.dry[first:last] += hit[first - start : last - start]
 
     def noise(self, amplitude: np.ndarray, colour_db: np.ndarray) -> None:
-        """Add shaped noise: amplitude (M,) over time, level in dB over frequency (bins,) or (frames, bins).
-
-        Where: this project; chapter 02
-        """
+        """Add shaped noise: amplitude (M,) over time, level in dB over frequency (bins,) or (frames, bins)."""
         stride = HOP_SAMPLES // CONTROL_SAMPLES
         level = np.atleast_2d(colour_db).astype(np.float32) * np.float32(np.log(10) / 10)
         self.noise_power += np.square(amplitude[::stride, None]).astype(np.float32) * np.exp(level)
 
     def filter(self, gain: np.ndarray) -> None:
-        """Filter all tones and strikes, when recorded, by a gain (frames, bins) that moves with time.
-
-        Where: this project; chapter 02
-        """
+        """Filter all tones and strikes, when recorded, by a gain (frames, bins) that moves with time."""
         self.transfer = gain if self.transfer is None else self.transfer * gain
 
     def band(self, centre_hz: np.ndarray | float, width_octaves: float) -> np.ndarray:
         """Level in dB (frames, bins) or (1, bins) of a bell-shaped band on a logarithmic frequency axis.
 
-        `centre_hz` may be a contour (M,) at control rate. Where: this project; chapter 02
+        `centre_hz` may be a contour (M,) at control rate.
         """
         stride = HOP_SAMPLES // CONTROL_SAMPLES
         centres = np.atleast_1d(centre_hz)
@@ -178,10 +162,7 @@ class Scene:
         return np.maximum(-4.3 * distance**2, -60.0)
 
     def colour(self, depth_db: float, tilt_db: float = 0.0) -> np.ndarray:
-        """A smooth random level in dB (bins,), with this spread at each octave plus a random tilt per octave.
-
-        Where: this project; chapter 02
-        """
+        """A smooth random level in dB (bins,), with this spread at each octave plus a random tilt per octave."""
         knots = self.rng.normal(0.0, depth_db, 9) + self.rng.normal(0.0, tilt_db) * (
             np.arange(9) - 5
         )
@@ -189,7 +170,7 @@ class Scene:
 
 
 def upsample(contour: np.ndarray) -> np.ndarray:
-    """Control-rate contour (M,) to samples ((M - 1) * 64,), linearly interpolated. Where: this project; chapter 02"""
+    """Control-rate contour (M,) to samples ((M - 1) * 64,), linearly interpolated."""
     values = np.asarray(contour, np.float32)
     return (values[:-1, None] + np.diff(values)[:, None] * _RAMP).reshape(-1)
 
@@ -198,7 +179,6 @@ def table_phase(frequency_hz: np.ndarray) -> np.ndarray:
     """Wavetable index ((M - 1) * 64,) of an oscillator that follows a frequency contour (M,).
 
     Between control points the frequency is linear, so the phase is a parabola.
-    Where: this project; chapter 02
     """
     step = np.clip(frequency_hz, 10.0, 7800.0) * (TABLE_SIZE / SAMPLE_RATE_HZ)
     mean_step = (step[:-1] + step[1:]) / 2
@@ -210,10 +190,7 @@ def table_phase(frequency_hz: np.ndarray) -> np.ndarray:
 
 
 def spectra(samples: np.ndarray) -> np.ndarray:
-    """Samples (n * 256,) to short-time spectra (n + 1, 257); `overlap_add` is its inverse.
-
-    Where: this project; chapter 02
-    """
+    """Samples (n * 256,) to short-time spectra (n + 1, 257); `overlap_add` is its inverse."""
     padded = np.concatenate(
         [np.zeros(HOP_SAMPLES, np.float32), samples, np.zeros(HOP_SAMPLES, np.float32)]
     )
@@ -222,6 +199,6 @@ def spectra(samples: np.ndarray) -> np.ndarray:
 
 
 def overlap_add(spectrum: np.ndarray) -> np.ndarray:
-    """Short-time spectra (n + 1, 257) to samples (n * 256,). Where: this project; chapter 02"""
+    """Short-time spectra (n + 1, 257) to samples (n * 256,)."""
     frames = scipy.fft.irfft(spectrum, n=FRAME_SAMPLES, axis=1) * _WINDOW
     return (frames[:-1, HOP_SAMPLES:] + frames[1:, :HOP_SAMPLES]).reshape(-1)

@@ -22,7 +22,7 @@ _MILD = Recording(colour_db=4.0, tilt_db=1.0, snr_db=(12.0, 32.0))
 
 @dataclass(frozen=True)
 class ClassDescription:
-    """One row of a chapter's table of classes. Where: this project; chapter 02"""
+    """One row of a chapter's table of classes."""
 
     name: str
     family: str
@@ -32,7 +32,7 @@ class ClassDescription:
 def describe(pool: str = "event") -> tuple[ClassDescription, ...]:
     """Name, family and one line for every class of the pool's default task.
 
-    Raises ValueError for an unknown pool. Where: this project; chapter 02
+    Raises ValueError for an unknown pool.
     """
     _check_pool(pool)
     if pool == "event":
@@ -50,7 +50,6 @@ def synthetic_clips(
     Tasks: "event" and "family"; "speaker" and "word"; "instrument", "family" and "pitch". Clip i of a class
     depends on pool, seed, class, i and duration only, not on how many clips are made.
     Raises ValueError for an unknown pool, fewer than one clip or less than 0.5 s.
-    Where: this project; chapter 02
     """
     _check_pool(pool)
     if clips_per_class < 1:

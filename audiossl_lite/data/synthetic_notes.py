@@ -15,10 +15,7 @@ PITCH_NAMES = tuple(f"{_NOTE_NAMES[m % 12]}{m // 12 - 1}" for m in PITCHES_MIDI)
 
 @dataclass(frozen=True)
 class Instrument:
-    """Envelope, harmonics and habits of an instrument; `partials` makes it a struck, inharmonic one.
-
-    Where: this project; chapter 02
-    """
+    """Envelope, harmonics and habits of an instrument; `partials` makes it a struck, inharmonic one."""
 
     name: str
     family: str
@@ -104,10 +101,7 @@ FAMILIES = tuple(dict.fromkeys(instrument.family for instrument in INSTRUMENTS))
 
 
 def play_notes(scene: Scene, instrument: Instrument, pitch: int) -> None:
-    """Add notes of one pitch; length, loudness, brightness and tuning differ from note to note.
-
-    Where: this project; chapter 02
-    """
+    """Add notes of one pitch; length, loudness, brightness and tuning differ from note to note."""
     period_s = scene.uniform(0.5, 0.9)
     times, _ = scene.onsets(period_s, jitter=0.06)
     since, index = scene.since(times)

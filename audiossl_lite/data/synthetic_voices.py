@@ -22,10 +22,7 @@ WORDS = ("mia", "sua", "ota", "eti", "uso", "imo", "asi", "tea", "oei", "aum")
 
 @dataclass(frozen=True)
 class Speaker:
-    """What makes a voice: usual pitch, tract length, tilt of the source, breath, pace, melody.
-
-    Where: this project; chapter 02
-    """
+    """What makes a voice: usual pitch, tract length, tilt of the source, breath, pace, melody."""
 
     name: str
     text: str
@@ -73,10 +70,7 @@ def _smooth(contour: np.ndarray, n_points: int) -> np.ndarray:
 
 
 def say(scene: Scene, word: str, speaker: Speaker) -> None:
-    """Add the word, said again and again; every time pitch, pace, stress and melody differ a little.
-
-    Where: this project; chapter 02
-    """
+    """Add the word, said again and again; every time pitch, pace, stress and melody differ a little."""
     formants_hz, voiced, hiss = _targets(word)
     phone_s = 0.125 * speaker.pace * scene.uniform(0.9, 1.1)
     word_s = phone_s * len(word)

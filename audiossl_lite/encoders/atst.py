@@ -185,18 +185,12 @@ def chunk_average(
 
 
 def atst_tiny(**options) -> ATSTEncoder:
-    """128 wide, 4 blocks, 2 heads: trains on a laptop within a minute.
-
-    Where: this project; chapter 05
-    """
+    """128 wide, 4 blocks, 2 heads: trains on a laptop within a minute."""
     return ATSTEncoder(128, 4, 2, **options)
 
 
 def atst_mini(**options) -> ATSTEncoder:
-    """192 wide, 6 blocks, 3 heads: the workshop size.
-
-    Where: this project; chapter 05
-    """
+    """192 wide, 6 blocks, 3 heads: the workshop size."""
     return ATSTEncoder(192, 6, 3, **options)
 
 

@@ -152,10 +152,7 @@ class AudioMAEEncoder(nn.Module):
 
 
 def valid_patches(lengths: Tensor, n_frames: int, n_mels: int) -> Tensor:
-    """Which patches hold a valid frame, `(B, N)` bool, for clips of `lengths (B,)` frames; at least the first ones.
-
-    Where: this project; chapter 06
-    """
+    """Which patches hold a valid frame, `(B, N)` bool, for clips of `lengths (B,)` frames; at least the first ones."""
     rows = torch.arange(0, n_frames, PATCH, device=lengths.device)
     valid = rows < lengths.clamp_min(1)[:, None]  # (B, T/16)
     return valid.repeat_interleave(n_mels // PATCH, dim=1)
@@ -173,10 +170,7 @@ def init_xavier(module: nn.Module) -> None:
 
 
 def audiomae_tiny(**options) -> AudioMAEEncoder:
-    """192 wide, 6 blocks, 3 heads: the lite and workshop size.
-
-    Where: this project; chapter 06
-    """
+    """192 wide, 6 blocks, 3 heads: the lite and workshop size."""
     return AudioMAEEncoder(192, 6, 3, **options)
 
 

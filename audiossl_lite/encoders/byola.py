@@ -108,16 +108,10 @@ def byola_cnn(dim: int = 512, **options) -> BYOLAEncoder:
 
 
 def byola_small(**options) -> BYOLAEncoder:
-    """Half the channels, 512 wide, 413,248 parameters: what the project ships trained.
-
-    Where: this project; chapter 13
-    """
+    """Half the channels, 512 wide, 413,248 parameters: what the project ships trained."""
     return BYOLAEncoder(512, channels=32, **options)
 
 
 def byola_tiny(**options) -> BYOLAEncoder:
-    """A quarter of the channels and 128 wide: trains on a laptop within seconds.
-
-    Where: this project; chapter 04
-    """
+    """A quarter of the channels and 128 wide: trains on a laptop within seconds."""
     return BYOLAEncoder(128, channels=16, **options)

@@ -12,10 +12,7 @@ from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 
 
 def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Mean and population std over the valid frames of `(B, T, F)`, `lengths (B,)`: `(B, 2F)`.
-
-    Where: this project; chapter 02
-    """
+    """Mean and population std over the valid frames of `(B, T, F)`, `lengths (B,)`: `(B, 2F)`."""
     valid = (torch.arange(frames.shape[1]) < lengths[:, None])[..., None]
     count = lengths[:, None].to(frames.dtype)
     mean = (frames * valid).sum(1) / count
@@ -24,10 +21,7 @@ def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:
 
 
 def log_mel_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Mean and std over time of 64 natural log-mel bands: clips `(n, S)` -> `(n, 128)`.
-
-    Where: this project; chapter 02
-    """
+    """Mean and std over time of 64 natural log-mel bands: clips `(n, S)` -> `(n, 128)`."""
     frontend = BYOLAFrontend(0.0, 1.0)
 
     def embed(waveform: Tensor, valid: Tensor) -> Tensor:
@@ -43,8 +37,6 @@ def mfcc_statistics(
     """Mean and std over time of MFCCs: `(n, S) -> (n, 40)`, as `torchaudio.transforms.MFCC` computes them.
 
     Orthonormal cosine transform of the mel spectrogram in dB, floored 80 dB below the loudest cell of each clip.
-
-    Where: this project; chapter 02
     """
     frontend = ATSTFrontend("official")
     transform = cosine_transform(n_coefficients, frontend.n_mels)
@@ -57,10 +49,7 @@ def mfcc_statistics(
 
 
 def cosine_transform(n_out: int, n_in: int) -> Tensor:
-    """The first `n_out` rows of the orthonormal DCT-II of size `n_in`, `(n_out, n_in)`.
-
-    Where: this project; chapter 02
-    """
+    """The first `n_out` rows of the orthonormal DCT-II of size `n_in`, `(n_out, n_in)`."""
     k, n = torch.arange(n_out)[:, None], torch.arange(n_in)[None]
     basis = torch.cos(math.pi / n_in * (n + 0.5) * k) * math.sqrt(2.0 / n_in)
     basis[0] /= math.sqrt(2.0)

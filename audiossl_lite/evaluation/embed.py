@@ -11,10 +11,7 @@ from audiossl_lite.progress import progress
 
 
 def length_batches(lengths: Tensor, batch_size: int) -> list[Tensor]:
-    """Indices of clips in batches of similar length, so that little padding is computed.
-
-    Where: this project; chapter 10
-    """
+    """Indices of clips in batches of similar length, so that little padding is computed."""
     return list(torch.argsort(lengths, stable=True).split(batch_size))
 
 
@@ -23,8 +20,6 @@ def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
 
     Centred frames near the end of a padded clip then hold what they hold when the clip stands alone. Each of
     `lengths (B,)` exceeds `samples`.
-
-    Where: this project; chapter 10
     """
     position = torch.arange(waveform.shape[1] + samples, device=waveform.device)
     last = lengths.to(waveform.device)[:, None] - 1
@@ -109,8 +104,6 @@ def whole_frames(spec: Tensor, frames: Tensor, frontend: nn.Module) -> tuple[Ten
 
     A frontend with a `frame_multiple` also has a `pad_value`, written past the end of every clip: what a clip's
     padding holds then does not depend on the other clips of its batch.
-
-    Where: this project; chapter 06
     """
     multiple = getattr(frontend, "frame_multiple", 1)
     size = -(-int(frames.max()) // multiple) * multiple

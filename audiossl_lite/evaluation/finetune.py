@@ -120,10 +120,7 @@ def predict(
 
 @dataclass
 class BestWeights:
-    """The weights of the epoch with the best score so far; between equal scores the lower loss decides.
-
-    Where: this project; chapter 11
-    """
+    """The weights of the epoch with the best score so far; between equal scores the lower loss decides."""
 
     score: float = -math.inf
     loss: float = math.inf
@@ -131,20 +128,17 @@ class BestWeights:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def offer(self, value: float, loss: float, epoch: int, model: nn.Module) -> None:
-        """Keep the model's weights if score and loss are better than any before.
-
-        Where: this project; chapter 11
-        """
+        """Keep the model's weights if score and loss are better than any before."""
         if (value, -loss) > (self.score, -self.loss):
             self.score, self.loss, self.epoch = value, loss, epoch
             self.weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds. Where: this project; chapter 11"""
+        """What a checkpoint holds."""
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the best epoch of an interrupted run. Where: this project; chapter 11"""
+        """Take up the best epoch of an interrupted run."""
         self.score, self.loss = state["score"], state["loss"]
         self.epoch, self.weights = state["epoch"], state["weights"]
 
@@ -174,10 +168,7 @@ class FineTuneResult:
     n_test: int
 
     def row(self, name: str) -> dict[str, Any]:
-        """A line of a record: name, mean, no interval (one run), and how the epoch was chosen.
-
-        Where: this project; chapter 11
-        """
+        """A line of a record: name, mean, no interval (one run), and how the epoch was chosen."""
         return {
             "name": name,
             "mean": self.score,

@@ -26,8 +26,6 @@ def make_folds(
     its classes have the fewest clips so far, then where the fewest clips are; other orders are tried until every class
     lies in two folds or more. Raises ValueError naming the classes that have fewer than two groups, or that no order
     spread: with all their clips in one fold, nothing is left to learn them from.
-
-    Where: this project; chapter 11
     """
     targets = torch.as_tensor(targets)
     groups = torch.arange(len(targets)) if groups is None else torch.as_tensor(groups)
@@ -74,20 +72,14 @@ def _fill_folds(
 
 
 def group_counts(shares: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-    """Clips of every class in every group `(G, K)`, from `shares (n, K)`; and every clip's row in it `(n,)`.
-
-    Where: this project; chapter 11
-    """
+    """Clips of every class in every group `(G, K)`, from `shares (n, K)`; and every clip's row in it `(n,)`."""
     _, group = groups.unique(return_inverse=True)
     counts = torch.zeros(int(group.max()) + 1, shares.shape[1])
     return counts.index_add_(0, group, shares.float()), group
 
 
 def check_folds(folds: Tensor, groups: Tensor | None) -> None:
-    """Raise ValueError naming the groups that lie in more than one of `folds (n,)`.
-
-    Where: this project; chapter 11
-    """
+    """Raise ValueError naming the groups that lie in more than one of `folds (n,)`."""
     if groups is None:
         return
     pairs = torch.stack([torch.as_tensor(groups), torch.as_tensor(folds)], 1).unique(dim=0)
@@ -127,8 +119,6 @@ def hold_out(data: Labelled, share: float, *, seed: int = 0) -> tuple[Tensor, Te
     """Indices (train, validation), each sorted: about `share` of every class held out, groups kept whole.
 
     No class loses its last training clip. Raises ValueError when nothing can be held out.
-
-    Where: this project; chapter 11
     """
     if not 0 < share < 1:
         raise ValueError(f"the share held out lies between 0 and 1, got {share}")

@@ -41,8 +41,6 @@ class Pool:
     """Classes to draw from: `labels (n,)` of set number `clips`, -1 for clips that take no part.
 
     `groups (n,)` may not straddle support and query; `apart` says what they are (recordings, speakers).
-
-    Where: this project; chapter 10
     """
 
     name: str
@@ -53,12 +51,12 @@ class Pool:
 
     @property
     def n_classes(self) -> int:
-        """How many classes there are. Where: this project; chapter 10"""
+        """How many classes there are."""
         return int(self.labels[self.labels >= 0].unique().numel())
 
     @property
     def leaks(self) -> bool:
-        """Whether two clips share a group, so that groups apart and mixed differ. Where: this project; chapter 10"""
+        """Whether two clips share a group, so that groups apart and mixed differ."""
         if self.groups is None:
             return False
         groups = self.groups[self.labels >= 0]
@@ -123,7 +121,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What a table calls it. Where: this project; chapter 10"""
+        """What a table calls it."""
         pool, apart = self.pool.name, self.pool.apart
         if self.mixed:
             before = pool.replace(f"{apart} apart", f"{apart} mixed")
@@ -186,7 +184,7 @@ class Grid:
         return episodes
 
     def of_pool(self, pool: str, *, mixed: bool = False) -> list[Cell]:
-        """The cells of one pool, by name. Where: this project; chapter 10"""
+        """The cells of one pool, by name."""
         return [c for c, _ in self.cells.values() if c.pool.name == pool and c.mixed == mixed]
 
     def scores(

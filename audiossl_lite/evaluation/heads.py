@@ -53,10 +53,7 @@ class ParallelHeads(nn.Module):
         return logits.unflatten(1, self.bias.shape) + self.bias
 
     def single(self, index: int) -> nn.Sequential:
-        """One of the classifiers as batch norm and linear layer of its own, in eval mode: `(B, D) -> (B, K)`.
-
-        Where: this project; chapter 11
-        """
+        """One of the classifiers as batch norm and linear layer of its own, in eval mode: `(B, D) -> (B, K)`."""
         dim, _, n_classes = self.weight.shape
         linear = nn.utils.skip_init(nn.Linear, dim, n_classes)  # draws nothing
         linear.weight.data.copy_(self.weight.detach()[:, index].T)
@@ -85,10 +82,7 @@ def head_losses(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def epoch_batches(n: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """A permutation of n clips in batches; a last clip that would stand alone joins the batch before.
-
-    Where: this project; chapter 11
-    """
+    """A permutation of n clips in batches; a last clip that would stand alone joins the batch before."""
     batches = list(torch.randperm(n, generator=generator).split(batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm needs two
         batches[-2:] = [torch.cat(batches[-2:])]

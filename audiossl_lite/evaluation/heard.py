@@ -20,10 +20,7 @@ PLURALS = {"event": "events", "speaker": "speakers", "instrument": "instruments"
 
 @dataclass(frozen=True)
 class Column:
-    """One score: the episodes over clips of one pool, no group (recording, word) on both sides of an episode.
-
-    Where: this project; chapter 09
-    """
+    """One score: the episodes over clips of one pool, no group (recording, word) on both sides of an episode."""
 
     name: str
     pool: int
@@ -37,8 +34,6 @@ class Scoring:
 
     Which are which stands in the fixed list of `data.held_out`. `left_out` says why a score is missing, where the
     classes or groups of a pool do not allow one.
-
-    Where: this project; chapter 09
     """
 
     pools: Sequence[Clips]
@@ -47,10 +42,7 @@ class Scoring:
 
     @cached_property
     def columns(self) -> list[Column]:
-        """One column for each pool and kind of classes that can be scored.
-
-        Where: this project; chapter 09
-        """
+        """One column for each pool and kind of classes that can be scored."""
         columns = []
         for index, clips in enumerate(self.pools):
             name = PLURALS.get(clips.task, clips.task)
@@ -79,17 +71,11 @@ class Scoring:
         return None
 
     def names(self, pool: int | None = None) -> list[str]:
-        """The columns of one pool, or of all.
-
-        Where: this project; chapter 09
-        """
+        """The columns of one pool, or of all."""
         return [c.name for c in self.columns if pool is None or c.pool == pool]
 
     def ways(self) -> dict[str, int]:
-        """How many classes an episode of each column has; chance is one over that.
-
-        Where: this project; chapter 09
-        """
+        """How many classes an episode of each column has; chance is one over that."""
         return {c.name: c.n_way for c in self.columns}
 
     def score(self, features: Sequence[Tensor]) -> dict[str, np.ndarray]:
@@ -106,10 +92,7 @@ class Scoring:
         }
 
     def baselines(self) -> dict[str, dict[str, np.ndarray]]:
-        """What needs no training: statistics of log-mel and of MFCC, by name and column.
-
-        Where: this project; chapter 09
-        """
+        """What needs no training: statistics of log-mel and of MFCC, by name and column."""
         return {
             name: self.score([features_of(p.waveforms, p.lengths) for p in self.pools])
             for name, features_of in (

@@ -85,13 +85,13 @@ class Labelled:
         return "mAP" if self.multi_label else "accuracy"
 
     def shares(self) -> Tensor:
-        """Targets as `(n, K)` float32: 1 for every class that a clip has. Where: this project; chapter 11"""
+        """Targets as `(n, K)` float32: 1 for every class that a clip has."""
         if self.multi_label:
             return self.targets.float()
         return torch.nn.functional.one_hot(self.targets, len(self.class_names)).float()
 
     def subset(self, index: Tensor | Sequence[int]) -> Labelled:
-        """The clips at these indices (long or boolean), in this order. Where: this project; chapter 11"""
+        """The clips at these indices (long or boolean), in this order."""
         index = torch.as_tensor(index)
         index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
         return replace(
@@ -104,10 +104,7 @@ class Labelled:
         )
 
     def joined(self, other: Labelled) -> Labelled:
-        """The clips of both, of the same task; lengths, groups and names if both have them.
-
-        Where: this project; chapter 11
-        """
+        """The clips of both, of the same task; lengths, groups and names if both have them."""
 
         def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
             return None if a is None or b is None else torch.cat([a, b])
@@ -128,8 +125,6 @@ def labelled(
     """The labelled clips of a task with `inputs (n, ...)` computed from all clips, groups and names included.
 
     Only classes that a clip has are kept. Raises ValueError for an unknown task or other counts.
-
-    Where: this project; chapter 11
     """
     task = task or clips.task
     if task not in clips.labels:
@@ -154,8 +149,6 @@ def check_learnable(train: Labelled, **others: Labelled) -> None:
     """Raise ValueError naming the classes that other data hold but no training clip has, or groups that straddle.
 
     Also for fewer than two training clips, or data of other classes.
-
-    Where: this project; chapter 11
     """
     if len(train) < 2:
         raise ValueError(f"training needs at least two clips, got {len(train)}")

@@ -99,10 +99,7 @@ class LinearResult:
     n_test: int
 
     def row(self, name: str) -> dict[str, Any]:
-        """A line of a record: name, mean, no interval (one run), and how it was chosen.
-
-        Where: this project; chapter 11
-        """
+        """A line of a record: name, mean, no interval (one run), and how it was chosen."""
         return _row(name, self, self.score, math.nan) | {
             "learning_rate": self.learning_rate,
             "epoch": self.epoch,
@@ -196,10 +193,7 @@ class FoldResult:
         return sum(fold.n_test for fold in self.folds)
 
     def row(self, name: str) -> dict[str, Any]:
-        """A line of a record: name, mean, half width, the score of every fold, and how it was chosen.
-
-        Where: this project; chapter 11
-        """
+        """A line of a record: name, mean, half width, the score of every fold, and how it was chosen."""
         return _row(name, self, self.mean, self.half_width) | {
             "by_fold": [fold.score for fold in self.folds],
             "learning_rate": [fold.learning_rate for fold in self.folds],
@@ -254,8 +248,6 @@ def over_seeds(results: Sequence[Any]) -> tuple[float, float]:
     """Mean and half width of the 95 % interval over runs: seeds of encoder, split or classifier, or folds.
 
     `results` of `linear_evaluation`, `fine_tune` or `cross_validation`.
-
-    Where: this project; chapter 11
     """
     return mean_interval(
         np.array([r.mean if isinstance(r, FoldResult) else r.score for r in results])

@@ -73,10 +73,7 @@ def mean_average_precision(scores: Tensor, targets: Tensor) -> Tensor:
 def classes_without_positives(
     targets: Tensor, class_names: tuple[str, ...] | None = None
 ) -> tuple[str, ...]:
-    """Names (or numbers, as text) of the classes that no clip of `targets (n, K)` has.
-
-    Where: this project; chapter 11
-    """
+    """Names (or numbers, as text) of the classes that no clip of `targets (n, K)` has."""
     missing = (torch.as_tensor(targets).sum(0) == 0).nonzero().flatten().tolist()
     return tuple(class_names[i] if class_names else str(i) for i in missing)
 

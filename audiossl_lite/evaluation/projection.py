@@ -118,8 +118,6 @@ def silhouettes(points: Tensor, labels: Tensor) -> Tensor:
 
     From -1 to 1; above 0 a clip is nearer to its own class. `points (n, D)`, `labels (n,)`. Raises ValueError for
     fewer than two classes, or as many classes as clips.
-
-    Where: this project; chapter 12
     """
     from sklearn.metrics import silhouette_samples
 
@@ -134,10 +132,7 @@ def silhouettes(points: Tensor, labels: Tensor) -> Tensor:
 
 
 def silhouette(points: Tensor, labels: Tensor) -> float:
-    """Mean of `silhouettes` over clips.
-
-    Where: this project; chapter 12
-    """
+    """Mean of `silhouettes` over clips."""
     return float(silhouettes(points, labels).mean())
 
 
@@ -147,8 +142,6 @@ def knn_hits(points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | Non
     A clip never votes for itself (leave-one-out), nor, with `groups (n,)`, does any clip of its group. Of classes with
     equally many votes, the one with the nearest neighbour wins. Raises ValueError naming the clips that have fewer than
     `k` others to ask.
-
-    Where: this project; chapter 12
     """
     points = _checked(points)
     labels = torch.as_tensor(labels)
@@ -176,10 +169,7 @@ def knn_hits(points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | Non
 def knn_accuracy(
     points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | None = None
 ) -> float:
-    """Share of clips that `knn_hits` has right.
-
-    Where: this project; chapter 12
-    """
+    """Share of clips that `knn_hits` has right."""
     return float(knn_hits(points, labels, k=k, groups=groups).double().mean())
 
 
@@ -188,8 +178,6 @@ def shared_neighbours(a: Tensor, b: Tensor, k: int = 5) -> float:
 
     1 when all neighbours are kept; about k / (n - 1) when the sets have nothing to do with each other. Raises
     ValueError for sets of other lengths, or fewer than k others.
-
-    Where: this project; chapter 12
     """
     a, b = _checked(a), _checked(b)
     if len(a) != len(b) or not 1 <= k < len(a):
@@ -219,10 +207,7 @@ class ProjectionReport:
     k: int
 
     def spread(self, column: str) -> dict[float, tuple[float, float]]:
-        """Least and greatest value of a column over the seeds, by perplexity.
-
-        Where: this project; chapter 12
-        """
+        """Least and greatest value of a column over the seeds, by perplexity."""
         by_perplexity: dict[float, list[float]] = {}
         for row in self.rows:
             by_perplexity.setdefault(row["perplexity"], []).append(row[column])

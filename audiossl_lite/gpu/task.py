@@ -1,4 +1,4 @@
-"""What a stage is, and what its function is given: a device, a share of the time, a folder, and a place for its record."""
+"""What a stage is, and what its function is given: a device, a share of the time, a folder, a place for its record."""
 
 from __future__ import annotations
 

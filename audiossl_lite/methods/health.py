@@ -11,8 +11,6 @@ def effective_rank(x: Tensor) -> Tensor:
 
     About the number of directions used: between 1 and min(B - 1, D). 0 when all rows are equal, NaN when a
     value is not finite.
-
-    Where: this project; chapter 04
     """
     x = x.float() - x.float().mean(0)
     if not torch.isfinite(x).all():  # the decomposition would raise; the loop reports the step
@@ -36,8 +34,5 @@ def spread(x: Tensor) -> Tensor:
 
 
 def spread_and_rank(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`spread` of `x (B, D)` and the effective rank of its l2-normalised rows.
-
-    Where: this project; chapter 04
-    """
+    """`spread` of `x (B, D)` and the effective rank of its l2-normalised rows."""
     return spread(x), effective_rank(torch.nn.functional.normalize(x.float(), dim=1))

@@ -13,8 +13,6 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, lists, dicts) to `path` atomically.
 
     A run killed in the middle leaves the previous file untouched.
-
-    Where: this project; chapter 05
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,8 +31,6 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     """Read a checkpoint of `save_checkpoint`; nothing but tensors and plain values is accepted.
 
     Raises FileNotFoundError, or ValueError for a file that is damaged or holds other objects.
-
-    Where: this project; chapter 05
     """
     path = Path(path)
     if not path.is_file():

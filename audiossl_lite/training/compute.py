@@ -21,8 +21,6 @@ class Compute:
     backward pass; heads and loss see the whole batch (gradient accumulation would give each part its own negatives
     and batch norm). `recompute`: transformer blocks are computed again instead of remembered. `compile_blocks`:
     `torch.compile` for each transformer block. `prefetch`: batches read ahead, from stores on disk.
-
-    Where: this project; chapter 13
     """
 
     n_parts: int = 1
@@ -41,8 +39,6 @@ class Compute:
 
         Raises ValueError for `n_parts` above 1 with an encoder that has batch norm: its parts would differ from the
         whole.
-
-        Where: this project; chapter 13
         """
         if self.n_parts > 1:
             if not hasattr(method, "n_parts"):
@@ -63,10 +59,7 @@ class Compute:
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
-    """Devices and precision of a run; under `torchrun` all its processes, on this host and others, train together.
-
-    Where: this project; chapter 13
-    """
+    """Devices and precision of a run; under `torchrun` all its processes, on this host and others, train together."""
     processes = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if processes == 1:
         return Fabric(accelerator=device, devices=1, precision=precision)

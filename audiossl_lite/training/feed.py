@@ -22,8 +22,6 @@ def batches(
     """Clips, lengths and clip numbers `(B,)` of each step, on `device`; `chosen(step)` says which clips.
 
     Sources on disk are read by a thread, `ahead` batches in advance. An error while reading is raised at its step.
-
-    Where: this project; chapter 13
     """
 
     def fetch(step: int) -> tuple[Tensor, Tensor, Tensor]:

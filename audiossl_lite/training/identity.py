@@ -22,8 +22,6 @@ def run_identity(
     """All settings of a run by name, with short digests of its method, views and data.
 
     Of data in memory there are sums instead of a digest, so that a run can go on where spectrograms round differently.
-
-    Where: this project; chapter 05
     """
     settings = {
         name: list(value) if isinstance(value, tuple) else value
@@ -39,10 +37,7 @@ def run_identity(
 
 
 def differences(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Names of what two identities do not share; data in memory may differ by rounding.
-
-    Where: this project; chapter 13
-    """
+    """Names of what two identities do not share; data in memory may differ by rounding."""
 
     def same(key: str) -> bool:
         ours, theirs = now.get(key), there.get(key)
@@ -56,8 +51,6 @@ def module_digest(module: nn.Module) -> str:
     """Eight hex digits over the plain attributes and parameter shapes of a module and all its parts.
 
     Numbers count to six digits: a statistic of the data may differ in its last bits between machines.
-
-    Where: this project; chapter 05
     """
     lines = []
     for name, part in module.named_modules():

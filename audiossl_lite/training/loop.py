@@ -25,17 +25,11 @@ from audiossl_lite.training.run_log import RunLog
 
 
 class NotFiniteError(RuntimeError):
-    """The loss or the weights became NaN or infinite.
-
-    Where: this project; chapter 05
-    """
+    """The loss or the weights became NaN or infinite."""
 
 
 class CollapseError(RuntimeError):
-    """The outputs of the network became (almost) the same for every clip.
-
-    Where: this project; chapter 04
-    """
+    """The outputs of the network became (almost) the same for every clip."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +62,7 @@ class TrainConfig:
 
 @dataclass
 class TrainingResult:
-    """Where the run ended: the method, one record a logged step, seconds, and the first step after a resume.
-
-    Where: this project; chapter 04
-    """
+    """Where the run ended: the method, one record a logged step, seconds, and the first step after a resume."""
 
     method: nn.Module
     history: list[dict] = field(default_factory=list)
@@ -79,10 +70,7 @@ class TrainingResult:
     started_at: int = 0
 
     def summary(self) -> str:
-        """One line for a page: steps, time, first and last loss.
-
-        Where: this project; chapter 04
-        """
+        """One line for a page: steps, time, first and last loss."""
         rows = [row for row in self.history if "loss" in row]  # a probe's rows have no loss
         first, last = rows[0], rows[-1]
         spread = f", spread {last['spread']:.2f} of even" if "spread" in last else ""
@@ -96,8 +84,6 @@ def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
     """The random numbers of one step, independent of all other steps: this is what makes a resumed run exact.
 
     Every process of several (`rank`) has its own.
-
-    Where: this project; chapter 05
     """
     name = f"{seed}/{step}/{rank}" if rank else f"{seed}/{step}"
     digest = hashlib.blake2b(name.encode(), digest_size=7).digest()

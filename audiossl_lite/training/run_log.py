@@ -24,8 +24,6 @@ class RunLog:
 
     Process 0 writes (`writes`); the folder is locked while it is open, and the lock ends with the process, however it
     ends. RuntimeError when another process trains into the folder. A run found there is taken up by `start`.
-
-    Where: this project; chapter 05
     """
 
     def __init__(self, output_dir: str | Path | None, *, writes: bool = True) -> None:
@@ -59,10 +57,7 @@ class RunLog:
             left.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Give the folder free; nothing is written after this.
-
-        Where: this project; chapter 13
-        """
+        """Give the folder free; nothing is written after this."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -71,8 +66,6 @@ class RunLog:
         """Remember `parts` (modules, optimizer) for checkpoints, and take up the run that the folder holds.
 
         ValueError names what differs when it holds another run.
-
-        Where: this project; chapter 05
         """
         self.parts, self.identity = parts, json.dumps(identity, sort_keys=True)
         if self.folder is None:
@@ -108,10 +101,7 @@ class RunLog:
             file.writelines(json.dumps(row) + "\n" for row in self.history)
 
     def write(self, **row) -> dict:
-        """Add a row to the history, in memory and on disk, and return it.
-
-        Where: this project; chapter 05
-        """
+        """Add a row to the history, in memory and on disk, and return it."""
         self.history.append(row)
         if self.writes:
             with open(self.folder / "history.jsonl", "a") as file:
@@ -122,8 +112,6 @@ class RunLog:
         """Replace the checkpoint by the state after `step` steps; every process calls it, process 0 writes.
 
         The views of each process have a memory of their own (mixup), which is part of the state.
-
-        Where: this project; chapter 05
         """
         if self.folder is None:
             return
