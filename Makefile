@@ -2,6 +2,10 @@
 PYTHON ?= python3
 DATA ?=
 PORT ?= 8888
+# Of `make gpu`: minutes in all, folder of its results (runs/gpu), and cpu for a trial at toy sizes.
+MINUTES ?= 9
+OUT ?=
+DEVICE ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 CHECKED := audiossl_lite tests $(wildcard data_scripts notebooks)
 
-.PHONY: help install book test lint lab bench strip clean distclean
+.PHONY: help install book test lint lab bench gpu strip clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +22,7 @@ help:
 	@echo "make test                check style and run all tests"
 	@echo "make lab                 open the chapters in JupyterLab (PORT=8888)"
 	@echo "make strip               remove results from notebooks/ before a commit"
+	@echo "make gpu                 everything that needs a GPU, in MINUTES=9 (DATA=<folder of sounds>, OUT=runs/gpu)"
 	@echo "make bench               time the library's fast paths beside the obvious ones"
 	@echo "make clean               remove everything that was built (make distclean: also .venv)"
 	@echo "PYTHON=python3.12 make book   choose the interpreter (3.11 or newer)"
@@ -51,6 +56,9 @@ lab: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks
+
+gpu: $(STAMP)
+	@$(BIN)/python -m audiossl_lite gpu --data "$(DATA)" --minutes "$(MINUTES)" --out "$(OUT)" --device "$(DEVICE)"
 
 strip: $(STAMP)
 	$(BIN)/nbstripout --keep-id --drop-tagged-cells "injected-parameters" --extra-keys \

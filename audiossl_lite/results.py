@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,8 +39,9 @@ def config_hash(config: Any) -> str:
 def current_commit() -> str:
     """Short git commit of the library, with `+` after it when files have changed since.
 
-    Without git or a repository it is the version of the library.
+    Without git or a repository it is what AUDIOSSL_COMMIT says, else the version of the library.
     """
+    elsewhere = os.environ.get("AUDIOSSL_COMMIT") or f"version {__version__}"
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(LIBRARY_FOLDER), *arguments]
@@ -48,11 +50,11 @@ def current_commit() -> str:
 
     try:
         if not git("ls-files", "__init__.py"):
-            return f"version {__version__}"
+            return elsewhere
         changed = "+" if git("status", "--porcelain", "--untracked-files=no", ".") else ""
         return git("rev-parse", "--short=9", "HEAD") + changed
     except (OSError, subprocess.SubprocessError):
-        return f"version {__version__}"
+        return elsewhere
 
 
 def device_name(device: str | torch.device = "auto") -> str:
