@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -21,10 +22,14 @@ SPARE_SHARE = 0.05  # of the free memory: batches and fragmentation need some to
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of a device, in bytes."""
+    """Free memory of a device, or of the host, in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.is_file():  # not Linux: all that the machine has
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    rows = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    return int(rows["MemAvailable"].split()[0]) * 1024
 
 
 class ResidentStore:

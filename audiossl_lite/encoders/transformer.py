@@ -23,11 +23,12 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.probability == 0.0:
             return x
-        keep = 1.0 - self.probability
-        kept = torch.empty(
-            len(x), *(1,) * (x.dim() - 1), device=x.device, dtype=x.dtype
-        ).bernoulli_(keep)
-        return x * kept / keep
+        # A tensor, so that `torch.compile` makes one program for all blocks, not one for every probability. In double
+        # precision a CPU draws what it draws for a plain number; not every other device has it.
+        exact = torch.float64 if x.device.type == "cpu" else torch.float32
+        keep = torch.full((), 1.0 - self.probability, dtype=exact, device=x.device)
+        kept = torch.bernoulli(keep.expand(len(x), *(1,) * (x.dim() - 1))).to(x.dtype)
+        return x * kept / keep.to(x.dtype)
 
 
 class Attention(nn.Module):

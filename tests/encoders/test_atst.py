@@ -258,3 +258,26 @@ def test_bad_input_is_refused_with_a_reason():
         encoder(torch.zeros(2, 100, 64), torch.tensor([100, 3]))
     with torch.no_grad():
         assert encoder(torch.zeros(1, 1003, 64)).shape == (1, 128)
+
+
+def test_compiled_blocks_share_their_programs_whatever_their_drop_probability():
+    torch.compiler.reset()
+    encoder, programs = ATSTEncoder(32, 12, 2).train(), []
+
+    def backend(graph, inputs):
+        programs.append(graph)
+        return graph.forward
+
+    for block in encoder.blocks:
+        block.compile(backend=backend)
+    encoder(torch.randn(2, 40, 64))
+    torch.compiler.reset()
+    assert len(programs) == 2  # the first block, whose probability is 0, and all others
+
+
+def test_dropped_paths_are_those_that_a_plain_number_draws():
+    x = torch.randn(50, 3, 2)
+    torch.manual_seed(1)
+    keep = torch.empty(50, 1, 1).bernoulli_(0.7)
+    torch.manual_seed(1)
+    assert torch.equal(DropPath(0.3).train()(x), x * keep / 0.7)
