@@ -118,7 +118,7 @@ def calibrate(
     return Calibration(
         job, scale, device_name(where), stepper.config.precision, torch.get_num_threads(), batch, steps,
         step_s, data_s, counted, float(peak), on_gpu, peak_flops(where, stepper.config.precision),
-        _takes_parts(parts.method), compute, dict(overrides or {}),
+        takes_parts(parts.method), compute, dict(overrides or {}),
     )  # fmt: skip
 
 
@@ -129,7 +129,8 @@ def _largest(counted: Counted, parts: Any, compute: Compute, device: torch.devic
     return wanted
 
 
-def _takes_parts(method: nn.Module) -> bool:
+def takes_parts(method: nn.Module) -> bool:
+    """Whether a method's encoders can take the batch in parts."""
     return hasattr(method, "n_parts") and not any(
         looks_across_rows(encoder) for encoder in method.encoders.values()
     )
