@@ -91,20 +91,22 @@ def run(task: Task) -> None:
         report.add("plain", first_that_fits(measure, fewer_clips(min(batch, PLAIN_BATCH))))
     way = (fused.batch, fused.compute)
     report.add_profile("fused", timing.profile(way, fused.step_s))
+    in_blocks = any(isinstance(part, Block) for part in parts.method.modules())
     # Compiled blocks stay compiled, so they come last; a toy run only pretends, for compiling takes a CPU long.
     with torch.compiler.set_stance("default" if on_gpu else "force_eager"):
-        if any(isinstance(part, Block) for part in parts.method.modules()):
+        if in_blocks and task.left() > 0.25 * task.seconds:
             way = (fused.batch, replace(fused.compute, compile_blocks=True))
             steps = first_that_fits(timing.measure, [way, *more_parts(way)])
             report.add("compiled", steps)
             way = (steps.batch, steps.compute)
-            report.add_profile("compiled", timing.profile(way, steps.step_s))
+            if task.left() > 0.15 * task.seconds:
+                report.add_profile("compiled", timing.profile(way, steps.step_s))
         for name, other in variants(way, takes_parts(parts.method)):
             if task.left() > 0.4 * task.seconds:
                 torch.compiler.reset()  # else the second shape would get a slower program for any shape
                 with contextlib.suppress(torch.OutOfMemoryError):
                     report.add(name, timing.measure(other))
-    report.write(complete=True)
+    report.write(complete="compiled" in report.steps or not in_blocks)
 
 
 @dataclass
@@ -287,8 +289,9 @@ class Report:
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows; what is measured nowhere has the mean None."""
-        forms = [self.steps[name] for name in ("fused", "compiled") if name in self.steps]
-        best, plain = max(forms, key=lambda steps: steps.clips_per_s), self.steps.get("plain")
+        batch, plain = self.steps["fused"].batch, self.steps.get("plain")
+        forms = [steps for name, steps in self.steps.items() if name != "plain"]
+        best = max((s for s in forms if s.batch == batch), key=lambda steps: steps.clips_per_s)
         flops_per_s = best.clips_per_s * self.counted.flops
         hours = self.config.steps * self.config.batch_size / best.clips_per_s / 3600
         peak, target = best.peak_bytes, TARGETS.get(self.task.stage.options["job"])

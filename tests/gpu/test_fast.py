@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend
 
 from audiossl_lite.gpu import fast
 from audiossl_lite.gpu.card import BF16
@@ -44,7 +44,10 @@ def test_a_job_is_recorded_in_every_form(tmp_path, job):
     rows = means(record)
     forms = {"fused", "plain"} | ({"compiled"} if job != "byola" else set())
     assert record["complete"] and {f"clips per second, {form}" for form in forms} <= set(rows)
-    best = max(rows[f"clips per second, {form}"] for form in forms - {"plain"})
+    whole = [row for row in record["values"] if row["name"].startswith("clips per second, ")]
+    best = max(
+        row["mean"] for row in whole if row["batch"] == 2 and not row["name"].endswith("plain")
+    )
     assert rows["clips per second"] == best
     assert rows["times plain"] == pytest.approx(best / rows["clips per second, plain"])
     assert rows["model FLOPs utilisation"] == pytest.approx(
@@ -105,32 +108,32 @@ def test_what_is_not_measured_has_no_number(tmp_path):
 def test_the_plain_step_has_the_loss_of_the_fused_one_and_keeps_its_softmax(job):
     losses, kernels = [], []
     for plainly in (False, True):
-        stepper = Stepper(*lite_job(job), device="cpu", batch=2)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            if plainly:
-                with fast.plainly():
-                    losses.append([float(stepper.learn(n, stepper.view(n))) for n in range(2)])
-            else:
-                losses.append([float(stepper.learn(n, stepper.view(n))) for n in range(2)])
+        stepper = Stepper(*lite_job(job, 4), device="cpu", batch=4)
+        with (
+            fast.plainly() if plainly else contextlib.nullcontext(),
+            torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile,
+        ):
+            losses.append(float(stepper.learn(0, stepper.view(0))))
         kernels.append({event.key for event in profile.key_averages()})
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    # Batch norm over four clips of noise, which look alike to a new network, magnifies rounding.
+    assert losses[0] == pytest.approx(losses[1], rel=5e-4)
     fused = "aten::_scaled_dot_product_flash_attention_for_cpu"
     assert fused in kernels[0] and fused not in kernels[1]
-    assert "aten::_softmax_backward_data" in kernels[1] or "aten::_safe_softmax" in kernels[1]
+    assert "aten::_softmax" in kernels[1] or "aten::_safe_softmax" in kernels[1]
 
 
 def test_plainness_ends_with_its_block():
-    products, convolutions = "high", torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision(products)
+    convolutions = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
     try:
         with fast.plainly():
             assert torch.get_float32_matmul_precision() == "highest"
             assert not torch.backends.cudnn.allow_tf32
             assert torch.backends.cuda.math_sdp_enabled()
             assert not torch.backends.cuda.flash_sdp_enabled()
-        assert torch.get_float32_matmul_precision() == products
+        assert torch.get_float32_matmul_precision() == "high"
         assert torch.backends.cudnn.allow_tf32 == convolutions
-        assert torch.backends.cuda.flash_sdp_enabled() and SDPBackend.MATH.name
+        assert torch.backends.cuda.flash_sdp_enabled()
     finally:
         torch.set_float32_matmul_precision("highest")
 
@@ -152,7 +155,7 @@ def test_what_runs_out_of_memory_is_tried_smaller():
 
 
 def test_a_step_goes_on_after_one_that_ran_out_of_memory():
-    timing = fast.Timing(*lite_job("atst_small", 4), CPU, budget_s=0.0)
+    timing = fast.Timing(*lite_job("atst_small", 8), CPU, budget_s=0.0)
     learn, failures = Stepper.learn, [1, 1]
 
     def full_at_first(self, step, batch):
@@ -163,9 +166,9 @@ def test_a_step_goes_on_after_one_that_ran_out_of_memory():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stepper, "learn", full_at_first)
-        steps = fast.first_that_fits(timing.measure, fast.more_parts((4, Compute(n_parts=1))))
-    # Two parts and four failed, and more than one clip each there are not.
-    assert steps.compute.n_parts == 4 if not failures else False
+        steps = fast.first_that_fits(timing.measure, fast.more_parts((8, Compute())))
+    assert (steps.batch, steps.compute.n_parts) == (8, 8)  # two and four parts failed
+    assert timing.parts.method.n_parts == 8
 
 
 def test_the_first_way_is_the_one_whose_memory_is_a_line_through_two_batches(monkeypatch):
