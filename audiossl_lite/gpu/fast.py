@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -72,7 +71,6 @@ class Steps:
 
 def run(task: Task) -> None:
     """Time the step of `task.stage.options["job"]` in several forms; each is recorded as soon as it is known."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(task.out / "compiled"))
     job, on_gpu = find_job(task.stage.options["job"]), task.device.type == "cuda"
     precision = {"precision": "bf16-mixed" if on_gpu else "32-true"}
     config = preset(job.experiment, "lite" if task.toy else "paper", precision)

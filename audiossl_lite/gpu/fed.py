@@ -40,7 +40,7 @@ class Size:
 def run(task: Task) -> None:
     """Record clips a second by every way from the store to the frontend's spectrograms on the device."""
     size = Size(64, 1.0, 16, 0.05) if task.toy else Size(512, 10.0, 128, 0.025 * task.seconds)
-    device, rows = task.device, []
+    device, rows, steps = task.device, [], steps_eat(task)
 
     def add(name: str, clips_per_s: float) -> None:
         rows.append({"name": name, "mean": clips_per_s, "ci95": None, "unit": "clips/s"})
@@ -59,11 +59,10 @@ def run(task: Task) -> None:
             eaten=steps,
         )
 
-    steps = steps_eat(task)
     noise = 0.1 * torch.randn(
         size.batch, round(size.clip_s * 16_000), generator=torch.Generator().manual_seed(0)
     )
-    frontends = {kind: recipe_frontend(make_recipe(kind, size.clip_s)) for kind in KINDS[1:]}
+    frontends = {kind: recipe_frontend(make_recipe(kind)) for kind in KINDS[1:]}
     frontends["byola"] = BYOLAFrontend()
     waves = noise.to(device)
     for name, frontend in frontends.items():
@@ -103,7 +102,7 @@ def make_stores(folder: Path, noise: Tensor, size: Size) -> dict[str, PackedStor
     stores = {}
     for kind in KINDS:
         shutil.rmtree(folder / kind, ignore_errors=True)
-        stores[kind] = pack(sounds.parent, folder / kind, kind=kind, max_s=size.clip_s, workers=0)
+        stores[kind] = pack(sounds.parent, folder / kind, kind=kind, workers=0)
     shutil.rmtree(sounds.parent)
     return stores
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.calibration import calibrate
 from audiossl_lite.encoders.transformer import Attention
 from audiossl_lite.evaluation import embed_clips
 from audiossl_lite.experiments import make_encoder
@@ -22,18 +21,14 @@ from audiossl_lite.frontends import ATSTFrontend
 from audiossl_lite.jobs import find_job, make_parts, synthetic_source
 from audiossl_lite.presets import preset
 from audiossl_lite.stepping import Stepper
-from audiossl_lite.training import Compute
 from audiossl_lite.training.optim import parameter_groups, set_schedule
 from tests.benchmarks.pairs import Pair
-
-GPU_JOBS = ("atst_small", "atst_base", "uamix")
 
 
 @dataclass(frozen=True)
 class StepPair(Pair):
     """Both sides take one training step and return its loss; three steps in a row must agree."""
 
-    device: str = "cpu"
     repeats: int = 3
 
     def difference(self) -> float:
@@ -55,10 +50,8 @@ def softmax_attention(self: Attention, x: Tensor, visible: Tensor | None = None)
 class PlainStep:
     """The step of BYOL written plainly, for a method of its own; `step()` returns the loss."""
 
-    def __init__(
-        self, method: nn.Module, config, view: Callable[[int], tuple], device: str
-    ) -> None:
-        self.method, self.config, self.view, self.done = method.to(device), config, view, 0
+    def __init__(self, method: nn.Module, config, view: Callable[[int], tuple]) -> None:
+        self.method, self.config, self.view, self.done = method, config, view, 0
         for part in method.modules():
             if isinstance(part, Attention):
                 part.forward = softmax_attention.__get__(part)
@@ -85,9 +78,7 @@ class PlainStep:
         return loss.detach()
 
 
-def step_pair(
-    scale: str = "paper", n_clips: int = 4, device: str = "cpu", *, fast: dict | None = None
-) -> StepPair:
+def step_pair(scale: str = "paper", n_clips: int = 4, *, fast: dict | None = None) -> StepPair:
     """A step of ATST-Small by the library beside the plain one, views included on both sides.
 
     `fast`: settings of the library's side, such as its precision; the plain side stays in float32.
@@ -102,21 +93,19 @@ def step_pair(
     # does `eps`: Adam divides a gradient by its own size, also where it is rounding alone.
     shared = {"batch_size": n_clips, "warmup_steps": 0, "eps": 1e-3, "learning_rate": 1e-5}
     parts.config = replace(parts.config, **shared, **(fast or {}))
-    compute = Compute(compile_blocks=device == "cuda")
-    ours = Stepper(parts, source, device=device, batch=n_clips, compute=compute)
+    ours = Stepper(parts, source, device="cpu", batch=n_clips)
     views = copy.deepcopy(parts.views)
-    theirs_view = Stepper(replace(parts, views=views), source, device=device, batch=n_clips).view
-    theirs = PlainStep(plain, parts.config, theirs_view, device)
+    theirs_view = Stepper(replace(parts, views=views), source, device="cpu", batch=n_clips).view
+    theirs = PlainStep(plain, parts.config, theirs_view)
     steps = iter(range(10**9))
 
     def library() -> Tensor:
         step = next(steps)
         return ours.learn(step, ours.view(step))
 
-    compiled = ", compiled" if compute.compile_blocks else ""
-    words = f"bf16{compiled}, against fp32" if fast else "fp32"
+    words = "bf16, against fp32" if fast else "fp32"
     name = f"ATST {'Small' if scale == 'paper' else scale}, training step, batch {n_clips}, {words}"
-    return StepPair(name, library, theirs.step, 0.1 if fast else 5e-4, device)
+    return StepPair(name, library, theirs.step, 0.1 if fast else 5e-4)
 
 
 def embedding_pair(scale: str = "workshop", n_clips: int = 64, clip_s: float = 2.0) -> Pair:
@@ -137,34 +126,9 @@ def embedding_pair(scale: str = "workshop", n_clips: int = 64, clip_s: float = 2
     )
 
 
-def gpu_step_pair() -> StepPair:
-    """The whole library against plain float32 on a GPU, at a batch that both hold."""
-    return step_pair("paper", 64, "cuda", fast={"precision": "bf16-mixed"})
-
-
 def bf16_step_pair() -> StepPair:
-    """The same at the precision of the jobs; what it wins on a CPU depends on that CPU's bf16 instructions."""
+    """The step at the precision of the jobs; what it wins on a CPU depends on that CPU's bf16 instructions."""
     return step_pair(fast={"precision": "bf16-mixed"})
-
-
-def utilisation_rows(device: str = "cuda", scale: str = "paper", **options) -> list[dict]:
-    """Model FLOPs utilisation of a few jobs in bf16; "not run" where there is no such device."""
-    there = device == "cpu" or torch.cuda.is_available()
-    rows = []
-    for name in GPU_JOBS:
-        row = {"name": f"model FLOPs utilisation, {name}, bf16", "value": "not run"}
-        if there:
-            made = calibrate(
-                name, scale, device=device, overrides={"precision": "bf16-mixed"},
-                compute=Compute(compile_blocks=device == "cuda"), **{"steps": 5, "warm_up": 3} | options,
-            )  # fmt: skip
-            row |= {
-                "value": made.utilisation, "clips_per_s": made.clips_per_s, "batch": made.batch,
-                "flops_per_s": made.flops_per_s, "peak_flops": made.peak_flops,
-                "peak_bytes": made.peak_bytes, "device": made.device,
-            }  # fmt: skip
-        rows.append(row)
-    return rows
 
 
 STEP_PAIRS: tuple[Callable[[], Pair], ...] = (step_pair, bf16_step_pair, embedding_pair)
