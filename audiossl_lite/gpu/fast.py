@@ -101,7 +101,6 @@ def run(task: Task) -> None:
                 report.add_profile("compiled", timing.profile(way, steps.step_s))
         for name, other in variants(way, takes_parts(parts.method)):
             if task.left() > 0.4 * task.seconds:
-                torch.compiler.reset()  # else the second shape would get a slower program for any shape
                 with contextlib.suppress(torch.OutOfMemoryError):
                     report.add(name, timing.measure(other))
     report.write(complete="compiled" in report.steps or not in_blocks)
@@ -145,6 +144,8 @@ class Timing:
     def measure(self, way: tuple[int, Compute], at_most: int = 20) -> Steps:
         """Two steps that do not count, then as many as the budget allows, but at least 3, and not above `at_most`."""
         batch, compute = way
+        if compute.compile_blocks:
+            torch.compiler.reset()  # a second shape would get a slower program, for any shape
         stepper, on_gpu = self.stepper(batch, compute), self.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
