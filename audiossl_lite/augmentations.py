@@ -1,7 +1,8 @@
 """Batched, seeded augmentations: one draw per clip, all clips of a batch at once.
 
 Spectrograms are `(B, T, F)`, waveforms `(B, S)`. Each augmentation splits in two: a pure function of its parameters
-(tested against an item-by-item definition) and a module that draws them from a `torch.Generator`.
+(tested against an item-by-item definition) and a module that draws them from a `torch.Generator`. Modules draw on the
+host, where `lengths` of clips are at home, and send the numbers to the clips.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.devices import on_host, send
+
 EPS = torch.finfo(torch.float32).eps
 
 
 def uniform(
     n: int, low: float, high: float, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """`n` uniform numbers in [low, high), drawn on the generator's device, `(n,)`."""
+    """`n` uniform numbers in [low, high), drawn on the generator's device and sent to `device`, `(n,)`."""
     draw = torch.rand(n, generator=generator, device=generator.device)
-    return (low + (high - low) * draw).to(device)
+    return send(low + (high - low) * draw, device)
 
 
 def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
@@ -92,7 +95,7 @@ class LogMixupExp(nn.Module):
             ratio = uniform(n, 0.0, self.max_ratio, generator, spec.device)
             pick = torch.randint(len(self), (n,), generator=generator, device=generator.device)
             place = (self._count - len(self) + pick) % self.memory_size  # pick 0: the oldest
-            mixed = log_mixup_exp(spec, self.memory[place.to(spec.device)], ratio)
+            mixed = log_mixup_exp(spec, self.memory[send(place, spec.device)], ratio)
         kept = spec[-self.memory_size :]
         first = self._count + n - len(kept)
         place = torch.arange(first, first + len(kept), device=spec.device) % self.memory_size
@@ -136,7 +139,7 @@ def _resize_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     inside = (index >= 0) & (index < x.shape[1])
     weight = weight * inside
     index = index.clamp(0, x.shape[1] - 1)
-    if x.device.type == "cpu":  # the four rows are summed in one pass, without temporaries
+    if on_host(x):  # the four rows are summed in one pass, without temporaries
         first = torch.arange(len(x))[:, None, None] * x.shape[1]
         return nn.functional.embedding_bag(
             (index + first).view(-1, 4),
@@ -173,7 +176,7 @@ def resized_crop(
     sound = spec if valid is None else torch.where(valid, spec, 0.0)
     out = _resize_rows(sound, *_cubic_taps(left, frames, n_frames, lengths))
     index, weight = _cubic_taps(top, bands, n_bands)
-    if spec.device.type == "cpu":  # few bands: one small matrix for each clip
+    if on_host(spec):  # few bands: one small matrix for each clip
         inside = (index >= 0) & (index < n_bands)
         matrix = weight.new_zeros(len(spec), n_bands, n_bands)
         matrix.scatter_add_(2, index.clamp(0, n_bands - 1), weight * inside)
@@ -235,9 +238,9 @@ class RandomResizedCrop(nn.Module):
         n, n_frames, n_bands = spec.shape
         size = n_frames if lengths is None else lengths.cpu()
         window = self.draw(n, size, n_bands, generator)
-        window = {name: value.to(spec.device) for name, value in window.items()}
-        lengths = None if lengths is None else lengths.to(spec.device)
-        return resized_crop(spec, **window, lengths=lengths)
+        numbers = send(torch.stack([*window.values()]), spec.device)
+        lengths = None if lengths is None else send(lengths, spec.device)
+        return resized_crop(spec, **dict(zip(window, numbers, strict=True)), lengths=lengths)
 
 
 class RandomGain(nn.Module):
@@ -267,7 +270,7 @@ def time_roll(x: Tensor, shift: Tensor, lengths: Tensor | None = None) -> Tensor
     """
     n = x.shape[1]
     position = torch.arange(n, device=x.device)
-    size = torch.full_like(shift, n) if lengths is None else lengths.to(x.device)
+    size = torch.full_like(shift, n) if lengths is None else send(lengths, x.device)
     turned = (position - shift[:, None]) % size[:, None]  # (B, n)
     index = torch.where(position < size[:, None], turned, position)
     return x[torch.arange(len(x), device=x.device)[:, None], index]
@@ -285,7 +288,7 @@ class TimeRoll(nn.Module):
     ) -> Tensor:
         size = torch.full((len(x),), x.shape[1]) if lengths is None else lengths.cpu()
         shift = (uniform(len(x), 0.0, 1.0, generator, torch.device("cpu")) * size).long()
-        return time_roll(x, shift.to(x.device), lengths)
+        return time_roll(x, send(shift, x.device), lengths)
 
 
 class SpecAugment(nn.Module):
@@ -308,17 +311,21 @@ class SpecAugment(nn.Module):
         self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None = None
     ) -> Tensor:
         n_clips, n_frames, n_bands = spec.shape
-        whole = torch.full((n_clips,), n_frames, device=spec.device)
-        lengths = whole if lengths is None else lengths.to(spec.device)
-        covered = torch.zeros(n_clips, n_frames, 1, dtype=torch.bool, device=spec.device)
-        sizes = (lengths, self.max_frames), (torch.full_like(lengths, n_bands), self.max_bands)
-        for axis, (n, limit) in enumerate(sizes, start=1):
-            draw = uniform(n_clips, 0.0, 1.0, generator, spec.device)
-            size = (draw * (n.clamp_max(limit) + 1)).long()
-            first = uniform(n_clips, 0.0, 1.0, generator, spec.device) * (n - size + 1)
-            first = first.long()[:, None]
-            place = torch.arange(spec.shape[axis], device=spec.device)
-            hit = (place >= first) & (place < first + size[:, None])
-            covered = covered | (hit[:, :, None] if axis == 1 else hit[:, None, :])
+        cpu = torch.device("cpu")
+        lengths = torch.full((n_clips,), n_frames) if lengths is None else lengths.cpu()
+        numbers = [lengths]
+        for n, limit in (
+            (lengths, self.max_frames),
+            (torch.full((n_clips,), n_bands), self.max_bands),
+        ):
+            size = (uniform(n_clips, 0.0, 1.0, generator, cpu) * (n.clamp_max(limit) + 1)).long()
+            first = (uniform(n_clips, 0.0, 1.0, generator, cpu) * (n - size + 1)).long()
+            numbers += [first, first + size]
+        lengths, *ends = send(torch.stack(numbers), spec.device)
+        first_frame, last_frame, first_band, last_band = (end[:, None] for end in ends)
+        frame, band = (torch.arange(n, device=spec.device) for n in (n_frames, n_bands))
+        in_time = (frame >= first_frame) & (frame < last_frame)  # (B, T)
+        in_freq = (band >= first_band) & (band < last_band)  # (B, F)
+        covered = in_time[:, :, None] | in_freq[:, None, :]
         covered = covered & valid_frames(lengths, n_frames)[..., None]
         return torch.where(covered, self.fill, spec)

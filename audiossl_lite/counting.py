@@ -83,11 +83,10 @@ def count(
     """
     n_clips = len(batch[0])
     method.train()
-    method.watched = False
     kept = Kept(method, batch)
     with attention_counter() as counter:
         with kept:
-            loss = (forward or method)(*batch)["loss"]
+            loss = (forward or method)(*batch, monitors=False)["loss"]
         forward_flops = counter.get_total_flops()
         backward(loss)
     method.zero_grad()

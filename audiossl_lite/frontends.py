@@ -12,6 +12,8 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
+from audiossl_lite.devices import on_host
+
 SAMPLE_RATE_HZ = 16_000
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 CACHED_SAMPLES = 2**18  # whose frames fit in the cache of a CPU core
@@ -20,7 +22,8 @@ CACHED_SAMPLES = 2**18  # whose frames fit in the cache of a CPU core
 def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:
     """Return the waveform as float32, or say what is wrong with it.
 
-    `waveform (B, S)`; raises ValueError for another rank, fewer than `min_samples` samples, NaN or infinity.
+    `waveform (B, S)`; raises ValueError for another rank, fewer than `min_samples` samples, NaN or infinity (these
+    on the host only, see `on_host`).
     """
     if waveform.dim() != 2:
         raise ValueError(
@@ -32,7 +35,7 @@ def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:
             f"a clip of {waveform.shape[1]} samples is too short: this frontend needs at least {min_samples}; "
             "pad it with zeros"
         )
-    if not torch.isfinite(waveform).all():
+    if on_host(waveform) and not torch.isfinite(waveform).all():
         bad = (~torch.isfinite(waveform)).any(dim=1).nonzero().flatten().tolist()
         raise ValueError(
             f"clips {bad[:8]} of this batch hold NaN or infinite samples; drop or repair them"

@@ -1,10 +1,15 @@
-"""The losses, each a few lines and each re-derived naively in tests/test_losses.py."""
+"""The losses, each a few lines and each re-derived naively in tests/test_losses.py.
+
+All are computed in float32 (`in_float32`), whatever the precision of the network.
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from audiossl_lite.devices import in_float32, on_host
 
 
 def _check_pair(first: Tensor, second: Tensor) -> None:
@@ -15,6 +20,7 @@ def _check_pair(first: Tensor, second: Tensor) -> None:
         )
 
 
+@in_float32
 def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean over the batch of 2 - 2 cos(prediction, target): 0 for parallel, 2 for orthogonal, 4 for opposite.
 
@@ -27,6 +33,7 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return (2.0 - 2.0 * F.cosine_similarity(prediction, target, dim=1)).mean()
 
 
+@in_float32
 def info_nce(first: Tensor, second: Tensor, temperature: float = 0.15) -> Tensor:
     """Find each clip's other view among the batch: cross-entropy over cosines / temperature, both directions averaged.
 
@@ -40,14 +47,21 @@ def info_nce(first: Tensor, second: Tensor, temperature: float = 0.15) -> Tensor
     return 0.5 * (F.cross_entropy(logits, diagonal) + F.cross_entropy(logits.T, diagonal))
 
 
+@in_float32
+def cosines(first: Tensor, second: Tensor) -> Tensor:
+    """Cosine of every row of `first (B, D)` with every row of `second (C, D)`, `(B, C)` float32."""
+    return F.normalize(first, dim=1) @ F.normalize(second, dim=1).T
+
+
 def _cosine_logits(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Cosine of every row of `first` with every row of `second`, over the temperature, `(B, B)`."""
     _check_pair(first, second)
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, got {temperature}")
-    return F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
+    return cosines(first, second) / temperature
 
 
+@in_float32
 def nnclr_loss(neighbours: Tensor, predictions: Tensor, temperature: float = 0.15) -> Tensor:
     """Each neighbour must find the prediction of its own clip among the batch, one direction.
 
@@ -60,6 +74,7 @@ def nnclr_loss(neighbours: Tensor, predictions: Tensor, temperature: float = 0.1
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
+@in_float32
 def mixture_loss(
     neighbours: Tensor, predictions: Tensor, labels: Tensor, temperature: float = 0.15
 ) -> Tensor:
@@ -78,6 +93,7 @@ def mixture_loss(
     return F.cross_entropy(logits, labels)
 
 
+@in_float32
 def masked_reconstruction_loss(
     predicted: Tensor, patches: Tensor, mask: Tensor, norm_patches: bool = True
 ) -> Tensor:
@@ -88,7 +104,7 @@ def masked_reconstruction_loss(
 
     Where: AudioMAE Sec. 3; chapter 06
     """
-    if not mask.any():
+    if on_host(mask) and not mask.any():
         raise ValueError(
             "no patch is hidden: there is nothing to reconstruct; raise the mask ratio"
         )

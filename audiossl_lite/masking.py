@@ -39,7 +39,8 @@ def unstructured_masking(noise: Tensor, ratio: float) -> Masking:
         raise ValueError(
             f"the mask ratio lies in [0, 1) and keeps a token, got {ratio} of {noise.shape[1]} tokens"
         )
-    return _from_order(torch.argsort(noise, dim=1), n_keep)
+    # Stable: equal noise sorts alike on every device.
+    return _from_order(torch.argsort(noise, dim=1, stable=True), n_keep)
 
 
 def structured_masking(
@@ -58,8 +59,8 @@ def structured_masking(
         raise ValueError(
             f"ratios {time_ratio} and {freq_ratio} keep {keep_time} of {n_time} times and {keep_freq} of {n_freq} bands"
         )
-    time_rank = torch.argsort(torch.argsort(noise_time, dim=1), dim=1)
-    freq_rank = torch.argsort(torch.argsort(noise_freq, dim=1), dim=1)
+    time_rank = torch.argsort(torch.argsort(noise_time, dim=1, stable=True), dim=1)
+    freq_rank = torch.argsort(torch.argsort(noise_freq, dim=1, stable=True), dim=1)
     visible = (time_rank < keep_time)[:, :, None] & (freq_rank < keep_freq)[:, None, :]
     order = torch.argsort(
         ~visible.flatten(1), dim=1, stable=True

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiossl_lite.devices import send
+
 RULES = ("paper", "effective", "linear")
 
 
@@ -101,11 +103,8 @@ def t_cutmix(
     """
     if rule not in RULES:
         raise ValueError(f"rule is one of {', '.join(RULES)}, got {rule!r}")
-    n, n_frames, _ = spec.shape
-    partner = torch.arange(n - 1, -1, -1)
-    lam = _lambda(lam, n, alpha, generator, per_sample)
-    valid = _valid(lengths, n, n_frames)
-    room = torch.minimum(valid, valid[partner])  # frames that anchor and partner share
+    n = len(spec)
+    lam, valid, room = _draw(spec, lam, alpha, generator, lengths, per_sample)
     share = 1.0 - lam if rule == "linear" else (1.0 - lam).sqrt()
     width = (room * share).round().long()
     if start is None:
@@ -117,18 +116,38 @@ def t_cutmix(
         if (first < 0).any():
             raise ValueError(f"start is a frame, 0 or later, got {first.tolist()[:4]}")
     last = torch.minimum(first + width, room)
-    frame = torch.arange(n_frames)
-    inside = (frame >= first[:, None]) & (frame < last[:, None])  # (B, T)
-    kept = 1.0 - inside.sum(1) / valid
+    kept = 1.0 - (last - first).clamp_min(0) / valid
+    inside = _between(first, last, spec, axis=1)  # (B, T)
     box = inside[..., None].expand(-1, -1, spec.shape[2])
-    return _with_box(spec, box, partner, lam if rule == "paper" else kept)
+    return _with_box(spec, box, lam if rule == "paper" else kept)
 
 
-def _with_box(spec: Tensor, box: Tensor, partner: Tensor, weight: Tensor) -> Mixture:
+def _draw(
+    spec: Tensor, lam, alpha: float, generator, lengths: Tensor | None, per_sample: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """lambda, valid frames of each clip, and frames that it shares with its partner, each `(B,)` on the host."""
+    lam = _lambda(lam, len(spec), alpha, generator, per_sample)
+    valid = _valid(lengths, len(spec), spec.shape[1])
+    return lam, valid, torch.minimum(valid, valid.flip(0))
+
+
+def _between(first: Tensor, last: Tensor, spec: Tensor, axis: int) -> Tensor:
+    """True from `first (B,)` to before `last (B,)` along an axis of `spec`, `(B, size)` where `spec` is."""
+    first, last = send(torch.stack([first, last]), spec.device)
+    place = torch.arange(spec.shape[axis], device=spec.device)
+    return (place >= first[:, None]) & (place < last[:, None])
+
+
+def _partner(spec: Tensor) -> Tensor:
+    """The clip that each clip is mixed with: the one at the other end of the batch, `(B,)`."""
+    return torch.arange(len(spec) - 1, -1, -1, device=spec.device)
+
+
+def _with_box(spec: Tensor, box: Tensor, weight: Tensor) -> Mixture:
     """The mixture whose cells in `box (B, T, F)` come from the partner."""
-    box, partner = box.to(spec.device), partner.to(spec.device)
+    partner = _partner(spec)
     mixed = torch.where(box, spec[partner], spec)
-    return Mixture(mixed, weight.float().to(spec.device), partner, (~box).float())
+    return Mixture(mixed, send(weight.float(), spec.device), partner, (~box).float())
 
 
 def tf_cutmix(
@@ -146,11 +165,8 @@ def tf_cutmix(
 
     Where: uaMix-MAE Table 3; chapter 08
     """
-    n, n_frames, n_bands = spec.shape
-    partner = torch.arange(n - 1, -1, -1)
-    lam = _lambda(lam, n, alpha, generator, per_sample)
-    valid = _valid(lengths, n, n_frames)
-    room = torch.minimum(valid, valid[partner])
+    n, _, n_bands = spec.shape
+    lam, valid, room = _draw(spec, lam, alpha, generator, lengths, per_sample)
     side = (1.0 - lam).sqrt()
 
     def span(size: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,11 +179,10 @@ def tf_cutmix(
 
     t_low, t_high = span(room)
     f_low, f_high = span(torch.full((n,), n_bands))
-    frame, band = torch.arange(n_frames), torch.arange(n_bands)
-    in_time = (frame >= t_low[:, None]) & (frame < t_high[:, None])
-    in_freq = (band >= f_low[:, None]) & (band < f_high[:, None])
+    in_time, in_freq = _between(t_low, t_high, spec, 1), _between(f_low, f_high, spec, 2)
     box = in_time[:, :, None] & in_freq[:, None, :]
-    return _with_box(spec, box, partner, 1.0 - box.sum((1, 2)) / (valid * n_bands))
+    cells = (t_high - t_low).clamp_min(0) * (f_high - f_low).clamp_min(0)
+    return _with_box(spec, box, 1.0 - cells / (valid * n_bands))
 
 
 def mixup(
@@ -186,18 +201,14 @@ def mixup(
 
     Where: uaMix-MAE Table 3; chapter 08
     """
-    n, n_frames, _ = spec.shape
-    partner = torch.arange(n - 1, -1, -1)
-    lam = _lambda(lam, n, alpha, generator, per_sample)
-    valid = _valid(lengths, n, n_frames)
-    room = torch.minimum(valid, valid[partner])
-    shared = torch.arange(n_frames) < room[:, None]  # (B, T)
-    mask = torch.where(shared, lam[:, None], 1.0)[..., None].expand(-1, -1, spec.shape[2])
+    lam, valid, room = _draw(spec, lam, alpha, generator, lengths, per_sample)
     weight = lam + (1.0 - lam) * (1.0 - room / valid)  # lam where the partner is as long
-    mask, partner = mask.to(spec.device), partner.to(spec.device)
+    partner, weight, lam = _partner(spec), *send(torch.stack([weight, lam]), spec.device)
+    shared = _between(torch.zeros_like(room), room, spec, axis=1)  # (B, T)
+    mask = torch.where(shared, lam[:, None], 1.0)[..., None].expand(-1, -1, spec.shape[2])
     blend = mask * spec + (1.0 - mask) * spec[partner]
-    mixed = torch.where(shared[..., None].to(spec.device), blend, spec)
-    return Mixture(mixed, weight.to(spec.device), partner, mask)
+    mixed = torch.where(shared[..., None], blend, spec)
+    return Mixture(mixed, weight, partner, mask)
 
 
 def virtual_labels(mixture: Mixture) -> Tensor:

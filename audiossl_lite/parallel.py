@@ -61,7 +61,8 @@ class JointBatchNorm(nn.Module):
     """Batch norm over the clips of all processes, `(B, C, ...)`; takes over a `BatchNorm1d` or `BatchNorm2d`.
 
     On one process it is that module itself. Mean and variance come from summed sums and squares, so the gradient of
-    every clip's output reaches the clips of every process. torch's own `SyncBatchNorm` does this on GPUs only.
+    every clip's output reaches the clips of every process. torch's own `SyncBatchNorm` does this on GPUs only, and
+    waits for the device in every layer: it takes processes without clips out by a boolean index.
     """
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
@@ -82,10 +83,10 @@ class JointBatchNorm(nn.Module):
             )  # fmt: skip
         over = [0, *range(2, x.dim())]
         values = x.float()
-        count = values.numel() // values.shape[1]
-        sums = torch.cat([values.sum(over), values.square().sum(over)])
-        n = float(total(torch.tensor(float(count), device=x.device)))
-        mean, square = (dist_functional.all_reduce(sums) / n).chunk(2)
+        count = values.new_full((1,), values.numel() // values.shape[1])
+        sums = torch.cat([values.sum(over), values.square().sum(over), count])
+        *sums, n = dist_functional.all_reduce(sums).split([x.shape[1], x.shape[1], 1])
+        mean, square = (each / n for each in sums)
         variance = (square - mean.square()).clamp_min(0.0)
         if self.running_mean is not None:
             with torch.no_grad():
@@ -101,8 +102,6 @@ class JointBatchNorm(nn.Module):
 
 def join_batch_norms(module: nn.Module) -> nn.Module:
     """Replace every batch norm in `module` by one over all processes; names of parameters and buffers stay."""
-    if any(p.is_cuda for p in module.parameters()):
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():
         if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
             setattr(module, name, JointBatchNorm(child))

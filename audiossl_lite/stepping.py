@@ -5,17 +5,17 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from audiossl_lite.counting import Counted, count
 from audiossl_lite.data.sources import ClipSource
+from audiossl_lite.devices import send
 from audiossl_lite.jobs import Parts
 from audiossl_lite.roofline import Clock
 from audiossl_lite.training import Compute
-from audiossl_lite.training.compute import make_fabric
-from audiossl_lite.training.loop import batch_indices, step_generator
-from audiossl_lite.training.optim import make_optimizer, set_schedule
+from audiossl_lite.training.compute import make_fabric, precision_of
+from audiossl_lite.training.loop import batch_indices
+from audiossl_lite.training.step import start_run, step_views, training_step
 
 
 class Stepper:
@@ -36,28 +36,20 @@ class Stepper:
         compute: Compute | None = None,
         update: bool = True,
     ) -> None:
-        self.config = replace(parts.config, batch_size=batch or parts.config.batch_size)
-        self.fabric = make_fabric(device, self.config.precision)
+        config = replace(parts.config, batch_size=batch or parts.config.batch_size)
+        self.fabric = make_fabric(device, config.precision)
+        self.config = replace(config, precision=precision_of(self.fabric))
         self.method, self.source, self.update = parts.method, source, update
         self.compute, self._applied = compute or Compute(), False
-        optimizer = make_optimizer(
-            parts.method,
-            learning_rate=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-            betas=self.config.betas,
-            eps=self.config.eps,
-        )
-        self.model, self.optimizer = self.fabric.setup(parts.method, optimizer)
-        self.views = parts.views.to(self.fabric.device)
+        # The settings of `compute` wait for the first step: `count` must see what they hide.
+        self.run = start_run(self.fabric, parts.method, parts.views, self.config, Compute())
+        self.model, self.optimizer, self.views = self.run.model, self.run.optimizer, self.run.views
 
     def view(self, step: int) -> tuple[Tensor, ...]:
         """The views of the clips of a step, on the device."""
         ids = batch_indices(len(self.source), self.config.batch_size, step, self.config.seed)
         clips, lengths = self.source.batch(ids, self.fabric.device)
-        generator = step_generator(self.config.seed, step)
-        torch.manual_seed(generator.initial_seed())
-        more = {"ids": ids.to(clips.device)} if getattr(self.views, "needs_ids", False) else {}
-        return self.views(clips, generator, lengths, **more)
+        return step_views(self.run, step, clips, lengths, send(ids, self.fabric.device))
 
     def count(self) -> Counted:
         """Count a step on the views of step 0; weights stay as they are. What the views remember is fixed memory."""
@@ -70,17 +62,7 @@ class Stepper:
         if not self._applied:
             self.compute.apply(self.method)
             self._applied = True
-        config = self.config
-        set_schedule(self.optimizer, step, config)
-        self.model.train()
-        self.method.watched = False
-        loss = self.model(*batch)["loss"]
-        self.fabric.backward(loss)
-        if self.update:
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.method.update_teacher(config.momentum)
-        return loss.detach()
+        return training_step(self.run, step, batch, update=self.update)[0]["loss"].detach()
 
     def seconds(self, steps: int, warm_up: int = 1) -> tuple[float, float]:
         """Median undisturbed seconds of a whole step, and of its views (clips included) alone; see `Clock`."""

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiossl_lite.devices import in_float32, on_host, send
+
 
 class SupportQueue(nn.Module):
     """`size` unit vectors of width `dim` with the ids of the clips they came from; random at the start (id -1).
@@ -23,6 +25,7 @@ class SupportQueue(nn.Module):
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
+    @in_float32
     def neighbours(
         self,
         queries: Tensor,
@@ -34,7 +37,8 @@ class SupportQueue(nn.Module):
         """A near neighbour of each query `(B, D)`: one drawn from the `k` most similar, `(B, D)`, without gradient.
 
         `exclude (B,)` or `(B, E)`: ids of clips that must not be found; a clip's own past embedding would always win
-        and teach nothing. ValueError when nothing else is left; with fewer than `k` left, one of these.
+        and teach nothing. With fewer than `k` left it is one of these; when nothing is left, ValueError on the host and
+        NaN on a device, see `on_host`. Similarities are float32 under autocast, too.
 
         Where: uaMix-MAE Eq. 1; chapter 07
         """
@@ -45,18 +49,19 @@ class SupportQueue(nn.Module):
         own = (self.ids[None, None] == exclude[..., None]).any(1)
         similarity = similarity.masked_fill(own, -2.0)
         allowed = len(self.vectors) - own.sum(1)  # (B,)
-        if (allowed < 1).any():
+        if on_host(allowed) and (allowed < 1).any():
             raise ValueError(
                 f"all {len(self.vectors)} entries of the queue come from clips that must not be found; "
                 "make the queue longer than a few batches, or train on more clips"
             )
         best = similarity.topk(k, dim=1).indices  # (B, k)
-        if k == 1:
-            return self.vectors[best[:, 0]]
-        device = torch.device("cpu") if generator is None else generator.device
-        draw = torch.rand(len(queries), generator=generator, device=device).to(best.device)
-        pick = (draw * allowed.clamp_max(k)).long()[:, None]  # never one that is excluded
-        return self.vectors[best.gather(1, pick)[:, 0]]
+        if k > 1:
+            device = torch.device("cpu") if generator is None else generator.device
+            draw = send(torch.rand(len(queries), generator=generator, device=device), best.device)
+            pick = (draw * allowed.clamp_max(k)).long()[:, None]  # never one that is excluded
+            best = best.gather(1, pick)
+        nearest = self.vectors[best[:, 0]]
+        return nearest.masked_fill((allowed < 1)[:, None], torch.nan)
 
     @torch.no_grad()
     def push(self, vectors: Tensor, ids: Tensor) -> None:

@@ -15,7 +15,9 @@ from audiossl_lite.augmentations import (
     uniform,
     valid_frames,
 )
+from audiossl_lite.devices import send
 from audiossl_lite.mixing import Mixture, mixup, t_cutmix, tf_cutmix, virtual_labels
+from audiossl_lite.parallel import world_size
 
 MIXINGS = ("none", "mixup", "tf_cutmix", "t_cutmix")
 
@@ -46,7 +48,7 @@ class SpectralGain(nn.Module):
         louder = spec + (gain_db / 10.0 * math.log(10.0) / self.log_unit)[:, None, None]
         if lengths is None:
             return louder
-        valid = valid_frames(lengths.to(spec.device), spec.shape[1])[..., None]
+        valid = valid_frames(send(lengths, spec.device), spec.shape[1])[..., None]
         return torch.where(valid, louder, spec)
 
 
@@ -59,8 +61,6 @@ class TuningViews(nn.Module):
 
     Where: uaMix-MAE Fig. 1; chapter 09
     """
-
-    needs_ids = True
 
     def __init__(
         self,
@@ -121,10 +121,12 @@ class TuningViews(nn.Module):
         anchor = self.augment(spec, generator, lengths)
         positive = self.augment(spec, generator, lengths)
         if lengths is None:
-            lengths = torch.full((len(spec),), spec.shape[1], device=spec.device)
-        if self.mixing == "none":
+            lengths = torch.full((len(spec),), spec.shape[1])
+        mixture = None if self.mixing == "none" else self.mix(anchor, generator, lengths)
+        if world_size() > 1:  # else `DistributedDataParallel` would send them, and wait
+            lengths = send(lengths, spec.device)
+        if mixture is None:
             labels = torch.eye(len(spec), device=spec.device)
             return anchor, positive, labels, torch.stack([ids, ids], dim=1), ids, lengths
-        mixture = self.mix(anchor, generator, lengths)
         avoid = torch.stack([ids, ids[mixture.partner]], dim=1)
         return mixture.spec, positive, virtual_labels(mixture), avoid, ids, lengths

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.augmentations import LogMixupExp, RandomResizedCrop
+from audiossl_lite.devices import on_host, send
 
 
 def cut(x: Tensor, start: Tensor, size: int) -> Tensor:
@@ -19,8 +20,9 @@ def cut(x: Tensor, start: Tensor, size: int) -> Tensor:
 
     Where: ATST Sec. 2.2.1; chapter 03
     """
-    if (start < 0).any():
+    if on_host(start) and (start < 0).any():
         raise ValueError(f"a segment cannot start before the clip, got start {int(start.min())}")
+    start = send(start, x.device)
     index = start[:, None] + torch.arange(size, device=x.device)  # (B, size)
     inside = index < x.shape[1]
     out = x[torch.arange(len(x), device=x.device)[:, None], index.clamp(max=x.shape[1] - 1)]
@@ -36,7 +38,7 @@ def random_starts(lengths: Tensor, size: int, generator: torch.Generator) -> Ten
     draw = torch.rand(
         len(lengths), generator=generator, device=generator.device, dtype=torch.float64
     )
-    return (draw.to(lengths.device) * room).long()
+    return (send(draw, lengths.device) * room).long()
 
 
 def random_segments(
@@ -57,7 +59,7 @@ def random_segments(
     if segments not in ("one", "two"):
         raise ValueError(f"segments is 'one' or 'two', got {segments!r}")
     if lengths is None:
-        lengths = torch.full((len(x),), x.shape[1], device=x.device)
+        lengths = torch.full((len(x),), x.shape[1])
     first = random_starts(lengths, size, generator)
     second = first if segments == "one" else random_starts(lengths, size, generator)
     return cut(x, first, size), cut(x, second, size)
@@ -76,7 +78,8 @@ class ViewMaker(nn.Module):
 
     `crop_from="waveform"`: cut, then `frontend` (the authors' code); `"spectrogram"`: the input already is a
     spectrogram, cut it (the paper's text). `size`: segment length in samples or frames accordingly. Mixup and random
-    resized crop can be switched off; `shared_memory`: both views share one mixup memory, as in BYOL-A.
+    resized crop can be switched off; `shared_memory`: both views share one mixup memory, as in BYOL-A. Numbers of the
+    clips (`ids`) are not needed.
 
     Where: ATST Fig. 1; chapter 03
     """
@@ -107,7 +110,11 @@ class ViewMaker(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, x: Tensor, generator: torch.Generator, lengths: Tensor | None = None
+        self,
+        x: Tensor,
+        generator: torch.Generator,
+        lengths: Tensor | None = None,
+        ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         views = random_segments(
             x, self.size, segments=self.segments, generator=generator, lengths=lengths

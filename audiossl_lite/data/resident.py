@@ -13,6 +13,7 @@ from torch import Tensor
 from audiossl_lite.data.recipes import decode_raw
 from audiossl_lite.data.sources import whole_device
 from audiossl_lite.data.store_format import StoreError
+from audiossl_lite.devices import send
 
 if TYPE_CHECKING:
     from audiossl_lite.data.store import PackedStore
@@ -61,7 +62,6 @@ class ResidentStore:
         size = (max(n_frames - self.batch_length, 0) + 1, self.batch_length, *store.frame_shape)
         self._windows = self._data.as_strided(size, (stride[0], *stride))
         self._starts = store.starts().to(self.device)
-        self._lengths = self.lengths.to(self.device)
         self._padded = bool((self.lengths < self.batch_length).any())
 
     def _fill(self, store: PackedStore) -> None:
@@ -79,16 +79,17 @@ class ResidentStore:
     def batch(
         self, indices: Tensor | Sequence[int], device: str | torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Clips `(B, batch_length[, F])` float32 and lengths `(B,)`, on the device (default: where the data are)."""
-        index = torch.as_tensor(indices).to(self.device)
-        raw, lengths = self._windows[self._starts[index]], self._lengths[index]
+        """Clips `(B, batch_length[, F])` float32 on `device` (default: where the data are), lengths `(B,)` on the host."""
+        index = torch.as_tensor(indices)
+        lengths = self.lengths[index].clamp(max=self.batch_length)
+        raw = self._windows[self._starts[send(index, self.device)]]
         if self._padded:  # a window reaches into the next clip where its own clip is short
             place = torch.arange(self.batch_length, device=self.device)
-            beyond = place >= lengths[:, None].clamp(max=self.batch_length)
+            beyond = place >= send(lengths, self.device)[:, None]
             beyond = beyond.view(*beyond.shape, *(1,) * (raw.dim() - 2))
             raw.masked_fill_(beyond, self._pad_value)
         device = self.device if device is None else device
-        return self.decode(raw).to(device), lengths.clamp(max=self.batch_length).to(device)
+        return self.decode(raw).to(device), lengths
 
     def decode(self, raw: Tensor) -> Tensor:
         """Raw clips as float32."""

@@ -166,7 +166,7 @@ class ShardStore(Described):
     def batch(
         self, indices: Tensor | Sequence[int], device: str | torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Waveforms `(B, batch_length)` float32 and lengths `(B,)`, both on the device; decoded in threads."""
+        """Waveforms `(B, batch_length)` float32 on the device, lengths `(B,)` on the host; decoded in threads."""
         index = torch.as_tensor(indices).cpu().long()
         outside = [int(i) for i in index if not 0 <= i < len(self)]
         if outside:
@@ -177,7 +177,7 @@ class ShardStore(Described):
         waveforms = torch.zeros(len(index), self.batch_length, pin_memory=device.type == "cuda")
         list(self._threads.map(self._decode_into, waveforms, index.tolist()))
         on_gpu = device.type == "cuda"
-        return waveforms.to(device, non_blocking=on_gpu), self.lengths[index].to(device)
+        return waveforms.to(device, non_blocking=on_gpu), self.lengths[index]
 
     def _decode_into(self, row: Tensor, index: int) -> None:
         path, member = self._members[index]

@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from audiossl_lite.devices import send
+
 SAMPLED_VALUES = 65_536
 
 
@@ -25,7 +27,7 @@ class ClipSource(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: Tensor, device: str | torch.device) -> tuple[Tensor, Tensor]:
-        """Clips `(B, S)` or `(B, T, F)` float32 and their lengths `(B,)` long, both on `device`.
+        """Clips `(B, S)` or `(B, T, F)` float32 on `device`, and their lengths `(B,)` long on the host.
 
         `indices (B,)` long; shorter clips are padded with silence at the end.
         """
@@ -52,20 +54,19 @@ class InMemory:
             raise ValueError(f"{tuple(lengths.shape)} lengths for {len(data)} clips; give one each")
         self.data = data
         self.lengths = lengths.detach().cpu().long()
-        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._on_device: dict[torch.device, Tensor] = {}
         self._digest: str | None = None
 
     def __len__(self) -> int:
         return len(self.data)
 
     def batch(self, indices: Tensor, device: str | torch.device) -> tuple[Tensor, Tensor]:
-        """Clips `(B, S)` or `(B, T, F)` float32 and lengths `(B,)` long on `device`."""
+        """Clips `(B, S)` or `(B, T, F)` float32 on `device`, and lengths `(B,)` long on the host."""
         device = whole_device(device)
         if device not in self._on_device:
-            self._on_device[device] = (self.data.to(device), self.lengths.to(device))
-        data, lengths = self._on_device[device]
-        indices = indices.to(device)
-        return data[indices].float(), lengths[indices]
+            self._on_device[device] = self.data.to(device)
+        data = self._on_device[device]
+        return data[send(indices, device)].float(), self.lengths[indices]
 
     def digest(self) -> str:
         """The `data_digest` of the clips."""

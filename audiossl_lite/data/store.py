@@ -144,14 +144,12 @@ class PackedStore(Described):
     def batch(
         self, indices: Tensor | Sequence[int], device: str | torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Clips `(B, batch_length[, F])` float32 and lengths `(B,)`, both on the device."""
+        """Clips `(B, batch_length[, F])` float32 on the device, and lengths `(B,)` on the host."""
         device = torch.device(device)
         on_gpu = device.type == "cuda"
         raw, lengths = self._read(indices, self.batch_length, pinned=on_gpu)
-        if on_gpu:
-            lengths = lengths.pin_memory()
         raw = raw.to(device, non_blocking=on_gpu)
-        return self.decode(raw), lengths.to(device, non_blocking=on_gpu)
+        return self.decode(raw), lengths
 
     def resident(self, device: str | torch.device) -> ResidentStore:
         """The same clips with all raw data in the memory of a device; raises StoreError if they do not fit."""

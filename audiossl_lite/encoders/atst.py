@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.devices import on_host, send
 from audiossl_lite.encoders.transformer import Block, init_linear
 
 PATCH_FRAMES = 4
@@ -87,13 +88,12 @@ class ATSTEncoder(nn.Module):
         )
         if lengths is None:
             return tokens, None, torch.full((b,), n, device=spec.device)
-        counts = (
-            torch.as_tensor(lengths, device=spec.device).clamp(max=spec.shape[1]) // PATCH_FRAMES
-        )
-        if (counts < 1).any():
+        lengths = torch.as_tensor(lengths)
+        if on_host(lengths) and (lengths < PATCH_FRAMES).any():
             raise ValueError(
-                f"an item has {int(min(lengths))} valid frames; the encoder needs at least 4"
+                f"an item has {int(lengths.min())} valid frames; the encoder needs at least 4"
             )
+        counts = send(lengths, spec.device).clamp(max=spec.shape[1]) // PATCH_FRAMES
         visible = torch.arange(n + 1, device=spec.device) <= counts[:, None]  # CLS is index 0
         return tokens, visible, counts
 
@@ -147,7 +147,7 @@ class ATSTEncoder(nn.Module):
             raise ValueError(f"mean_over is 'official' or 'chunk', got {mean_over!r}")
         if lengths is None:
             lengths = torch.full((len(spec),), spec.shape[1], device=spec.device)
-        lengths = torch.as_tensor(lengths, device=spec.device)
+        lengths = send(torch.as_tensor(lengths), spec.device)
 
         def features(chunk: Tensor, left: Tensor) -> Tensor:
             outputs, counts = self.block_outputs(chunk, left, last)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiossl_lite.devices import on_host, send
 from audiossl_lite.encoders.transformer import Block
 
 PATCH = 16
@@ -21,8 +22,12 @@ class Patches(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(1, dim, PATCH, PATCH)
 
-    def forward(self, spec: Tensor) -> Tensor:
-        return self.proj(spec[:, None]).flatten(2).transpose(1, 2)
+    def forward(self, spec: Tensor, kept: Tensor | None = None) -> Tensor:
+        if kept is None:
+            return self.proj(spec[:, None]).flatten(2).transpose(1, 2)
+        cells = patchify(spec)  # the same product, for the patches `kept (B, K)` alone
+        cells = cells.gather(1, kept[..., None].expand(-1, -1, cells.shape[2]))
+        return F.linear(cells, self.proj.weight.flatten(1), self.proj.bias)
 
 
 def patchify(spec: Tensor) -> Tensor:
@@ -90,7 +95,7 @@ class AudioMAEEncoder(nn.Module):
 
     T divides by 16 and is at most `n_frames`; shorter inputs use the first rows of the position table. With
     `lengths (B,)` patches without a valid frame are not looked at and not averaged; without it, as published, padding
-    counts as sound.
+    counts as sound. Lengths on the host are better: clips of equal length then need no mask.
 
     Where: AudioMAE Sec. 3; uaMix-MAE Sec. 3; chapter 06
     """
@@ -125,10 +130,10 @@ class AudioMAEEncoder(nn.Module):
                 f"the encoder takes (batch, frames, {self.n_mels}) with frames a multiple of {PATCH} "
                 f"up to {self.n_frames}, got {tuple(spec.shape)}"
             )
-        x = self.patch_embed(spec)
-        x = x + self.pos_embed[:, 1 : 1 + x.shape[1]]
-        if kept is not None:
-            x = torch.gather(x, 1, kept[..., None].expand(-1, -1, x.shape[2]))
+        x = self.patch_embed(spec, kept)
+        x = x + (
+            self.pos_embed[:, 1 : 1 + x.shape[1]] if kept is None else self.pos_embed[0, 1 + kept]
+        )
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(b, 1, -1)
         x = torch.cat([cls, x], dim=1)
         for block in self.blocks:
@@ -145,9 +150,13 @@ class AudioMAEEncoder(nn.Module):
     def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
         if lengths is None:
             return self.tokens(spec).mean(1)
-        valid = valid_patches(lengths.to(spec.device), spec.shape[1], self.n_mels)
-        visible = None if valid.all() else F.pad(valid, (1, 0), value=True)
-        tokens = self.sequence(spec, visible=visible)[:, 1:]
+        if on_host(lengths):  # patches that no clip of the batch reaches are left out
+            rows = -(-lengths.clamp(1, spec.shape[1]) // PATCH)
+            spec = spec[:, : int(rows.max()) * PATCH]
+            if (rows == rows.max()).all():  # attention without a mask has faster kernels
+                return self.tokens(spec).mean(1)
+        valid = valid_patches(send(lengths, spec.device), spec.shape[1], self.n_mels)
+        tokens = self.sequence(spec, visible=F.pad(valid, (1, 0), value=True))[:, 1:]
         return (tokens * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.devices import on_host, send
+
 
 class BYOLAEncoder(nn.Module):
     """Log-mel `(B, T, 64)` to an embedding `(B, d)`: the maximum plus the mean of its frame embeddings.
@@ -46,7 +48,8 @@ class BYOLAEncoder(nn.Module):
             raise ValueError(
                 f"the encoder takes (batch, frames, {self.n_mels}) spectrograms, got {tuple(spec.shape)}"
             )
-        shortest = spec.shape[1] if lengths is None else int(min(lengths))
+        lengths = None if lengths is None else torch.as_tensor(lengths)
+        shortest = spec.shape[1] if lengths is None else int(lengths.min())
         if min(shortest, spec.shape[1]) < 8:
             raise ValueError(
                 f"an item has {shortest} valid frames; the encoder needs at least 8 (80 ms)"
@@ -55,7 +58,7 @@ class BYOLAEncoder(nn.Module):
         valid = (
             None
             if lengths is None or shortest >= spec.shape[1]
-            else torch.as_tensor(lengths, device=x.device).clamp(max=spec.shape[1])
+            else send(lengths, x.device).clamp(max=spec.shape[1])
         )
         for layer in self.features:
             if valid is not None and isinstance(layer, nn.Conv2d):
@@ -63,7 +66,7 @@ class BYOLAEncoder(nn.Module):
                     valid, x.shape[3]
                 )  # zeros beyond the end, as if the item stood alone
             # Twice as fast, but a CPU's batch norm sums its statistics with two digits fewer then: not in training.
-            swap = isinstance(layer, nn.Conv2d) and not self.training
+            swap = isinstance(layer, nn.Conv2d) and not (self.training and on_host(x))
             x = _channels_last(layer, x) if swap else layer(x)
             if valid is not None and isinstance(layer, nn.MaxPool2d):
                 valid = valid // 2

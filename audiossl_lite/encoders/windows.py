@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,13 +63,12 @@ class WindowAttention(nn.Module):
         w, n, d = x.shape
         qkv = self.qkv(x).view(w, n, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (W, heads, 16, D / heads)
-        bias = self.meta_mlp(self.offsets).T.reshape(1, self.heads, n, n)
-        if blocked is not None:
-            bias = bias + blocked.repeat(w // len(blocked), 1, 1)[:, None]
+        bias = self.meta_mlp(self.offsets).T.reshape(1, self.heads, n, n).to(v.dtype)
+        if blocked is not None:  # the windows of a clip, then the same for every clip
+            bias = (bias + blocked[:, None].to(v.dtype)).repeat(w // len(blocked), 1, 1, 1)
         q = F.normalize(q, dim=-1) / self.tau.clamp_min(0.01).view(1, -1, 1, 1)
-        x = F.scaled_dot_product_attention(
-            q, F.normalize(k, dim=-1), v, attn_mask=bias.to(q.dtype), scale=1.0
-        )
+        q, k = q.to(v.dtype), F.normalize(k, dim=-1).to(v.dtype)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
         return self.proj(x.transpose(1, 2).reshape(w, n, d))
 
 
@@ -102,7 +103,7 @@ class WindowBlock(nn.Module):
         shift = self.shift_time if rows > WINDOW else 0
         grid = x.view(b, rows, self.columns, d).roll(-shift, dims=1)
         windows = to_windows(grid)  # (B * windows, 16, D)
-        blocked = blocked_pairs(rows, self.columns, shift).to(x.device) if shift else None
+        blocked = blocked_pairs(rows, self.columns, shift, x.device) if shift else None
         windows = self.attn(windows, blocked)
         grid = from_windows(windows, rows, self.columns).roll(shift, dims=1)
         return grid.reshape(b, n, d)
@@ -132,13 +133,16 @@ def from_windows(windows: Tensor, rows: int, columns: int) -> Tensor:
     return grid.transpose(2, 3).reshape(-1, rows, columns, d)
 
 
-def blocked_pairs(rows: int, columns: int, shift: int) -> Tensor:
+@functools.lru_cache(maxsize=8)
+def blocked_pairs(
+    rows: int, columns: int, shift: int, device: torch.device | None = None
+) -> Tensor:
     """-100 where two patches of a window come from opposite ends of the clip, `(windows, 16, 16)`, else 0.
 
     Where: AudioMAE, official code; chapter 06
     """
     wrapped = (
-        torch.arange(rows) >= rows - shift
+        torch.arange(rows, device=device) >= rows - shift
     ).float()  # after the roll, the first rows are last
     regions = to_windows(wrapped.view(1, rows, 1, 1).expand(1, rows, columns, 1))[..., 0]
     return torch.where(regions[:, :, None] == regions[:, None], 0.0, -100.0)

@@ -9,7 +9,7 @@ from audiossl_lite.ema import ema_update, make_teacher
 from audiossl_lite.heads import mlp_head
 from audiossl_lite.losses import byol_loss
 from audiossl_lite.methods.health import spread, spread_and_rank
-from audiossl_lite.recompute import in_parts
+from audiossl_lite.recompute import in_parts, looks_across_rows
 
 
 class BYOL(nn.Module):
@@ -19,7 +19,7 @@ class BYOL(nn.Module):
     it, as ATST's official code. `joint_views`: both views in one forward, so that batch-norm sees both (ATST's code);
     otherwise one forward each (BYOL-A's). Three switches break the method on purpose: `predictor=False`,
     `stop_gradient=False`, and a momentum of 0 in `update_teacher`. `n_parts`: the encoders take the batch in that many
-    parts, see `in_parts`; `watched`: whether the health monitors are computed.
+    parts, see `in_parts`.
 
     Where: ATST Sec. 2.1; BYOL-A Sec. 3.1; chapter 04
     """
@@ -37,7 +37,7 @@ class BYOL(nn.Module):
         stop_gradient: bool = True,
     ) -> None:
         super().__init__()
-        self.n_parts, self.watched = 1, True
+        self.n_parts = 1
         if reduction not in ("sum", "mean"):
             raise ValueError(
                 f"reduction is 'sum' (L + L') or 'mean' (half of it), got {reduction!r}"
@@ -59,27 +59,34 @@ class BYOL(nn.Module):
             else nn.Identity()
         )
 
-    def project(self, network: nn.ModuleDict, views: Tensor) -> Tensor:
-        """Projections `(B, projection_dim)` of views `(B, T, F)`.
+    def project(self, network: nn.ModuleDict, groups: list[Tensor]) -> list[Tensor]:
+        """Projections `(B, projection_dim)` of each group of views `(B, T, F)`; batch norm sees one group at a time.
+
+        An encoder without batch norm treats clips independently: it takes all groups in one call.
 
         Where: ATST Sec. 2.1; chapter 04
         """
-        return network["projector"](in_parts(network["encoder"], self.n_parts, views))
+        encoder, projector = network["encoder"], network["projector"]
+        if looks_across_rows(encoder):
+            embeddings = [encoder(views) for views in groups]
+        else:
+            embeddings = in_parts(encoder, self.n_parts, torch.cat(groups)).chunk(len(groups))
+        return [projector(h) for h in embeddings]
 
-    def forward(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
-        """`loss` with gradient, and the health monitors without, from two views `(B, T, F)` of the same clips.
+    def forward(self, first: Tensor, second: Tensor, *, monitors: bool = True) -> dict[str, Tensor]:
+        """`loss` with gradient, and the health `monitors` without, from two views `(B, T, F)` of the same clips.
 
         Where: ATST Sec. 2.1; chapter 04
         """
         groups = [torch.cat([first, second])] if self.joint_views else [first, second]
-        student = [self.project(self.student, views) for views in groups]
+        student = self.project(self.student, groups)
         predictions = torch.cat(
             [self.predictor(z) for z in student]
         )  # (2B, D), first views then second
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.stop_gradient):
             # Without stop-gradient there is no separate teacher to learn from: the student is its own target.
             targets = (
-                torch.cat([self.project(self.teacher, views) for views in groups])
+                torch.cat(self.project(self.teacher, groups))
                 if self.stop_gradient
                 else torch.cat(student)
             )
@@ -88,17 +95,14 @@ class BYOL(nn.Module):
         loss = byol_loss(prediction_1, target_2) + byol_loss(prediction_2, target_1)
         if self.reduction == "mean":
             loss = loss / 2
-        if not self.watched:
+        if not monitors:
             return {"loss": loss}
-        monitors = self._monitors(
-            torch.cat(student).detach(), predictions.detach(), targets.detach()
-        )
-        return {"loss": loss, **monitors}
+        return {"loss": loss, **self._monitors(torch.cat(student), predictions, targets)}
 
     @torch.no_grad()
     def _monitors(self, student: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         std, rank = spread_and_rank(student)
-        agreement = nn.functional.cosine_similarity(student, target).mean()
+        agreement = nn.functional.cosine_similarity(student.float(), target.float()).mean()
         return {
             "std": std,
             "teacher_std": spread(target),

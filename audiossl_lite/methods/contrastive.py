@@ -15,7 +15,7 @@ from audiossl_lite.recompute import in_parts
 class Contrastive(nn.Module):
     """Encoder and projector trained by InfoNCE: the other view is right, all other clips of the batch are wrong.
 
-    With several processes the batch is the joint one. `n_parts`, `watched`: as in `BYOL`.
+    With several processes the batch is the joint one. `n_parts`: as in `BYOL`.
 
     Where: SimCLR; COLA, cited in ATST Sec. 1; chapter 04
     """
@@ -30,12 +30,12 @@ class Contrastive(nn.Module):
     ) -> None:
         super().__init__()
         self.temperature, self.projection_dim = temperature, projection_dim
-        self.n_parts, self.watched = 1, True
+        self.n_parts = 1
         self.encoder = encoder
         self.projector = mlp_head(encoder.embed_dim, hidden_dim, projection_dim, bias=False)
 
-    def forward(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
-        """`loss` with gradient, and the health monitors without, from two views `(B, T, F)` of the same clips.
+    def forward(self, first: Tensor, second: Tensor, *, monitors: bool = True) -> dict[str, Tensor]:
+        """`loss` with gradient, and the health `monitors` without, from two views `(B, T, F)` of the same clips.
 
         Where: SimCLR; chapter 04
         """
@@ -43,7 +43,7 @@ class Contrastive(nn.Module):
         projections = self.projector(embeddings)  # (2B, D)
         pair = [gather(view) for view in projections.chunk(2)]
         loss = info_nce(*pair, temperature=self.temperature)
-        if not self.watched:
+        if not monitors:
             return {"loss": loss}
         std, rank = spread_and_rank(projections.detach())
         return {"loss": loss, "std": std, "rank": rank}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.augmentations import uniform
+from audiossl_lite.augmentations import uniform, valid_frames
+from audiossl_lite.devices import send
 from audiossl_lite.encoders.audiomae import PATCH, patchify, unpatchify, valid_patches
 from audiossl_lite.losses import masked_reconstruction_loss
 from audiossl_lite.masking import Masking, structured_masking, unstructured_masking
@@ -43,10 +44,13 @@ class MAE(nn.Module):
         mask: Tensor,
         restore: Tensor,
         counted: Tensor | None = None,
+        *,
+        monitors: bool = False,
     ) -> dict[str, Tensor]:
         """`loss` over the hidden patches of `spec (B, T, F)`; `kept`, `mask`, `restore` as in `Masking`.
 
-        `counted (B, N)`: 0 for patches that the loss passes over (padding), by default none.
+        `counted (B, N)`: 0 for patches that the loss passes over (padding), by default none. The loss is all that is
+        monitored.
 
         Where: AudioMAE Sec. 3; chapter 06
         """
@@ -103,14 +107,17 @@ def draw_masking(
     structured: bool = False,
     time_ratio: float = 0.6,
     freq_ratio: float = 0.5,
+    device: str | torch.device = "cpu",
 ) -> Masking:
     """A random masking of `grid` (times, bands) patches for each of `n_clips`: tokens, or whole times and bands.
+
+    The noise is drawn where the generator is and sorted on `device`.
 
     Where: AudioMAE Sec. 3; chapter 06
     """
 
     def noise(size: int) -> Tensor:
-        return torch.rand(n_clips, size, generator=generator, device=generator.device)
+        return send(torch.rand(n_clips, size, generator=generator, device=generator.device), device)
 
     n_time, n_freq = grid
     if structured:
@@ -151,27 +158,30 @@ class MaskedViews(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None = None
+        self,
+        spec: Tensor,
+        generator: torch.Generator,
+        lengths: Tensor | None = None,
+        ids: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         if lengths is None:
-            lengths = torch.full((len(spec),), spec.shape[1], device=spec.device)
+            lengths = torch.full((len(spec),), spec.shape[1])
         start = random_starts(lengths, self.n_frames, generator)
         left = (lengths - start).clamp(max=self.n_frames)  # valid frames of the crop
+        left = send(left, spec.device)
         crop = cut(spec, start, self.n_frames)
         if self.gain_db:
             gain = uniform(len(spec), -self.gain_db, self.gain_db, generator, spec.device)
             # A gain in dB adds to the natural log of power: 10 dB are ln 10.
             crop = crop + (gain * 0.230258509 / self.norm_scale)[:, None, None]
-        frames = torch.arange(self.n_frames, device=spec.device)
-        crop = crop.masked_fill((frames >= left[:, None])[..., None], self.pad_value)
+        crop = crop.masked_fill(~valid_frames(left, self.n_frames)[..., None], self.pad_value)
         grid = (self.n_frames // PATCH, spec.shape[2] // PATCH)
         masking = draw_masking(
             len(spec), grid, generator, ratio=self.ratio, structured=self.structured,
-            time_ratio=self.time_ratio, freq_ratio=self.freq_ratio,
+            time_ratio=self.time_ratio, freq_ratio=self.freq_ratio, device=spec.device,
         )  # fmt: skip
-        parts = [part.to(spec.device) for part in (masking.kept, masking.mask, masking.restore)]
         if self.count_padding:
-            counted = torch.ones_like(parts[1])
+            counted = torch.ones_like(masking.mask)
         else:
             counted = valid_patches(left, self.n_frames, spec.shape[2]).float()
-        return crop, *parts, counted
+        return crop, masking.kept, masking.mask, masking.restore, counted

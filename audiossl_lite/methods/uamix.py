@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.ema import ema_update, make_teacher
 from audiossl_lite.heads import mlp_head, nnclr_projector
-from audiossl_lite.losses import mixture_loss
+from audiossl_lite.losses import cosines, mixture_loss
 from audiossl_lite.methods.health import spread_and_rank
 from audiossl_lite.parallel import gather, gather_labels
 from audiossl_lite.recompute import in_parts
@@ -24,7 +24,7 @@ class NNCLRTuning(nn.Module):
     projector. `symmetric`: also the other direction, the positive's neighbour against the anchor's predictions. One
     direction is Eq. 1 and Eq. 4 as written: then the mixture receives no gradient, only the positive does. `k`: a
     random one of the k nearest entries; with `k=0` no neighbour is asked, the anchor stands for itself (InfoNCE).
-    With several processes negatives and queue are those of the joint batch. `n_parts`, `watched`: as in `BYOL`.
+    With several processes negatives and queue are those of the joint batch. `n_parts`: as in `BYOL`.
 
     Where: uaMix-MAE Sec. 3, Eq. 1, 4; chapter 07 and chapter 09
     """
@@ -50,7 +50,7 @@ class NNCLRTuning(nn.Module):
         if trainable not in ("head", "upper"):
             raise ValueError(f"trainable is 'head' (step 1) or 'upper' (step 2), got {trainable!r}")
         self.trainable, self.k, self.temperature = trainable, k, temperature
-        self.n_parts, self.watched = 1, True
+        self.n_parts = 1
         self.symmetric, self.layer_decay = symmetric, layer_decay
         self.head_decay_scale = head_decay_scale
         self.projection_dim = projection_dim
@@ -130,17 +130,23 @@ class NNCLRTuning(nn.Module):
         avoid: Tensor,
         ids: Tensor,
         lengths: Tensor | None = None,
+        *,
+        monitors: bool = True,
     ) -> dict[str, Tensor]:
-        """`loss` with gradient and monitors without; see `TuningViews` for the arguments.
+        """`loss` with gradient and `monitors` without; see `TuningViews` for the arguments.
 
         In train mode the clean positives' projections enter the queue after the loss; mixtures never do.
 
         Where: uaMix-MAE Eq. 4; chapter 09
         """
-        with torch.set_grad_enabled(self.symmetric and torch.is_grad_enabled()):
-            # One direction: no gradient passes here.
-            h_anchor = in_parts(self.encoder, self.n_parts, anchor, lengths)
-        h_positive = in_parts(self.encoder, self.n_parts, positive, lengths)
+        if self.symmetric:  # rows of the encoder are independent: both in one call
+            both = None if lengths is None else torch.cat([lengths, lengths])
+            views = torch.cat([anchor, positive])
+            h_anchor, h_positive = in_parts(self.encoder, self.n_parts, views, both).chunk(2)
+        else:
+            with torch.no_grad():  # one direction: no gradient passes here
+                h_anchor = in_parts(self.encoder, self.n_parts, anchor, lengths)
+            h_positive = in_parts(self.encoder, self.n_parts, positive, lengths)
         z_positive = self.projector(h_positive)
         neighbours = gather(self._lookup(h_anchor, avoid))
         predictions = gather(self.predictor(z_positive))
@@ -158,10 +164,10 @@ class NNCLRTuning(nn.Module):
             )
             if self.training:
                 self.queue.push(gather(entering.detach()), gather(ids))
-            if not self.watched:
+            if not monitors:
                 return {"loss": loss}
-            found = F.normalize(predictions, dim=1) @ F.normalize(neighbours, dim=1).T
-            hit = labels.gather(1, found.argmax(0)[:, None]).gt(0).float().mean()
+            nearest = cosines(predictions, neighbours).argmax(0)  # to each neighbour
+            hit = labels.gather(1, nearest[:, None]).gt(0).float().mean()
             std, rank = spread_and_rank(z_positive.detach())
         return {"loss": loss, "std": std, "rank": rank, "found": hit}
 

@@ -11,11 +11,13 @@ from audiossl_lite.training.loop import (
 )
 from audiossl_lite.training.optim import make_optimizer, set_schedule
 from audiossl_lite.training.schedules import cosine, warmup_cosine
+from audiossl_lite.training.step import Run, start_run, step_views, training_step
 
 __all__ = [
     "CollapseError",
     "Compute",
     "NotFiniteError",
+    "Run",
     "TrainConfig",
     "TrainingResult",
     "cosine",
@@ -23,6 +25,9 @@ __all__ = [
     "make_optimizer",
     "save_checkpoint",
     "set_schedule",
+    "start_run",
+    "step_views",
     "train",
+    "training_step",
     "warmup_cosine",
 ]

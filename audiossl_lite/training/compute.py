@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 from torch import nn
 
+from audiossl_lite.devices import precision_for
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.recompute import looks_across_rows
 
@@ -58,8 +60,26 @@ class Compute:
                     part.compile()
 
 
+def precision_of(fabric: Fabric) -> str:
+    """The precision that a run was given: "32-true" or "bf16-mixed"."""
+    return fabric.strategy.precision.precision
+
+
+def device_type(device: str) -> str:
+    """ "cuda", "mps" or "cpu"; for "auto" the first of these that the machine has."""
+    if device not in ("auto", "gpu"):
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def make_fabric(device: str, precision: str) -> Fabric:
-    """Devices and precision of a run; under `torchrun` all its processes, on this host and others, train together."""
+    """Devices and precision of a run; under `torchrun` all its processes, on this host and others, train together.
+
+    `precision`: "32-true", "bf16-mixed" or "auto", see `precision_for`.
+    """
+    precision = precision_for(precision, device_type(device))
     processes = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if processes == 1:
         return Fabric(accelerator=device, devices=1, precision=precision)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from audiossl_lite.data.sources import ClipSource, InMemory
+from audiossl_lite.devices import send
 
 
 def batches(
@@ -19,14 +20,15 @@ def batches(
     chosen: Callable[[int], Tensor],
     ahead: int = 2,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Clips, lengths and clip numbers `(B,)` of each step, on `device`; `chosen(step)` says which clips.
+    """Clips and clip numbers `(B,)` on `device`, and lengths `(B,)` on the host, of each step.
 
+    `chosen(step)` says which clips.
     Sources on disk are read by a thread, `ahead` batches in advance. An error while reading is raised at its step.
     """
 
     def fetch(step: int) -> tuple[Tensor, Tensor, Tensor]:
         ids = chosen(step)
-        return *source.batch(ids, device), ids.to(device)
+        return *source.batch(ids, device), send(ids, device)
 
     if ahead == 0 or isinstance(source, InMemory):
         yield from map(fetch, steps)

@@ -13,7 +13,7 @@ from audiossl_lite.data.sources import ClipSource, InMemory, data_digest, data_s
 __all__ = ["data_digest", "differences", "module_digest", "run_identity"]
 
 # How a step is computed, which does not change the run.
-COMPUTE_ONLY = ("training", "n_parts", "watched", "recompute")
+COMPUTE_ONLY = ("training", "n_parts", "recompute")
 
 
 def run_identity(

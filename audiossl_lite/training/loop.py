@@ -1,27 +1,26 @@
-"""The training loop: read it from top to bottom, it is the algorithm box of the papers."""
+"""The training loop around `training_step`: which clips, what is written down, and when to stop."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from audiossl_lite.data.sources import ClipSource, InMemory
-from audiossl_lite.ema import cosine_momentum
-from audiossl_lite.parallel import join_batch_norms, total
+from audiossl_lite.devices import has_bf16_units
+from audiossl_lite.parallel import total
 from audiossl_lite.progress import progress_bar
-from audiossl_lite.training.compute import Compute, make_fabric
+from audiossl_lite.training.compute import Compute, make_fabric, precision_of
 from audiossl_lite.training.feed import batches
 from audiossl_lite.training.identity import run_identity
-from audiossl_lite.training.optim import make_optimizer, set_schedule
 from audiossl_lite.training.run_log import RunLog
+from audiossl_lite.training.step import Run, start_run, step_generator, step_views, training_step
 
 
 class NotFiniteError(RuntimeError):
@@ -52,7 +51,9 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     seed: int = 0
-    precision: str = "32-true"  # or "bf16-mixed"
+    precision: str = (
+        "32-true"  # or "bf16-mixed", or "auto": what the device does fast, see `precision_for`
+    )
     log_every: int = 10
     save_every: int = 200
     probe_every: int = 0
@@ -62,12 +63,16 @@ class TrainConfig:
 
 @dataclass
 class TrainingResult:
-    """Where the run ended: the method, one record a logged step, seconds, and the first step after a resume."""
+    """Where the run ended: the method, one record a logged step, seconds, and the first step after a resume.
+
+    `precision`: the one that was taken, which each row of the history names, too.
+    """
 
     method: nn.Module
     history: list[dict] = field(default_factory=list)
     seconds: float = 0.0
     started_at: int = 0
+    precision: str = "32-true"
 
     def summary(self) -> str:
         """One line for a page: steps, time, first and last loss."""
@@ -75,19 +80,9 @@ class TrainingResult:
         first, last = rows[0], rows[-1]
         spread = f", spread {last['spread']:.2f} of even" if "spread" in last else ""
         return (
-            f"{last['step']} steps in {self.seconds:.0f} s, "
+            f"{last['step']} steps in {self.seconds:.0f} s ({self.precision}), "
             f"loss {first['loss']:.3f} -> {last['loss']:.3f}{spread}"
         )
-
-
-def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
-    """The random numbers of one step, independent of all other steps: this is what makes a resumed run exact.
-
-    Every process of several (`rank`) has its own.
-    """
-    name = f"{seed}/{step}/{rank}" if rank else f"{seed}/{step}"
-    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 def batch_indices(n_clips: int, batch_size: int, step: int, seed: int) -> Tensor:
@@ -141,32 +136,24 @@ def train(
     with torch.random.fork_rng(devices=[]):
         log = RunLog(output_dir, writes=fabric.is_global_zero)
         try:
+            identity = run_identity(method, views, source, config)
+            compute = compute or Compute()
+            run = start_run(fabric, method, views, config, compute)
+            log.start({"method": method, "views": run.views, "optimizer": run.optimizer}, identity)
+            _tell_precision(precision_of(fabric), fabric.device.type, log.history)
             return _train(
-                fabric, method, views, source, config, log, probe, description, stop_after,
-                compute or Compute(),
+                run, source, log, probe=probe, description=description, stop_after=stop_after,
+                prefetch=compute.prefetch,
             )  # fmt: skip
         finally:
             log.close()
 
 
 def _train(
-    fabric: Fabric, method, views, source, config, log, probe, description, stop_after, compute
-):
-    identity = run_identity(method, views, source, config)
-    compute.apply(method)
-    if fabric.world_size > 1:
-        join_batch_norms(method)
-    optimizer = make_optimizer(
-        method,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        betas=config.betas,
-        eps=config.eps,
-    )
-    model, optimizer = fabric.setup(method, optimizer)
-    views = views.to(fabric.device)
-    log.start({"method": method, "views": views, "optimizer": optimizer}, identity)
-    result = TrainingResult(method, log.history, log.seconds, started_at=log.step)
+    run: Run, source: ClipSource, log: RunLog, *, probe, description, stop_after, prefetch
+) -> TrainingResult:
+    config, method, fabric = run.config, run.method, run.fabric
+    result = TrainingResult(method, log.history, log.seconds, log.step, precision_of(fabric))
     last_step = config.steps if stop_after is None else min(config.steps, stop_after)
     began, spent = time.perf_counter(), log.seconds
     if probe and log.step == 0 and config.probe_every:
@@ -175,65 +162,67 @@ def _train(
     def chosen(step: int) -> Tensor:
         """This process's share of the clips of a step."""
         clips = batch_indices(len(source), config.batch_size, step, config.seed)
-        each = len(clips) // fabric.world_size
-        return clips[fabric.global_rank * each : (fabric.global_rank + 1) * each]
+        return clips.chunk(fabric.world_size)[fabric.global_rank]
 
     steps = range(log.step, last_step)
     with progress_bar(len(steps) * fabric.is_global_zero, description) as bar:
-        feed = batches(source, fabric.device, steps, chosen, compute.prefetch)
+        feed = batches(source, fabric.device, steps, chosen, prefetch)
         for step, (clips, lengths, ids) in zip(steps, feed):
             done = step + 1
             logged = done % config.log_every == 0 or done in (1, last_step)
-            generator = step_generator(config.seed, step, fabric.global_rank)
-            torch.manual_seed(generator.initial_seed())
-            schedule = set_schedule(optimizer, step, config)
-            momentum = cosine_momentum(step, config.steps, config.momentum, config.final_momentum)
-
-            # `views` gives what `method` takes: two views, or a masked clip, or a mixture with its labels.
-            batch = views(
-                clips,
-                generator,
-                lengths,
-                **({"ids": ids} if getattr(views, "needs_ids", False) else {}),
-            )
-
-            model.train()
-            method.watched = logged  # the health monitors are looked at in the history only
-            out = model(*batch)
-            fabric.backward(out["loss"])
-            optimizer.step()
-            optimizer.zero_grad()
-            method.update_teacher(momentum)
+            batch = step_views(run, step, clips, lengths, ids)
+            out, schedule = training_step(run, step, batch, monitors=logged)
 
             result.seconds = spent + time.perf_counter() - began
-            if logged:
-                values = {
-                    name: float(total(value.float())) / fabric.world_size
-                    for name, value in out.items()
-                }
-                if "std" in values:
-                    values["spread"] = values["std"] * math.sqrt(method.projection_dim)
+            shown = {}
+            if logged:  # the only steps that wait for the device
+                values = _values(out, run)
                 row = log.write(
                     step=done,
                     seconds=round(result.seconds, 3),
-                    momentum=momentum,
+                    precision=result.precision,
                     **schedule,
                     **values,
                 )
                 _check_health(row, config)
-                bar.update(1, **{k: values[k] for k in ("loss", "spread") if k in values})
-            else:
-                bar.update(1)
-            if (
-                probe
-                and config.probe_every
-                and (done % config.probe_every == 0 or done == last_step)
-            ):
+                shown = {k: values[k] for k in ("loss", "spread") if k in values}
+            bar.update(1, **shown)
+            if probe and _due(done, config.probe_every, last_step):
                 log.write(step=done, seconds=round(result.seconds, 3), **probe(method))
-            if done % config.save_every == 0 or done == last_step:
+            if _due(done, config.save_every, last_step):
                 _check_weights(method, done)
                 log.save(done, result.seconds)
     return result
+
+
+def _due(done: int, every: int, last_step: int) -> bool:
+    return bool(every) and (done % every == 0 or done == last_step)
+
+
+def _values(out: dict[str, Tensor], run: Run) -> dict[str, float]:
+    """What a step returned as numbers, averaged over processes; one transfer for all."""
+    gathered = total(torch.stack([value.detach().float() for value in out.values()]))
+    numbers = [value / run.fabric.world_size for value in gathered.tolist()]
+    values = dict(zip(out, numbers, strict=True))
+    if "std" in values:
+        values["spread"] = values["std"] * math.sqrt(run.method.projection_dim)
+    return values
+
+
+def _tell_precision(precision: str, device_type: str, history: list[dict]) -> None:
+    """Warn of a precision that the device has no units for, and of a run that goes on in another one."""
+    if precision == "bf16-mixed" and device_type == "cpu" and not has_bf16_units("cpu"):
+        warnings.warn(
+            "bf16-mixed on a CPU without bf16 units: a step takes about ten times as long as with 32-true; "
+            "precision='auto' takes what the device does fast",
+            stacklevel=3,
+        )
+    before = next((row["precision"] for row in reversed(history) if "precision" in row), precision)
+    if before != precision:
+        warnings.warn(
+            f"this run went on in {before} so far and goes on in {precision}: its history says which row is which",
+            stacklevel=3,
+        )
 
 
 def _check_health(row: dict, config: TrainConfig) -> None:

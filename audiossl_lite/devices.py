@@ -1,0 +1,70 @@
+"""What a run may do without waiting for its device, and in which precision.
+
+A GPU works through a queue of kernels. Whoever asks it for a value (`item()`, an `if`, a blocking copy) waits until the
+queue is empty, and the GPU then waits for the host. A training step therefore draws its random numbers and keeps its
+clip lengths on the host, sends them without waiting, and looks only at what lies on the host.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+def on_host(x: Tensor) -> bool:
+    """Whether the values of `x` can be looked at for nothing.
+
+    Checks of values are made only then. On a device a wrong value ends as a loss that is not finite, which the loop
+    reports at its next logged step.
+    """
+    return x.device.type == "cpu"
+
+
+def send(x: Tensor, device: str | torch.device) -> Tensor:
+    """`x` on `device`; from the host to a GPU through pinned memory, so that nobody waits."""
+    device = torch.device(device)
+    if device.type == "cuda" and on_host(x):
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
+def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function` with autocast off and half-precision arguments as float32.
+
+    With the 8 bits of bf16 a cosine has few values: the nearest of many vectors is then often one of several equals.
+    """
+
+    def single(x):
+        return x.float() if isinstance(x, Tensor) and x.dtype in HALF else x
+
+    @functools.wraps(function)
+    def wrapped(*args, **options):
+        device = next(x.device for x in (*args, *options.values()) if isinstance(x, Tensor))
+        with torch.autocast(device.type, enabled=False):
+            return function(*map(single, args), **{name: single(x) for name, x in options.items()})
+
+    return wrapped
+
+
+def has_bf16_units(device_type: str) -> bool:
+    """Whether a device multiplies in bf16 faster than in float32: GPUs since Ampere, CPUs with AMX or AVX512-BF16."""
+    if device_type == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    if device_type == "cpu":
+        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return False
+
+
+def precision_for(precision: str, device_type: str) -> str:
+    """The precision of a run: "auto" becomes bf16-mixed where the device has units for it, else 32-true.
+
+    32-true is float32 throughout: TF32 stays off (`torch.get_float32_matmul_precision()` is "highest").
+    """
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if has_bf16_units(device_type) else "32-true"
