@@ -79,7 +79,7 @@ class ResidentStore:
     def batch(
         self, indices: Tensor | Sequence[int], device: str | torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Clips `(B, batch_length[, F])` float32 on `device` (default: where the data are), lengths `(B,)` on the host."""
+        """Clips `(B, batch_length[, F])` float32 on `device` (default: where data are); lengths `(B,)` on the host."""
         index = torch.as_tensor(indices)
         lengths = self.lengths[index].clamp(max=self.batch_length)
         raw = self._windows[self._starts[send(index, self.device)]]
