@@ -31,7 +31,7 @@ class Toy(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x):
+    def forward(self, x, monitors=False):
         return {"loss": self.network(x).mean()}
 
 
@@ -158,10 +158,9 @@ def test_the_stepper_computes_the_losses_of_the_training_loop():
     for step in range(3):
         losses.append(float(stepper.learn(step, stepper.view(step))))
     parts, source = small_parts("atst_small", 8)
-    # The momentum of the teacher follows a schedule in the loop; a constant one here.
-    config = replace(parts.config, batch_size=4, log_every=1, final_momentum=parts.config.momentum)
+    config = replace(parts.config, batch_size=4, log_every=1)
     history = train(parts.method, parts.views, source, config, device="cpu", stop_after=3).history
-    assert losses == pytest.approx([row["loss"] for row in history], rel=1e-6)
+    assert losses == [row["loss"] for row in history]
 
 
 def test_without_the_optimiser_the_weights_stay_and_what_the_views_remember_is_counted():

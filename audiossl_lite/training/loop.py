@@ -22,6 +22,8 @@ from audiossl_lite.training.identity import run_identity
 from audiossl_lite.training.run_log import RunLog
 from audiossl_lite.training.step import Run, start_run, step_generator, step_views, training_step
 
+RANK_SHARE = 0.05  # of the directions that a batch can have: fewer are warned of
+
 
 class NotFiniteError(RuntimeError):
     """The loss or the weights became NaN or infinite."""
@@ -184,7 +186,7 @@ def _train(
                     **schedule,
                     **values,
                 )
-                _check_health(row, config)
+                _check_health(row, method, config)
                 shown = {k: values[k] for k in ("loss", "spread") if k in values}
             bar.update(1, **shown)
             if probe and _due(done, config.probe_every, last_step):
@@ -225,7 +227,7 @@ def _tell_precision(precision: str, device_type: str, history: list[dict]) -> No
         )
 
 
-def _check_health(row: dict, config: TrainConfig) -> None:
+def _check_health(row: dict, method: nn.Module, config: TrainConfig) -> None:
     if not math.isfinite(row["loss"]):
         raise NotFiniteError(
             f"the loss is {row['loss']} at step {row['step']} (learning rate {row['learning_rate']:.2g}); "
@@ -235,6 +237,13 @@ def _check_health(row: dict, config: TrainConfig) -> None:
         raise CollapseError(
             f"collapse at step {row['step']}: the outputs spread {row['spread']:.3f} of even (loss {row['loss']:.4f}); "
             "lower the learning rate or raise the teacher's momentum; on_collapse='continue' trains on"
+        )
+    directions = min(config.batch_size - 1, method.projection_dim) if "rank" in row else 0
+    if config.on_collapse == "stop" and directions and row["rank"] < RANK_SHARE * directions:
+        warnings.warn(  # a text without numbers of the step: Python shows it once
+            f"the outputs use less than {RANK_SHARE:.0%} of the {directions} directions that they could, although they "
+            "spread: see `rank` in the history; a short dip at the start is normal, a lasting one is a collapse",
+            stacklevel=2,
         )
 
 

@@ -65,8 +65,7 @@ class PlainStep:
         set_schedule(self.optimizer, self.done, self.config)
         self.done += 1
         method.train()
-        method.watched = False
-        loss = method(*batch)["loss"]
+        loss = method(*batch, monitors=False)["loss"]
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -92,6 +91,7 @@ def step_pair(scale: str = "paper", n_clips: int = 4, *, fast: dict | None = Non
     # network, and batch norm magnifies their differences, rounding included: short steps keep both sides together. So
     # does `eps`: Adam divides a gradient by its own size, also where it is rounding alone.
     shared = {"batch_size": n_clips, "warmup_steps": 0, "eps": 1e-3, "learning_rate": 1e-5}
+    shared["final_momentum"] = parts.config.momentum
     parts.config = replace(parts.config, **shared, **(fast or {}))
     ours = Stepper(parts, source, device="cpu", batch=n_clips)
     views = copy.deepcopy(parts.views)

@@ -35,20 +35,19 @@ class JointViews(nn.Module):
     def __init__(self, views: nn.Module) -> None:
         super().__init__()
         self.each = nn.ModuleList(copy.deepcopy(views) for _ in range(PROCESSES))
-        self.needs_ids = getattr(views, "needs_ids", False)
+        self.labelled = isinstance(views, TuningViews)  # labels (B, B) over each process's clips
         self.step = 0
 
-    def forward(self, clips: Tensor, generator, lengths: Tensor, ids: Tensor | None = None):
+    def forward(self, clips: Tensor, generator, lengths: Tensor, ids: Tensor):
         parts = []
         for number, views in enumerate(self.each):
             rows = slice(number * len(clips) // 2, (number + 1) * len(clips) // 2)
-            more = {} if ids is None else {"ids": ids[rows]}
             own = step_generator(SEED, self.step, number)
-            parts.append(views(clips[rows], own, lengths[rows], **more))
+            parts.append(views(clips[rows], own, lengths[rows], ids=ids[rows]))
         self.step += 1
         joint = []
         for tensors in zip(*parts, strict=True):
-            square = self.needs_ids and tensors[0].shape == (len(tensors[0]),) * 2
+            square = self.labelled and tensors[0].shape == (len(tensors[0]),) * 2
             joint.append(torch.block_diag(*tensors) if square else torch.cat(tensors))
         return tuple(joint)
 

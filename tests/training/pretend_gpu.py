@@ -51,7 +51,11 @@ class PretendGPU(TorchDispatchMode):
         return copy
 
     def _as_fake(self, x):
-        return self.fake.from_tensor(x) if isinstance(x, Tensor) and not isinstance(x, FakeTensor) else x
+        return (
+            self.fake.from_tensor(x)
+            if isinstance(x, Tensor) and not isinstance(x, FakeTensor)
+            else x
+        )
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -77,15 +81,23 @@ class PretendGPU(TorchDispatchMode):
         if packet not in MOVES:
             return
         target, source = (args[0], args[1]) if packet is aten.copy_ else (None, args[0])
-        there = target.device if target is not None else torch.device(kwargs.get("device") or source.device)
-        waits = not (kwargs.get("non_blocking") or (packet is aten.copy_ and len(args) > 2 and args[2]))
+        there = (
+            target.device
+            if target is not None
+            else torch.device(kwargs.get("device") or source.device)
+        )
+        waits = not (
+            kwargs.get("non_blocking") or (packet is aten.copy_ and len(args) > 2 and args[2])
+        )
         if there.type == source.device.type:
             return
         if there.type == "cpu":
             raise Waited(f"{func} brings {tuple(source.shape)} from the GPU")
         self.sent += 1
         if waits or source.untyped_storage().data_ptr() not in self.pinned_storages:
-            raise Waited(f"{func} sends {tuple(source.shape)} from memory that is not pinned, or waits")
+            raise Waited(
+                f"{func} sends {tuple(source.shape)} from memory that is not pinned, or waits"
+            )
 
 
 @contextmanager

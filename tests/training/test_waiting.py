@@ -12,23 +12,23 @@ import torch
 from torch import nn
 
 from audiossl_lite.data.sources import InMemory
-from audiossl_lite.encoders.windows import WindowBlock
-from audiossl_lite.experiments_mae import make_mae
-from audiossl_lite.experiments_uamix import make_tuning
+from audiossl_lite.devices import send
+from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder, BYOLAEncoder
+from audiossl_lite.encoders.mae_decoders import GlobalDecoder, WindowDecoder
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
+from audiossl_lite.methods import BYOL, MAE, Contrastive
 from audiossl_lite.methods.mae import MaskedViews
-from audiossl_lite.presets import preset
+from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.training import Run, TrainConfig, make_optimizer, step_views, training_step
 from audiossl_lite.training.feed import batches
-from audiossl_lite.tuning_views import MIXINGS, TuningViews
+from audiossl_lite.tuning_views import TuningViews
 from audiossl_lite.views import ViewMaker
-from tests.training.parallel_run import METHODS
 from tests.training.pretend_gpu import GPU, Waited, pretended_gpu, put, put_module
 
 CONFIG = TrainConfig(steps=4, batch_size=8, learning_rate=1e-3)
 
 
-def take_steps(mode, method, views, clips, lengths, n_steps: int = 3) -> None:
+def take_steps(mode, method, views, clips, lengths, n_steps: int = 2) -> None:
     """Steps of `training_step` that are not logged, from the source to the teacher."""
     source = InMemory(clips, lengths)
     source._on_device[GPU] = put(mode, clips)  # sent once, before the first step
@@ -50,23 +50,107 @@ def take_steps(mode, method, views, clips, lengths, n_steps: int = 3) -> None:
         training_step(run, step, step_views(run, step, *batch))
 
 
-def tuning(mixing: str, step: int, **changes) -> tuple:
-    _, views, data = METHODS[f"uaMix-MAE, step {step}"]()
-    config = preset("uamix", "lite", {"queue_size": 64} | changes)
-    encoder = make_mae(preset("audiomae", "lite", {"n_frames": 96, "decoder_depth": 1}), 0).encoder
-    rule = changes.pop("rule", "paper")
-    views = TuningViews(mixing, rule=rule, augmentation="spec_augment" if step == 1 else "resized_crop")
-    return make_tuning(encoder, config, step=step), views, data
+def clips(n_frames: int, n_mels: int) -> tuple:
+    generator = torch.Generator().manual_seed(7)
+    data = torch.randn(12, n_frames, n_mels, generator=generator)
+    return data, torch.randint(n_frames // 2, n_frames + 1, (12,), generator=generator)
 
 
-@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+def mae_encoder() -> AudioMAEEncoder:
+    return AudioMAEEncoder(16, 2, 2, n_frames=64, n_mels=64)
+
+
+def tuning(mixing: str, trainable: str, *, views: dict | None = None, **options) -> tuple:
+    method = NNCLRTuning(
+        mae_encoder(), trainable=trainable, hidden_dim=8, predictor_dim=8, projection_dim=4,
+        queue_size=32, **options,
+    )  # fmt: skip
+    return method, TuningViews(mixing, **(views or {})), clips(64, 64)
+
+
+def byol(encoder: nn.Module, **options) -> tuple:
+    views = ViewMaker(32, crop_from="spectrogram", memory_size=10)
+    return BYOL(encoder, hidden_dim=8, projection_dim=4, **options), views, clips(48, 64)
+
+
+def from_waveforms(frontend: nn.Module, **options) -> tuple:
+    method, _, _ = byol(ATSTEncoder(16, 1, 2))
+    generator = torch.Generator().manual_seed(7)
+    waves = 0.1 * torch.randn(12, 4000, generator=generator)
+    lengths = torch.randint(2000, 4001, (12,), generator=generator)
+    return method, ViewMaker(3200, frontend=frontend, **options), (waves, lengths)
+
+
+def contrastive() -> tuple:
+    _, views, data = byol(ATSTEncoder(16, 1, 2))
+    return Contrastive(ATSTEncoder(16, 1, 2), hidden_dim=8, projection_dim=4), views, data
+
+
+def masked(decoder: nn.Module, **options) -> tuple:
+    return MAE(mae_encoder(), decoder), MaskedViews(64, **options), clips(80, 64)
+
+
+SIZES = {"n_frames": 64, "n_mels": 64}
+STEPS = {
+    "BYOL-A": lambda: byol(BYOLAEncoder(16, channels=4)),
+    "ATST": lambda: byol(ATSTEncoder(16, 1, 2), joint_views=True),
+    "ATST, one view at a time": lambda: byol(ATSTEncoder(16, 1, 2)),
+    "ATST from waveforms": lambda: from_waveforms(ATSTFrontend()),
+    "BYOL-A's views from waveforms": lambda: from_waveforms(
+        BYOLAFrontend(), segments="one", shared_memory=True
+    ),
+    "contrastive": contrastive,
+    "AudioMAE": lambda: masked(GlobalDecoder(16, 8, 1, 2, **SIZES), gain_db=6.0),
+    "AudioMAE, windows": lambda: masked(WindowDecoder(16, 8, 2, 2, **SIZES), structured=True),
+    "uaMix-MAE, step 1": lambda: tuning("none", "head", views={"augmentation": "spec_augment"}),
+    "uaMix-MAE, InfoNCE": lambda: tuning("none", "upper", k=0),
+    "uaMix-MAE, mixup": lambda: tuning("mixup", "upper", ema_projector=True),
+    "uaMix-MAE, TF-CutMix": lambda: tuning("tf_cutmix", "upper", symmetric=True, k=3),
+    "uaMix-MAE, T-CutMix": lambda: tuning("t_cutmix", "upper"),
+    "uaMix-MAE, linear": lambda: tuning(
+        "t_cutmix", "upper", views={"rule": "linear", "per_sample": True}
+    ),
+}
+
+
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
-@pytest.mark.parametrize("name", METHODS)
-def test_a_step_of_every_method_waits_for_nothing(name, padded, autocast, monkeypatch):
-    method, views, (clips, lengths) = METHODS[name]()
-    with (
-        pretended_gpu(monkeypatch) as mode,
-        torch.autocast("cuda", torch.bfloat16, enabled=autocast),
-    ):
-        take_steps(mode, method, views, clips, lengths if padded else None)
-        assert mode.sent > 3
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_of_every_method_waits_for_nothing(name, padded, monkeypatch):
+    method, views, (data, lengths) = STEPS[name]()
+    with pretended_gpu(monkeypatch) as mode:
+        take_steps(mode, method, views, data, lengths if padded else None)
+        assert mode.sent >= 4  # clip numbers and draws of two steps
+
+
+PLANTED = {
+    "item": lambda x: x.sum().item(),
+    "float": lambda x: float(x.sum()),
+    "if any": lambda x: 1 if (x > 0).any() else 0,
+    "boolean index": lambda x: x[x > 0],
+    "boolean assignment": lambda x: x.clone().index_put_((x > 0,), torch.zeros(())),
+    "nonzero": lambda x: (x > 0).nonzero(),
+    "cpu": lambda x: x.cpu(),
+    "tolist": lambda x: x.tolist(),
+    "equal": lambda x: torch.equal(x, x),
+    "blocking copy": lambda x: torch.rand(3).to(x.device),
+    "not pinned": lambda x: torch.rand(3).to(x.device, non_blocking=True),
+    "index on the host": lambda x: x[torch.tensor([0, 1])],
+    "copied into": lambda x: torch.empty(3, device=x.device).copy_(torch.rand(3)),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_what_waits_is_noticed(planted, monkeypatch):
+    """One line that waits, put into the forward pass of a method."""
+    method, views, (data, lengths) = byol(ATSTEncoder(16, 1, 2))
+    method.predictor.register_forward_hook(
+        lambda module, args, out: [PLANTED[planted](out), out][1]
+    )
+    with pretended_gpu(monkeypatch) as mode, pytest.raises(Waited):
+        take_steps(mode, method, views, data, lengths, n_steps=1)
+
+
+def test_sending_from_pinned_memory_is_not_noticed(monkeypatch):
+    with pretended_gpu(monkeypatch) as mode:
+        assert send(torch.rand(3), GPU).device == GPU
+        assert mode.sent == 1
