@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from audiossl_lite.parallel import JointBatchNorm
+
 
 def in_parts(function: Callable[..., Tensor], n_parts: int, *inputs: Tensor | None) -> Tensor:
     """`function(*inputs)` with the rows cut into `n_parts` that pass one after the other, `(B, ...)` each.
@@ -32,4 +34,5 @@ def in_parts(function: Callable[..., Tensor], n_parts: int, *inputs: Tensor | No
 
 def looks_across_rows(module: nn.Module) -> bool:
     """Whether a module holds batch norm, so that its rows are not independent."""
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    norms = (nn.modules.batchnorm._BatchNorm, JointBatchNorm)
+    return any(isinstance(part, norms) for part in module.modules())

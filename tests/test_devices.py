@@ -159,7 +159,6 @@ def test_convolutions_in_training_are_the_same_on_a_device(request):
         encoder.zero_grad()
         encoder(normal(4, 32, 64)).square().sum().backward()
         gradients.append([p.grad.clone() for p in encoder.parameters()])
+    largest = max(float(g.abs().max()) for g in gradients[0])  # biases before batch norm have none
     for here, there in zip(*gradients, strict=True):
-        torch.testing.assert_close(
-            there, here, rtol=1e-3, atol=1e-3 * float(here.abs().max()) + 1e-6
-        )
+        torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-5 * largest)

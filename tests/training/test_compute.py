@@ -100,12 +100,12 @@ def test_an_encoder_with_batch_norm_takes_no_parts():
 def test_bfloat16_stays_near_float32(name, plain):
     """8 significant bits in products, float32 weights and losses: 2 % of the loss, and the same direction.
 
-    In uaMix-MAE another entry of the queue may come out as the nearest: then the direction differs more.
+    In uaMix-MAE another entry of the queue may come out as the nearest: then the direction differs more. The third
+    step is not compared: after two steps of unlike gradients the runs have weights of their own.
     """
     half = train_some(name, precision="bf16-mixed")
-    torch.testing.assert_close(
-        torch.tensor(half["losses"]), torch.tensor(plain[name]["losses"]), rtol=2e-2, atol=2e-2
-    )
+    losses, exact = (torch.tensor(out["losses"][:2]) for out in (half, plain[name]))
+    torch.testing.assert_close(losses, exact, rtol=2e-2, atol=2e-2)
     mine, other = (
         torch.cat([g.flatten() for g in out["gradients"]]) for out in (half, plain[name])
     )
@@ -181,7 +181,7 @@ def test_an_error_gives_the_folder_free(tmp_path):
     with pytest.raises(ValueError, match="two clips"):
         run(tmp_path, data=torch.zeros(1, 30, 8))
     method = make_method()
-    method.forward = lambda *views: 1 / 0
+    method.forward = lambda *views, monitors: 1 / 0
     with pytest.raises(ZeroDivisionError):
         run(tmp_path, method=method)
     assert run(tmp_path).history[-1]["step"] == 23

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from audiossl_lite import parallel
 from audiossl_lite.data.sources import InMemory
 from audiossl_lite.devices import send
 from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder, BYOLAEncoder
@@ -21,6 +22,7 @@ from audiossl_lite.methods.mae import MaskedViews
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.training import Run, TrainConfig, make_optimizer, step_views, training_step
 from audiossl_lite.training.feed import batches
+from audiossl_lite.training.loop import _values
 from audiossl_lite.tuning_views import TuningViews
 from audiossl_lite.views import ViewMaker
 from tests.training.pretend_gpu import GPU, Waited, pretended_gpu, put, put_module
@@ -154,3 +156,27 @@ def test_sending_from_pinned_memory_is_not_noticed(monkeypatch):
     with pretended_gpu(monkeypatch) as mode:
         assert send(torch.rand(3), GPU).device == GPU
         assert mode.sent == 1
+
+
+def test_joint_batch_norm_waits_for_nothing(monkeypatch):
+    """torch's SyncBatchNorm does: it drops processes without clips by a boolean index."""
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(parallel.dist_functional, "all_reduce", lambda x: x)
+    norm = parallel.JointBatchNorm(nn.BatchNorm1d(4)).train()
+    with pretended_gpu(monkeypatch) as mode:
+        put_module(mode, norm)
+        assert norm(send(torch.rand(6, 4), GPU)).shape == (6, 4)
+
+
+def test_what_a_logged_step_shows_comes_in_one_transfer(monkeypatch):
+    """The only wait of the loop, and only on logged steps."""
+    method, views, _ = byol(ATSTEncoder(16, 1, 2))
+    run = Run(SimpleNamespace(world_size=1), method, method, views, None, CONFIG)
+    out = {
+        name: torch.tensor(value) for name, value in (("loss", 1.5), ("std", 0.25), ("rank", 3.0))
+    }
+    asked = []
+    monkeypatch.setattr(Tensor, "item", lambda x: asked.append("item"))
+    monkeypatch.setattr(Tensor, "__float__", lambda x: asked.append("float"))
+    assert _values(out, run) == {"loss": 1.5, "std": 0.25, "rank": 3.0, "spread": 0.25 * 2.0}
+    assert not asked
