@@ -164,7 +164,8 @@ def _train(
     def chosen(step: int) -> Tensor:
         """This process's share of the clips of a step."""
         clips = batch_indices(len(source), config.batch_size, step, config.seed)
-        return clips.chunk(fabric.world_size)[fabric.global_rank]
+        each = len(clips) // fabric.world_size
+        return clips[fabric.global_rank * each : (fabric.global_rank + 1) * each]
 
     steps = range(log.step, last_step)
     with progress_bar(len(steps) * fabric.is_global_zero, description) as bar:
@@ -175,10 +176,10 @@ def _train(
             batch = step_views(run, step, clips, lengths, ids)
             out, schedule = training_step(run, step, batch, monitors=logged)
 
+            # Only steps that are logged, probed or saved wait for the device.
+            values = _values(out, run) if logged else {}
             result.seconds = spent + time.perf_counter() - began
-            shown = {}
-            if logged:  # the only steps that wait for the device
-                values = _values(out, run)
+            if logged:
                 row = log.write(
                     step=done,
                     seconds=round(result.seconds, 3),
@@ -187,8 +188,7 @@ def _train(
                     **values,
                 )
                 _check_health(row, method, config)
-                shown = {k: values[k] for k in ("loss", "spread") if k in values}
-            bar.update(1, **shown)
+            bar.update(1, **{k: values[k] for k in ("loss", "spread") if k in values})
             if probe and _due(done, config.probe_every, last_step):
                 log.write(step=done, seconds=round(result.seconds, 3), **probe(method))
             if _due(done, config.save_every, last_step):
