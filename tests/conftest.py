@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from pathlib import Path
 
 import pytest
@@ -56,17 +55,10 @@ def full_reference(shared: Path):
 
 @pytest.fixture(scope="session")
 def made_up_weights():
-    """The fill rule of the reference outputs: every key has its own seeded normal draw."""
+    """The fill rule of the reference outputs."""
+    from audiossl_lite.gpu.compare import made_up_weights  # after AUDIOSSL_PROGRESS is set
 
-    def fill(keys) -> dict[str, torch.Tensor]:
-        state = {}
-        for key, shape in keys:
-            generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-            value = 0.02 * torch.randn(tuple(shape), generator=generator)
-            state[key] = value + 1 if key.endswith("weight") and "norm" in key else value
-        return state
-
-    return fill
+    return made_up_weights
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def device_type(device: str) -> str:
 def make_fabric(device: str, precision: str) -> Fabric:
     """Devices and precision of a run; under `torchrun` all its processes, on this host and others, train together.
 
+    Processes that outnumber the GPUs of a host share them, and talk by gloo.
     `precision`: "32-true", "bf16-mixed" or "auto", see `precision_for`.
     """
     precision = precision_for(precision, device_type(device))
@@ -84,14 +85,20 @@ def make_fabric(device: str, precision: str) -> Fabric:
     if processes == 1:
         return Fabric(accelerator=device, devices=1, precision=precision)
     on_this_host = int(os.environ["LOCAL_WORLD_SIZE"])
+    cards = 0 if device == "cpu" else torch.cuda.device_count()
+    shared = 0 < cards < on_this_host  # NCCL refuses two processes on one card
+    apart = {
+        "parallel_devices": [torch.device("cuda", n % cards) for n in range(on_this_host)],
+        "process_group_backend": "gloo",
+    } if shared else {}  # fmt: skip
     fabric = Fabric(
         accelerator=device,
-        devices=on_this_host,
+        devices="auto" if shared else on_this_host,
         num_nodes=processes // on_this_host,
         # Joint batch norm and the gathered queue keep the buffers of all processes equal.
         # `static_graph`: the same parameters are used (or, as a mask token, not used) in every step.
         strategy=DDPStrategy(
-            broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+            broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True, **apart
         ),
         precision=precision,
     )

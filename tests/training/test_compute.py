@@ -109,7 +109,7 @@ def test_bfloat16_stays_near_float32(name, plain):
     mine, other = (
         torch.cat([g.flatten() for g in out["gradients"]]) for out in (half, plain[name])
     )
-    least = 0.9 if name.startswith("uaMix") else 0.98
+    least = 0.85 if name.startswith("uaMix") else 0.98
     assert torch.cosine_similarity(mine, other, dim=0) > least
     assert all(v.dtype != torch.bfloat16 for v in half["state"].values())
 
