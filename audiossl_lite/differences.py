@@ -17,13 +17,13 @@ import torch
 from audiossl_lite.encoder_set import EncoderSet, Network
 from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.evaluation.heard import Scoring
-from audiossl_lite.evaluation.intervals import mean_interval
+from audiossl_lite.evaluation.statistics import as_text, mean_interval
 from audiossl_lite.experiments import Prepared, prepare, pretrain
 from audiossl_lite.presets import override
 from audiossl_lite.results import config_hash, device_name, record, recorded
 from audiossl_lite.training.loop import CollapseError, NotFiniteError
 from audiossl_lite.uamix_job import TuningJob
-from audiossl_lite.uamix_report import as_text, record_row, recorded_scores
+from audiossl_lite.uamix_report import record_row, recorded_scores
 
 BASE = "as it is"
 TOKEN = re.compile(r"measured\(([^()]+)\)")  # how the appendix asks for an effect: FAMILY: NAME

@@ -26,11 +26,12 @@ from audiossl_lite.evaluation import (
     frozen_features,
     linear_evaluation,
 )
+from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.presets import preset
 from audiossl_lite.presets_eval import FineTuning, LinearEvaluation
 from audiossl_lite.probe_tasks import ProbeTask, probe_tasks
 from audiossl_lite.results import config_hash, device_name, record
-from audiossl_lite.uamix_report import Scores, record_row
+from audiossl_lite.uamix_report import record_row
 
 LOG_MEL = "log-mel statistics"
 RECIPES = {"BYOL-A": "finetune_atst", "ATST": "finetune_atst", "uaMix-MAE": "finetune_audiomae"}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiossl_lite.evaluation.statistics import as_text
 from audiossl_lite.paper_tables import PaperTable, paper_tables
 from audiossl_lite.results import recorded
-from audiossl_lite.uamix_report import as_text
 
 SCALES = ("lite", "workshop", "paper")
 NOT_RUN = "not run"

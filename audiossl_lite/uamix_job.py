@@ -17,6 +17,7 @@ from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.encoders import AudioMAEEncoder
 from audiossl_lite.evaluation.heard import Scoring
+from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments import Prepared, TrainTest
 from audiossl_lite.experiments_mae import (
     PretrainedMAE,
@@ -32,7 +33,7 @@ from audiossl_lite.presets_uamix import Tuning
 from audiossl_lite.pretrained_audiomae import load_audiomae
 from audiossl_lite.results import config_hash, device_name, record
 from audiossl_lite.training.loop import CollapseError, NotFiniteError
-from audiossl_lite.uamix_report import START, Scores, mean_curve, record_row
+from audiossl_lite.uamix_report import START, mean_curve, record_row
 
 # Each variant is a change of the settings of step 2, nothing else. The table has the rows of Table 3, TF-CutMix of
 # Fig. 5 and the corrected label rules; the others try what the paper leaves open.

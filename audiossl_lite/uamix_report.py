@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from audiossl_lite.evaluation.intervals import mean_interval
+from audiossl_lite.evaluation.statistics import (
+    Scores,
+    as_text,
+    difference,
+    mean_interval,
+    verdict,
+)
 
-Scores = dict[str, dict[str, np.ndarray]]
 START = "AudioMAE, as pretrained"
 PAPER_RULE = "T-CutMix, rule paper"
 QUESTIONS: tuple[tuple[str, str, str], ...] = (
@@ -77,25 +82,6 @@ def in_words(rows: list[dict[str, str]]) -> list[str]:
         parts = [f"{word} on {' and '.join(where)}" for word, where in said.items() if where]
         lines.append(f"**{row['question']}** {'; '.join(parts).capitalize()}.")
     return lines
-
-
-def difference(scores: Scores, a: str, b: str, column: str) -> np.ndarray:
-    """Features a minus features b on the same episodes; a baseline without seeds stands against every seed."""
-    return np.asarray(scores[a][column]) - np.asarray(scores[b][column])
-
-
-def verdict(gap: float, half_width: float) -> str:
-    """What an interval allows to say of a difference."""
-    if not abs(gap) > half_width:  # also when there is no interval
-        return "unclear"
-    return "better" if gap > 0 else "worse"
-
-
-def as_text(mean: float, half_width: float, *, signed: bool = False) -> str:
-    """`52.1 ± 0.9`, or the mean alone where there is no interval."""
-    mean = round(mean, 1) + 0.0  # no minus zero
-    text = f"{mean:+.1f}" if signed else f"{mean:.1f}"
-    return text if math.isnan(half_width) else f"{text} ± {half_width:.1f}"
 
 
 def record_row(name: str, found: dict[str, np.ndarray], start: dict[str, np.ndarray]) -> dict:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from audiossl_lite import ship
-from audiossl_lite.evaluation.intervals import mean_interval
+from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments_uamix import tuning_pools
 from audiossl_lite.presets import preset
 from audiossl_lite.results import load

@@ -10,21 +10,13 @@ import torch
 
 from audiossl_lite import uamix_job
 from audiossl_lite.data.held_out import held_out_classes
-from audiossl_lite.evaluation.intervals import mean_interval
+from audiossl_lite.evaluation.statistics import as_text, difference, mean_interval
 from audiossl_lite.experiments_uamix import tuning_pools
 from audiossl_lite.presets import preset
 from audiossl_lite.results import load
 from audiossl_lite.training.loop import CollapseError
 from audiossl_lite.uamix_job import VARIANTS, TuningJob
-from audiossl_lite.uamix_report import (
-    START,
-    answers,
-    as_text,
-    difference,
-    in_words,
-    recorded_scores,
-    table_rows,
-)
+from audiossl_lite.uamix_report import START, answers, in_words, recorded_scores, table_rows
 
 MAE = preset(
     "audiomae", "lite",

@@ -7,12 +7,15 @@ distance to the mean of the support clips, mean accuracy over 600 episodes, 1.96
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from audiossl_lite.evaluation.labelled import numbered, plain_array
+from audiossl_lite.evaluation.statistics import mean_interval
 
 MAX_TRIES = 200
 
@@ -58,16 +61,16 @@ class FewShotResult:
 
 
 def draw_episodes(
-    labels: Tensor,
+    labels: Tensor | Sequence,
     *,
     n_way: int = 5,
     k_shot: int = 1,
     n_query: int = 15,
     n_episodes: int = 600,
     seed: int = 0,
-    groups: Tensor | None = None,
+    groups: Tensor | Sequence | None = None,
 ) -> Episodes:
-    """Random episodes over `labels (n,)`; -1 marks clips without a label, which are left out.
+    """Random episodes over `labels (n,)`, numbers or strings; clips of label -1 or "" have none and are left out.
 
     Without `groups`, the query count is lowered to what the smallest class allows. With `groups (n,)` (source
     recording, speaker), no group has clips on both sides of an episode, whatever the class: an episode shuffles the
@@ -77,18 +80,15 @@ def draw_episodes(
 
     Where: uaMix-MAE Sec. 4.1; Ericsson et al. 2021; chapter 10
     """
-    labels = np.asarray(labels)
-    groups = None if groups is None else np.asarray(groups)
     if min(n_way, k_shot, n_query, n_episodes) < 1 or n_way < 2:
         raise ValueError(
             f"need n_way >= 2 and k_shot, n_query, n_episodes >= 1, got {(n_way, k_shot, n_query, n_episodes)}"
         )
-    if groups is not None and groups.shape != labels.shape:
-        raise ValueError(
-            f"one group per clip: {labels.shape[0]} labels but {groups.shape[0]} groups"
-        )
-    members = {c: np.flatnonzero(labels == c) for c in np.unique(labels[labels >= 0])}
-    usable = usable_classes(labels, k_shot, groups)
+    if groups is not None and len(groups) != len(labels):
+        raise ValueError(f"one group per clip: {len(labels)} labels but {len(groups)} groups")
+    groups = None if groups is None else numbered(groups)
+    members = _members(labels)
+    usable = [c for c, clips in members.items() if _can_be_drawn(clips, k_shot, groups)]
     if len(usable) < n_way:
         raise ValueError(
             f"{n_way}-way {k_shot}-shot needs {n_way} classes with more than {k_shot} clips"
@@ -117,16 +117,22 @@ def draw_episodes(
 
 
 def usable_classes(
-    labels: Tensor | np.ndarray, k_shot: int, groups: Tensor | np.ndarray | None = None
-) -> list[int]:
-    """The classes of `labels (n,)` with enough clips for `k_shot` and a query, from two `groups (n,)` or more.
+    labels: Tensor | Sequence, k_shot: int, groups: Tensor | Sequence | None = None
+) -> int:
+    """How many classes of `labels (n,)` have clips for `k_shot` and a query, from two `groups (n,)` or more.
 
     Where: uaMix-MAE Sec. 4.1; chapter 10
     """
-    labels = np.asarray(labels)
-    groups = None if groups is None else np.asarray(groups)
-    members = {c: np.flatnonzero(labels == c) for c in np.unique(labels[labels >= 0])}
-    return [int(c) for c, clips in members.items() if _can_be_drawn(clips, k_shot, groups)]
+    groups = None if groups is None else numbered(groups)
+    return sum(_can_be_drawn(clips, k_shot, groups) for clips in _members(labels).values())
+
+
+def _members(labels: Tensor | Sequence) -> dict[int, np.ndarray]:
+    """The clips of every class, classes numbered in their sorted order; those without a label have no class."""
+    values = plain_array(labels)
+    labelled = np.flatnonzero(values != "" if values.dtype.kind in "US" else values >= 0)
+    codes = numbered(values[labelled])
+    return {code: labelled[codes == code] for code in range(codes.max(initial=-1) + 1)}
 
 
 def _can_be_drawn(clips: np.ndarray, k_shot: int, groups: np.ndarray | None) -> bool:
@@ -138,10 +144,10 @@ def _can_be_drawn(clips: np.ndarray, k_shot: int, groups: np.ndarray | None) -> 
 
 def _by_group(clips: np.ndarray, groups: np.ndarray) -> dict[int, list[int]]:
     """The clips of each group, groups in ascending order, clips in the given one."""
-    found: dict[int, list[int]] = {int(group): [] for group in np.unique(groups[clips])}
+    by_group: dict[int, list[int]] = {int(group): [] for group in np.unique(groups[clips])}
     for clip in clips.tolist():
-        found[int(groups[clip])].append(clip)
-    return found
+        by_group[int(groups[clip])].append(clip)
+    return by_group
 
 
 def _grouped_episode(
@@ -176,6 +182,8 @@ def _grouped_episode(
 def score_episodes(features: Tensor, episodes: Episodes, *, chunk: int = 16) -> Tensor:
     """Accuracy of the nearest class mean in each episode, `features (n, D)` -> `(E,)` in [0, 1].
 
+    `chunk` episodes are computed at once. Raises ValueError for features that are not finite or not `(n, D)`.
+
     Where: uaMix-MAE Sec. 4.1; chapter 10
     """
     features = torch.as_tensor(features).float()
@@ -187,16 +195,15 @@ def score_episodes(features: Tensor, episodes: Episodes, *, chunk: int = 16) -> 
         )
     # No decision depends on a common offset, but float32 does: a large one would drown the distances.
     features = features - centre.float()
-    if _table_pays(features, episodes):
-        distances, table = _by_table, features @ features.T
-    else:
-        distances, table = _by_features, features
     accuracy = []
     for support, query in zip(
         episodes.support.split(chunk), episodes.query.split(chunk), strict=True
     ):
         _, way, n_query = query.shape
-        distance = distances(table, support, query.clamp_min(0).flatten(1))
+        prototypes = features[support].mean(2)  # (E, way, D)
+        queries = features[query.clamp_min(0).flatten(1)]  # (E, way * query, D)
+        # |q - p|^2 = |q|^2 - 2 q.p + |p|^2, without |q|^2, which is the same for every prototype
+        distance = prototypes.square().sum(2)[:, None] - 2.0 * queries @ prototypes.transpose(1, 2)
         truth = torch.arange(way).repeat_interleave(n_query)
         asked = (query >= 0).flatten(1)
         right = (distance.argmin(2) == truth) & asked
@@ -204,52 +211,24 @@ def score_episodes(features: Tensor, episodes: Episodes, *, chunk: int = 16) -> 
     return torch.cat(accuracy)
 
 
-# Both give (E, way * query, way): |q - p|^2 = |q|^2 - 2 q.p + |p|^2 without |q|^2, the same for every prototype.
-def _by_features(features: Tensor, support: Tensor, query: Tensor) -> Tensor:
-    prototypes = features[support].mean(2)  # (E, way, D)
-    products = features[query] @ prototypes.transpose(1, 2)
-    return prototypes.square().sum(2)[:, None] - 2.0 * products
-
-
-def _by_table(table: Tensor, support: Tensor, query: Tensor) -> Tensor:
-    """The same from the scalar products `table (n, n)` of all clips: a product with a mean is a mean of products."""
-    squares = table[support[..., None], support[:, :, None]].mean((2, 3))  # (E, way)
-    products = table[query[:, :, None, None], support[:, None]].mean(3)
-    return squares[:, None] - 2.0 * products
-
-
-def _table_pays(features: Tensor, episodes: Episodes) -> bool:
-    """Whether one product of all clips with all is cheaper than fetching the features of every query.
-
-    Measured on one core: 200 multiplications in a large product take as long as fetching one number of a row, which
-    takes a quarter as long as fetching one number from anywhere.
-    """
-    n_clips, width = features.shape
-    _, way, shot = episodes.support.shape
-    n_queries = episodes.query.numel()
-    by_table = n_clips**2 * width / 200 + 4 * n_queries * way * shot
-    return n_clips <= 10_000 and by_table < n_queries * width
-
-
 def few_shot_accuracy(
     features: Tensor,
-    labels: Tensor,
+    labels: Tensor | Sequence,
     n_way: int = 5,
     k_shot: int = 1,
     n_query: int = 15,
     n_episodes: int = 600,
     seed: int = 0,
-    groups: Tensor | None = None,
+    groups: Tensor | Sequence | None = None,
 ) -> FewShotResult:
     """Mean accuracy in percent with its 95 % interval, for `features (n, D)` and `labels (n,)`.
 
     The same arguments always give the same episodes, so features can be compared episode by episode. See
-    `draw_episodes` for `groups` and errors.
+    `draw_episodes` for `labels`, `groups` and errors.
 
     Where: uaMix-MAE Sec. 4.1, Table 2; chapter 10
     """
     features = torch.as_tensor(features)
-    labels = torch.as_tensor(labels)
     if len(features) != len(labels):
         raise ValueError(f"{len(features)} features but {len(labels)} labels")
     episodes = draw_episodes(
@@ -262,9 +241,10 @@ def few_shot_accuracy(
         groups=groups,
     )
     per_episode = 100.0 * score_episodes(features, episodes).numpy()
+    mean, half_width = mean_interval(per_episode[None])
     return FewShotResult(
-        mean=float(per_episode.mean()),
-        ci95=float(1.96 * per_episode.std() / math.sqrt(n_episodes)),
+        mean=mean,
+        ci95=half_width,
         per_episode=per_episode,
         n_way=n_way,
         k_shot=k_shot,

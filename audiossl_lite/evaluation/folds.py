@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from audiossl_lite.evaluation.labelled import Labelled, check_learnable
+from audiossl_lite.evaluation.labelled import (
+    Labelled,
+    check_learnable,
+    numbered,
+    plain_array,
+)
 
 MAX_TRIES = 100
 SELECTIONS = {
@@ -18,25 +24,34 @@ SELECTIONS = {
 
 
 def make_folds(
-    targets: Tensor, n_folds: int, *, groups: Tensor | None = None, seed: int = 0
+    targets: Tensor | Sequence,
+    n_folds: int,
+    *,
+    groups: Tensor | Sequence | None = None,
+    seed: int = 0,
 ) -> Tensor:
     """Fold `(n,)` long of every clip, for data that come without folds: classes spread evenly, groups kept whole.
 
-    `targets`: class indices `(n,)`, or `(n, K)` of 0 and 1. In random order, large ones first, every group goes where
+    `targets`: classes `(n,)`, or `(n, K)` of 0 and 1; classes and `groups (n,)` are numbers or strings. In random order, large ones first, every group goes where
     its classes have the fewest clips so far, then where the fewest clips are; other orders are tried until every class
     lies in two folds or more. Raises ValueError naming the classes that have fewer than two groups, or that no order
     spread: with all their clips in one fold, nothing is left to learn them from.
     """
-    targets = torch.as_tensor(targets)
-    groups = torch.arange(len(targets)) if groups is None else torch.as_tensor(groups)
-    if targets.dim() not in (1, 2) or groups.shape != targets.shape[:1]:
+    targets = plain_array(targets)
+    groups = range(len(targets)) if groups is None else groups
+    if targets.ndim not in (1, 2) or len(groups) != len(targets):
         raise ValueError(
-            f"one target and one group per clip, got {tuple(targets.shape)}, {tuple(groups.shape)}"
+            f"one target and one group per clip, got {targets.shape} and {len(groups)} groups"
         )
-    counts, group = group_counts(one_hot(targets) if targets.dim() == 1 else targets, groups)
+    if targets.ndim == 1:
+        classes, index = np.unique(targets, return_inverse=True)
+        shares = one_hot(torch.from_numpy(index))
+    else:
+        classes, shares = np.arange(targets.shape[1]), torch.from_numpy(targets)
+    counts, group = group_counts(shares, groups)
     if not 2 <= n_folds <= len(counts):
         raise ValueError(f"{len(counts)} groups cannot make {n_folds} folds")
-    alone = ((counts > 0).sum(0) == 1).nonzero().flatten().tolist()
+    alone = classes[((counts > 0).sum(0) == 1).numpy()].tolist()
     if alone:
         raise ValueError(
             f"classes {alone[:8]} have one group each: cross-validation could not learn them; leave them out"
@@ -48,7 +63,7 @@ def make_folds(
         if attempt == 0:
             order = order[sizes[order].argsort(descending=True, stable=True)]
         fold_of, held = _fill_folds(counts, sizes, order.tolist(), n_folds)
-        alone = ((held > 0).sum(0) == 1).nonzero().flatten().tolist()
+        alone = classes[((held > 0).sum(0) == 1).numpy()].tolist()
         if not alone:
             return fold_of[group]
     raise ValueError(
@@ -71,21 +86,22 @@ def _fill_folds(
     return fold_of, held
 
 
-def group_counts(shares: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+def group_counts(shares: Tensor, groups: Tensor | Sequence) -> tuple[Tensor, Tensor]:
     """Clips of every class in every group `(G, K)`, from `shares (n, K)`; and every clip's row in it `(n,)`."""
-    _, group = groups.unique(return_inverse=True)
+    group = torch.from_numpy(numbered(groups))
     counts = torch.zeros(int(group.max()) + 1, shares.shape[1])
     return counts.index_add_(0, group, shares.float()), group
 
 
-def check_folds(folds: Tensor, groups: Tensor | None) -> None:
+def check_folds(folds: Tensor | Sequence, groups: Tensor | Sequence | None) -> None:
     """Raise ValueError naming the groups that lie in more than one of `folds (n,)`."""
     if groups is None:
         return
-    pairs = torch.stack([torch.as_tensor(groups), torch.as_tensor(folds)], 1).unique(dim=0)
-    names, counts = pairs[:, 0].unique(return_counts=True)
-    if (counts > 1).any():
-        leaking = names[counts > 1].tolist()
+    folds_of: dict = {}
+    for group, fold in zip(plain_array(groups).tolist(), plain_array(folds).tolist(), strict=True):
+        folds_of.setdefault(group, set()).add(fold)
+    leaking = sorted(group for group, several in folds_of.items() if len(several) > 1)
+    if leaking:
         raise ValueError(f"groups {leaking[:8]} lie in more than one fold; part the data by group")
 
 
@@ -122,7 +138,7 @@ def hold_out(data: Labelled, share: float, *, seed: int = 0) -> tuple[Tensor, Te
     """
     if not 0 < share < 1:
         raise ValueError(f"the share held out lies between 0 and 1, got {share}")
-    groups = torch.arange(len(data)) if data.groups is None else data.groups
+    groups = range(len(data)) if data.groups is None else data.groups
     counts, group = group_counts(data.shares(), groups)
     n_groups = len(counts)
     sizes = group.bincount().tolist()

@@ -179,8 +179,7 @@ class Grid:
         except ValueError as error:
             self.left_out[cell.name] = str(error)
             return None
-        usable = usable_classes(cell.pool.labels, cell.k_shot, cell.pool.groups)
-        self.n_classes[cell.name] = len(usable)
+        self.n_classes[cell.name] = usable_classes(cell.pool.labels, cell.k_shot, cell.pool.groups)
         return episodes
 
     def of_pool(self, pool: str, *, mixed: bool = False) -> list[Cell]:

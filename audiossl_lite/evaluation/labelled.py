@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from audiossl_lite.data.clips import Clips
 
 
+def plain_array(values: Tensor | Sequence) -> np.ndarray:
+    """Labels or groups `(n,)`, numbers or strings, of a tensor, an array or a list, as an array on the CPU."""
+    return np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+
+
+def numbered(values: Tensor | Sequence) -> np.ndarray:
+    """Labels or groups `(n,)`, numbers or strings, as numbers from 0 in their sorted order."""
+    return np.unique(plain_array(values), return_inverse=True)[1]
+
+
 @dataclass(frozen=True)
 class Labelled:
     """`inputs (n, ...)`, features or spectrograms, with `targets`: `(n,)` long, or `(n, K)` of 0 and 1 (multi-label).
 
-    `lengths (n,)`: valid frames of spectrograms. `groups (n,)`: what must not straddle training and test data. `names`
-    of the clips are used in errors. Raises ValueError naming the clips whose inputs are not finite or whose target is
+    `lengths (n,)`: valid frames of spectrograms. `groups (n,)`, numbers or strings: what must not straddle training and
+    test data. `names` of the clips are used in errors. Raises ValueError naming the clips whose inputs are not finite or whose target is
     out of range; a clip without a label (-1) has to be left out (`labelled` does).
 
     Where: ATST Sec. 3.2; chapter 11
@@ -26,10 +37,12 @@ class Labelled:
     targets: Tensor
     class_names: tuple[str, ...]
     lengths: Tensor | None = None
-    groups: Tensor | None = None
+    groups: Tensor | np.ndarray | Sequence[str] | None = None
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.groups is not None and not isinstance(self.groups, Tensor):
+            object.__setattr__(self, "groups", np.asarray(self.groups))
         n, k = len(self.inputs), len(self.class_names)
         if self.inputs.dim() < 2 or not self.inputs.is_floating_point():
             raise ValueError(
@@ -106,8 +119,10 @@ class Labelled:
     def joined(self, other: Labelled) -> Labelled:
         """The clips of both, of the same task; lengths, groups and names if both have them."""
 
-        def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-            return None if a is None or b is None else torch.cat([a, b])
+        def both(a, b):
+            if a is None or b is None:
+                return None
+            return torch.cat([a, b]) if isinstance(a, Tensor) else np.concatenate([a, b])
 
         return replace(
             self,

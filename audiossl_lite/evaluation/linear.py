@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.evaluation.folds import SELECTIONS, divide_for_choice, fold_parts
 from audiossl_lite.evaluation.heads import train_heads
-from audiossl_lite.evaluation.intervals import mean_interval
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.metrics import classes_without_positives, score
+from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.presets_eval import LinearEvaluation
 
 SAMPLE_RATE_HZ = 16_000

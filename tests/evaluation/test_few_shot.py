@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestCentroid
 
-from audiossl_lite.evaluation import draw_episodes, few_shot, few_shot_accuracy, score_episodes
+from audiossl_lite.evaluation import draw_episodes, few_shot_accuracy, score_episodes
 from audiossl_lite.evaluation.few_shot import Episodes
 
 
@@ -65,25 +65,6 @@ def test_the_chunk_size_does_not_matter(chunk):
     assert torch.equal(
         score_episodes(features, episodes, chunk=chunk), score_episodes(features, episodes)
     )
-
-
-@pytest.mark.parametrize("pays", [True, False])
-@pytest.mark.parametrize("k_shot", [1, 4])
-def test_both_ways_to_the_distances_equal_the_loop(pays, k_shot, monkeypatch):
-    monkeypatch.setattr(few_shot, "_table_pays", lambda *_: pays)
-    labels = balanced(9, 12)
-    features = clustered(labels, 6, noise=1.2)
-    for groups in (None, torch.arange(108) // 2):
-        episodes = draw_episodes(labels, k_shot=k_shot, n_episodes=40, groups=groups)
-        np.testing.assert_allclose(
-            score_episodes(features, episodes).numpy(), naive_scores(features, episodes), atol=1e-9
-        )
-
-
-def test_the_table_is_for_few_clips_and_long_features():
-    episodes = draw_episodes(balanced(8, 30), n_episodes=20)
-    for n_clips, width, pays in ((240, 512, True), (240, 4, False), (16_000, 512, False)):
-        assert few_shot._table_pays(torch.zeros(n_clips, width), episodes) == pays
 
 
 def test_grouped_scores_with_unequal_queries_equal_the_loop():
@@ -278,6 +259,29 @@ def test_the_scale_of_the_features_cannot_change_a_decision():
         assert torch.equal(
             score_episodes(scale * features, episodes), score_episodes(features, episodes)
         )
+
+
+@pytest.mark.parametrize("kind", ["list", "array", "tensor"])
+@pytest.mark.parametrize("words", [False, True])
+def test_labels_and_groups_are_numbers_or_strings(words, kind):
+    labels, groups = (values.tolist() for values in speakers())
+    labels[::7] = [-1] * len(labels[::7])
+    expected = draw_episodes(torch.tensor(labels), n_episodes=30, groups=torch.tensor(groups))
+    if words:
+        labels = ["" if label < 0 else f"digit {label}" for label in labels]
+        groups = [f"speaker {group}" for group in groups]
+    if kind != "list":
+        labels, groups = np.array(labels), np.array(groups)
+    if kind == "tensor" and not words:
+        labels, groups = torch.from_numpy(labels), torch.from_numpy(groups)
+    episodes = draw_episodes(labels, n_episodes=30, groups=groups)
+    assert torch.equal(episodes.support, expected.support)
+    assert torch.equal(episodes.query, expected.query)
+    features = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(0))
+    result = few_shot_accuracy(features, labels, n_episodes=30, groups=groups)
+    np.testing.assert_allclose(
+        result.per_episode, 100 * np.array(naive_scores(features, expected)), atol=1e-9
+    )
 
 
 def test_the_same_arguments_give_the_same_episodes():

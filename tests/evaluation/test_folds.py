@@ -92,6 +92,25 @@ def test_a_class_with_one_group_cannot_be_cross_validated():
         make_folds(targets, 2, groups=groups[:3])
 
 
+def test_classes_and_groups_may_be_strings():
+    targets, groups = torch.arange(24) % 3, torch.arange(24) // 2
+    words = [f"class {t}" for t in targets.tolist()]
+    names = [f"recording {g:02d}" for g in groups.tolist()]
+    folds = make_folds(words, 4, groups=names, seed=3)
+    assert torch.equal(folds, make_folds(targets, 4, groups=groups, seed=3))
+    check_folds(folds, names)
+    with pytest.raises(ValueError, match=r"groups \['recording 00'\] lie in more than one fold"):
+        check_folds([int(folds[0]) ^ 1, *folds[1:].tolist()], names)
+    with pytest.raises(ValueError, match=r"classes \['b'\] have one group each"):
+        make_folds(["a", "a", "b", "b"], 2, groups=["x", "y", "z", "z"])
+    data = dataclasses.replace(clouds(6), groups=names)
+    train, held = (data.subset(index) for index in hold_out(data, 0.25))
+    assert not set(train.groups.tolist()) & set(held.groups.tolist())
+    assert sorted(train.joined(held).groups.tolist()) == sorted(names)
+    with pytest.raises(ValueError, match=r"groups \['recording 00'.* lie in the training"):
+        check_learnable(data, test=data)
+
+
 def test_a_group_in_two_folds_is_found():
     check_folds(torch.tensor([0, 1]), None)
     with pytest.raises(ValueError, match=r"groups \[7\] lie in more than one fold"):

@@ -23,7 +23,7 @@ from audiossl_lite.evaluation import (
 from audiossl_lite.evaluation.heads import (
     train_heads,
 )
-from audiossl_lite.evaluation.intervals import mean_interval
+from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.presets import preset
 from tests.evaluation.toys import clouds, several

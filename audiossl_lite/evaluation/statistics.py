@@ -1,4 +1,4 @@
-"""Mean and 95 % interval of accuracies over training seeds, or over episodes when there is one seed."""
+"""Mean and 95 % interval of accuracies over seeds or episodes, and what a difference allows to say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 from scipy import stats
+
+Scores = dict[str, dict[str, np.ndarray]]  # by features and column
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
@@ -30,3 +32,22 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     if n_episodes == 1:
         return mean, math.nan
     return mean, float(1.96 * values.std() / math.sqrt(n_episodes))
+
+
+def difference(scores: Scores, a: str, b: str, column: str) -> np.ndarray:
+    """Features a minus features b on the same episodes; a baseline without seeds stands against every seed."""
+    return np.asarray(scores[a][column]) - np.asarray(scores[b][column])
+
+
+def verdict(gap: float, half_width: float) -> str:
+    """What an interval allows to say of a difference."""
+    if not abs(gap) > half_width:  # also when there is no interval
+        return "unclear"
+    return "better" if gap > 0 else "worse"
+
+
+def as_text(mean: float, half_width: float, *, signed: bool = False) -> str:
+    """`52.1 ± 0.9`, or the mean alone where there is no interval."""
+    mean = round(mean, 1) + 0.0  # no minus zero
+    text = f"{mean:+.1f}" if signed else f"{mean:.1f}"
+    return text if math.isnan(half_width) else f"{text} ± {half_width:.1f}"
