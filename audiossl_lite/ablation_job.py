@@ -22,9 +22,8 @@ from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average
 from audiossl_lite.evaluation import (
     embed_clips,
     few_shot_accuracy,
-    log_mel_statistics,
-    mfcc_statistics,
 )
+from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.few_shot import FewShotResult
 from audiossl_lite.experiments import Prepared, TrainTest, make_encoder, prepare, pretrain
 from audiossl_lite.presets import Pretraining
@@ -198,14 +197,11 @@ class Job:
 
     def baselines(self) -> list[dict[str, Any]]:
         """Accuracy of log-mel and MFCC statistics on the episodes of the rows."""
-        waveforms, lengths = self.data.test.waveforms, self.data.test.lengths
-        scores = {
-            "log-mel statistics": self._score(log_mel_statistics(waveforms, lengths)),
-            "MFCC statistics": self._score(mfcc_statistics(waveforms, lengths)),
-        }
-        return [
-            {"name": name, "mean": score.mean, "ci95": score.ci95} for name, score in scores.items()
-        ]
+        test, rows = self.data.test, []
+        for name, features in BASELINES.items():
+            score = self._score(features(test.waveforms, test.lengths))
+            rows.append({"name": name, "mean": score.mean, "ci95": score.ci95})
+        return rows
 
     def record(
         self, path: str | Path, rows: Sequence[Row], scale: str, note: str = ""

@@ -16,7 +16,7 @@ import torch
 
 from audiossl_lite.encoder_set import EncoderSet, Network
 from audiossl_lite.evaluation.embed import embed_clips
-from audiossl_lite.evaluation.heard import Scoring
+from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import as_text, mean_interval
 from audiossl_lite.experiments import Prepared, prepare, pretrain
 from audiossl_lite.presets import override

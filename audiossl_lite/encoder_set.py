@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.ablation_job import clip_embedding
 from audiossl_lite.data.clips import Clips
-from audiossl_lite.evaluation.baselines import log_mel_statistics, mfcc_statistics
+from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.experiments import Prepared, TrainTest, make_encoder, prepare, pretrain
 from audiossl_lite.presets import Pretraining, preset
@@ -28,7 +28,6 @@ from audiossl_lite.training import load_checkpoint, save_checkpoint
 from audiossl_lite.uamix_job import VARIANTS, TuningJob
 
 UNTRAINED = ", untrained"
-BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
 METHODS = ("BYOL-A", "ATST", "AudioMAE", "uaMix-MAE")
 TUNED_AS = "uaMix-MAE: "  # and the name of a variant
 SHIPPED = "shipped CNN"  # `shipped.load_shipped("cnn_events")`, the same for every seed

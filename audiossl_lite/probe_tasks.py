@@ -11,10 +11,9 @@ from torch import Tensor
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.evaluation.folds import hold_out, make_folds
-from audiossl_lite.evaluation.heard import PLURALS
+from audiossl_lite.evaluation.grids import PLURALS
 from audiossl_lite.evaluation.labelled import Labelled, labelled
 
-NAMES = PLURALS | {"digit": "digits", "word": "words"}
 # What the groups of a task of voices are: a digit is said by a speaker, a speaker says a word.
 APART = {"speaker": "words", "digit": "speakers", "word": "speakers"}
 N_FOLDS = 5
@@ -85,7 +84,7 @@ def probe_tasks(pools: Sequence[Clips]) -> tuple[list[ProbeTask], dict[str, str]
         voices = [name for name in ("digit", "word", "speaker") if name in clips.labels]
         for name in [clips.task] if not index or not voices else voices:
             apart = APART.get(name, "source recordings") if name in clips.groups else ""
-            column = NAMES.get(name, name) + (f", {apart} apart" if name in APART else "")
+            column = PLURALS.get(name, name) + (f", {apart} apart" if name in APART else "")
             try:
                 tasks.append(_probe_task(clips, index, name, column, apart))
             except ValueError as error:

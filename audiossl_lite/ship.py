@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from audiossl_lite.encoder_set import BASELINES, UNTRAINED, EncoderSet, Network
-from audiossl_lite.evaluation.heard import Scoring
+from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments import TrainTest, make_encoder, prepare, pretrain
 from audiossl_lite.experiments_uamix import tuning_pools

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.encoders import AudioMAEEncoder
-from audiossl_lite.evaluation.heard import Scoring
+from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments import Prepared, TrainTest
 from audiossl_lite.experiments_mae import (
@@ -320,7 +320,7 @@ class TuningJob:
         for row in rows:
             if row["name"] in VARIANTS and self.config.probe_every:
                 lines = [self.tuned(row["name"], seed).result.history for seed in seeds]
-                row["curve"] = mean_curve(lines, self.scoring.names(pool=0))
+                row["curve"] = mean_curve(lines, self.scoring.names(0))
         return record(
             path,
             experiment=Path(path).stem,

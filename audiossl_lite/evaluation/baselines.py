@@ -48,6 +48,9 @@ def mfcc_statistics(
     return _embed_padded(embed, waveforms, lengths, frontend.min_samples)
 
 
+BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
+
+
 def cosine_transform(n_out: int, n_in: int) -> Tensor:
     """The first `n_out` rows of the orthonormal DCT-II of size `n_in`, `(n_out, n_in)`."""
     k, n = torch.arange(n_out)[:, None], torch.arange(n_in)[None]

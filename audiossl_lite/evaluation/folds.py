@@ -32,10 +32,10 @@ def make_folds(
 ) -> Tensor:
     """Fold `(n,)` long of every clip, for data that come without folds: classes spread evenly, groups kept whole.
 
-    `targets`: classes `(n,)`, or `(n, K)` of 0 and 1; classes and `groups (n,)` are numbers or strings. In random order,
-    large ones first, every group goes where its classes have the fewest clips so far, then where the fewest clips are;
-    other orders are tried until every class lies in two folds or more. Raises ValueError naming the classes that have
-    fewer than two groups, or that no order spread: with all their clips in one fold, nothing is left to learn from.
+    `targets`: classes `(n,)`, or `(n, K)` of 0 and 1; classes and `groups (n,)` are numbers or strings. In random
+    order, large ones first, every group goes where its classes have the fewest clips so far, then where the fewest
+    clips are; other orders are tried until every class lies in two folds or more. Raises ValueError naming the classes
+    that have fewer than two groups, or that no order spread: with all clips in one fold, nothing is left to learn from.
     """
     targets = plain_array(targets)
     groups = range(len(targets)) if groups is None else groups

@@ -1,9 +1,14 @@
-"""Few-shot scores over numbers of classes and of examples, for several pools of classes, on episodes drawn once."""
+"""Few-shot scores on classes that training heard and never heard, over numbers of classes and of examples.
+
+Episodes are drawn once, so that every feature is scored on the same ones. `Scoring` has one column a pool of classes,
+`Grid` every number of ways and shots.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,14 +17,21 @@ from torch.nn.functional import normalize
 
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
+from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.few_shot import (
     Episodes,
     draw_episodes,
     score_episodes,
     usable_classes,
 )
-from audiossl_lite.evaluation.heard import PLURALS
 
+PLURALS = {
+    "event": "events",
+    "speaker": "speakers",
+    "instrument": "instruments",
+    "digit": "digits",
+    "word": "words",
+}
 SPOKEN = ("digit", "word")  # what a voice says: a second task of the same clips
 SAME_THING = {
     "event": "recordings"
@@ -63,6 +75,18 @@ class Pool:
         return bool(groups.unique().numel() < groups.numel())
 
 
+def heard_pools(part: Clips, index: int = 0) -> list[Pool]:
+    """The classes of set number `index` that training heard and those that it never heard, two pools of one task.
+
+    Which are which stands in the fixed list of `data.held_out`.
+    """
+    what = PLURALS.get(part.task, part.task)
+    return [
+        _pool(f"{what}, {kind}", part, index, part.task, clips)
+        for kind, clips in zip(("heard", "never heard"), split_heard(part), strict=True)
+    ]
+
+
 def class_pools(clips: Sequence[Clips]) -> list[Pool]:
     """The pools of every set: all classes, those heard in training, those never heard, and what voices say.
 
@@ -73,27 +97,23 @@ def class_pools(clips: Sequence[Clips]) -> list[Pool]:
     """
     pools = []
     for index, part in enumerate(clips):
-        heard, never = split_heard(part)
-        for task in [part.task, *(t for t in part.labels if t in SPOKEN and t != part.task)]:
-            apart, what = _apart(part, task), _plural(task)
-            kinds: dict[str, Tensor | None] = {what: None, f"{what}, heard": heard}
-            kinds[f"{what}, never heard"] = never
-            if task != part.task:
-                voices = _plural(part.task)
-                kinds = {f"{what}, {apart} apart": None}
-                kinds[f"{what}, {apart} apart, {voices} never heard"] = never
-            for name, chosen in kinds.items():
-                labels = part.labels[task]
-                if chosen is not None:
-                    labels = torch.full_like(labels, -1)
-                    labels[chosen] = part.labels[task][chosen]
-                pool = Pool(name, index, labels, part.groups.get(task), apart)
-                pools += [pool] if pool.n_classes > 1 else []
-    return pools
+        voices = PLURALS.get(part.task, part.task)
+        pools += [_pool(voices, part, index, part.task), *heard_pools(part, index)]
+        for task in (t for t in part.labels if t in SPOKEN and t != part.task):
+            name = f"{PLURALS[task]}, {_apart(part, task)} apart"
+            never = split_heard(part)[1]
+            pools.append(_pool(name, part, index, task))
+            pools.append(_pool(f"{name}, {voices} never heard", part, index, task, never))
+    return [pool for pool in pools if pool.n_classes > 1]
 
 
-def _plural(task: str) -> str:
-    return f"{task}s" if task in SPOKEN else PLURALS.get(task, task)
+def _pool(name: str, part: Clips, index: int, task: str, clips: Tensor | None = None) -> Pool:
+    """The classes of a task, of all clips or of those at the indices `clips` alone."""
+    labels = part.labels[task]
+    if clips is not None:
+        labels = torch.full_like(labels, -1)
+        labels[clips] = part.labels[task][clips]
+    return Pool(name, index, labels, part.groups.get(task), _apart(part, task))
 
 
 def _apart(clips: Clips, task: str) -> str:
@@ -103,7 +123,7 @@ def _apart(clips: Clips, task: str) -> str:
         if groups is not None and other != task:
             pairs = torch.stack([groups, labels]).unique(dim=1).shape[1]
             if pairs == groups.unique().numel() == labels.unique().numel():
-                return _plural(other)
+                return PLURALS.get(other, other)
     return SAME_THING.get(task, "groups")
 
 
@@ -127,6 +147,86 @@ class Cell:
             before = pool.replace(f"{apart} apart", f"{apart} mixed")
             pool = before if before != pool else f"{pool}, {apart} mixed"
         return f"{pool}, {self.n_way}-way {self.k_shot}-shot"
+
+    def draw(self, **protocol) -> Episodes:
+        """Episodes with groups apart; see `draw_episodes` for `protocol` and errors."""
+        return draw_episodes(
+            self.pool.labels,
+            n_way=self.n_way,
+            k_shot=self.k_shot,
+            groups=self.pool.groups,
+            **protocol,
+        )
+
+    def score(self, sets: Sequence[Tensor], episodes: Episodes) -> np.ndarray:
+        """Accuracy in percent of every episode `(E,)`, from the features `(n, D)` of each set.
+
+        Raises ValueError for features of other clips than the episodes are drawn from.
+        """
+        features = sets[self.pool.clips]
+        if len(features) != len(self.pool.labels):
+            raise ValueError(
+                f"{len(features)} features for the {len(self.pool.labels)} clips of {self.name}"
+            )
+        return 100.0 * score_episodes(features, episodes).numpy()
+
+
+@dataclass
+class Scoring:
+    """Episodes on the clips of each set, drawn once: for classes heard in training, and for those never heard.
+
+    One shot, and five ways or as many as classes and groups allow. `left_out` says why a score is missing, where they
+    do not allow two.
+    """
+
+    clips: Sequence[Clips]
+    n_episodes: int = 600
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def columns(self) -> dict[str, tuple[Cell, Episodes]]:
+        """By name, what is scored on which episodes."""
+        columns = {}
+        for pool in [p for index, part in enumerate(self.clips) for p in heard_pools(part, index)]:
+            reason = "fewer than two classes"
+            for n_way in range(min(5, pool.n_classes), 1, -1):
+                cell = Cell(pool, n_way, 1)
+                try:
+                    columns[pool.name] = cell, cell.draw(n_episodes=self.n_episodes)
+                    break
+                except ValueError as error:
+                    reason = str(error)
+            if pool.name not in columns:
+                self.left_out[pool.name] = reason
+        return columns
+
+    def names(self, clips: int) -> list[str]:
+        """The columns of set number `clips`."""
+        return [name for name, (cell, _) in self.columns.items() if cell.pool.clips == clips]
+
+    def ways(self) -> dict[str, int]:
+        """How many classes an episode of each column has; chance is one over that."""
+        return {name: cell.n_way for name, (cell, _) in self.columns.items()}
+
+    def score(self, features: Sequence[Tensor]) -> dict[str, np.ndarray]:
+        """Accuracy in percent of every episode, `(1, episodes)` by column, from features `(n, D)` of each set.
+
+        Columns of sets beyond the given ones are left out.
+
+        Where: uaMix-MAE Sec. 4.1; chapter 09
+        """
+        return {
+            name: cell.score(features, episodes)[None]
+            for name, (cell, episodes) in self.columns.items()
+            if cell.pool.clips < len(features)
+        }
+
+    def baselines(self) -> dict[str, dict[str, np.ndarray]]:
+        """What needs no training, by name and column."""
+        return {
+            name: self.score([features_of(part.waveforms, part.lengths) for part in self.clips])
+            for name, features_of in BASELINES.items()
+        }
 
 
 @dataclass
@@ -156,31 +256,19 @@ class Grid:
             for n_way in sorted({min(n, pool.n_classes) for n in self.ways}):
                 for k_shot in self.shots:
                     cell = Cell(pool, n_way, k_shot)
-                    episodes = self._draw(cell)
-                    if episodes is None:
+                    try:
+                        episodes = cell.draw(
+                            n_query=self.n_query, n_episodes=self.n_episodes, seed=self.seed
+                        )
+                    except ValueError as error:
+                        self.left_out[cell.name] = str(error)
                         continue
+                    self.n_classes[cell.name] = usable_classes(pool.labels, k_shot, pool.groups)
                     self.cells[cell.name] = cell, episodes
                     if self.mixed and pool.leaks:
                         twin = Cell(pool, n_way, k_shot, mixed=True)
                         drawn = mix_groups(episodes, pool.labels, self.n_query, self.seed)
                         self.cells[twin.name] = twin, drawn
-
-    def _draw(self, cell: Cell) -> Episodes | None:
-        try:
-            episodes = draw_episodes(
-                cell.pool.labels,
-                n_way=cell.n_way,
-                k_shot=cell.k_shot,
-                n_query=self.n_query,
-                n_episodes=self.n_episodes,
-                seed=self.seed,
-                groups=cell.pool.groups,
-            )
-        except ValueError as error:
-            self.left_out[cell.name] = str(error)
-            return None
-        self.n_classes[cell.name] = usable_classes(cell.pool.labels, cell.k_shot, cell.pool.groups)
-        return episodes
 
     def of_pool(self, pool: str, *, mixed: bool = False) -> list[Cell]:
         """The cells of one pool, by name."""
@@ -190,7 +278,7 @@ class Grid:
         self,
         features: Mapping[str, Sequence[Sequence[Tensor]]],
         *,
-        cells: Iterable[str] | None = None,
+        cells: Sequence[str] | None = None,
         treatment: str = "raw",
         fit: Sequence[Tensor] | None = None,
     ) -> dict[str, dict[str, np.ndarray]]:
@@ -203,24 +291,18 @@ class Grid:
 
         Where: uaMix-MAE Fig. 3; chapter 10
         """
-        chosen = list(cells or self.cells)
-        found = {}
+        scores: dict[str, dict[str, np.ndarray]] = {}
         for name, seeds in features.items():
             treated = [treated_features(sets, treatment, fit) for sets in seeds]
-            found[name] = {c: self._score(c, name, treated) for c in chosen}
-        return found
-
-    def _score(self, name: str, features: str, seeds: Sequence[Sequence[Tensor]]) -> np.ndarray:
-        cell, episodes = self.cells[name]
-        rows = []
-        for sets in seeds:
-            x = sets[cell.pool.clips]
-            if len(x) != len(cell.pool.labels):
-                raise ValueError(
-                    f"{features}: {len(x)} features for the {len(cell.pool.labels)} clips of {name}"
-                )
-            rows.append(100.0 * score_episodes(x, episodes).numpy())
-        return np.stack(rows)
+            scores[name] = {}
+            for column in cells or self.cells:
+                cell, episodes = self.cells[column]
+                try:
+                    rows = [cell.score(sets, episodes) for sets in treated]
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+                scores[name][column] = np.stack(rows)
+        return scores
 
 
 def treated_features(

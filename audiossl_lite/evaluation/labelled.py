@@ -27,8 +27,8 @@ class Labelled:
     """`inputs (n, ...)`, features or spectrograms, with `targets`: `(n,)` long, or `(n, K)` of 0 and 1 (multi-label).
 
     `lengths (n,)`: valid frames of spectrograms. `groups (n,)`, numbers or strings: what must not straddle training and
-    test data. `names` of the clips are used in errors. Raises ValueError naming the clips whose inputs are not finite or
-    whose target is out of range; a clip without a label (-1) has to be left out (`labelled` does).
+    test data. `names` of the clips are used in errors. Raises ValueError naming the clips whose inputs are not finite
+    or whose target is out of range; a clip without a label (-1) has to be left out (`labelled` does).
 
     Where: ATST Sec. 3.2; chapter 11
     """

@@ -5,10 +5,11 @@ All values are shares in [0, 1]. ATST prints accuracy in percent and mean averag
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
 
-METRICS = ("accuracy", "mAP")
+import torch
+from sklearn.metrics import average_precision_score
+from torch import Tensor
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> Tensor:
@@ -30,8 +31,8 @@ def accuracy(scores: Tensor, labels: Tensor) -> Tensor:
 def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
     """Average precision of every class: `(..., n, K)` scores, `targets (n, K)` of 0 and 1 -> `(..., K)` float64.
 
-    The sum over thresholds of (gain in recall) x precision, without interpolation; clips of equal score enter
-    together. NaN for a class without positive clips. Raises ValueError for scores that are not finite, another
+    scikit-learn's: the sum over thresholds of (gain in recall) x precision, without interpolation; clips of equal score
+    enter together. NaN for a class without positive clips. Raises ValueError for scores that are not finite, another
     shape, or targets other than 0 and 1.
 
     Where: ATST Sec. 3.2; chapter 11
@@ -44,17 +45,13 @@ def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
         )
     if not ((targets == 0) | (targets == 1)).all():
         raise ValueError("targets of a multi-label task are 0 or 1; soft labels have no precision")
-    n = scores.shape[-2]
-    ranked, order = scores.transpose(-1, -2).sort(dim=-1, descending=True)  # (..., K, n)
-    positive = targets.T.double().expand(ranked.shape).gather(-1, order)
-    precision = positive.cumsum(-1) / torch.arange(1, n + 1, device=scores.device)
-    # A threshold lies after the last of equal scores: every clip takes the precision of that place.
-    last = torch.ones_like(ranked, dtype=torch.bool)
-    last[..., :-1] = ranked[..., :-1] != ranked[..., 1:]
-    place = torch.where(last, torch.arange(n, device=scores.device), n)
-    place = place.flip(-1).cummin(-1).values.flip(-1)
-    found = positive * precision.gather(-1, place)
-    return found.sum(-1) / positive.sum(-1)  # 0 / 0 is NaN: no positives
+    truth = targets.cpu().numpy()
+    by_class = [
+        average_precision_score(truth[:, c], column) if truth[:, c].any() else math.nan
+        for one in scores.double().cpu().numpy().reshape(-1, *truth.shape)
+        for c, column in enumerate(one.T)
+    ]
+    return torch.tensor(by_class, dtype=torch.float64).reshape(*scores.shape[:-2], -1)
 
 
 def mean_average_precision(scores: Tensor, targets: Tensor) -> Tensor:
