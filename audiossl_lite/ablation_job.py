@@ -19,10 +19,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.ablations import Row
 from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average
-from audiossl_lite.evaluation import (
-    embed_clips,
-    few_shot_accuracy,
-)
+from audiossl_lite.evaluation import few_shot_accuracy, spectrograms
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.few_shot import FewShotResult
 from audiossl_lite.experiments import Prepared, TrainTest, make_encoder, prepare, pretrain
@@ -146,18 +143,8 @@ class Job:
     def _spectrograms(self, frontend: nn.Module) -> tuple[Tensor, Tensor]:
         """Test clips `(n, T, F)` and their valid frames, computed once per frontend."""
         if id(frontend) not in self._tests:
-            clips = self.data.test
-            width = int(frontend.n_frames(int(clips.lengths.max().clamp_min(8 * 160))))
-
-            def flat(spec: Tensor, lengths: Tensor) -> Tensor:
-                spec = nn.functional.pad(spec, (0, 0, 0, width - spec.shape[1]))
-                return torch.cat([lengths[:, None].to(spec.dtype), spec.flatten(1)], dim=1)
-
-            rows = embed_clips(
-                nn.Identity(), frontend, clips.waveforms, clips.lengths, features=flat
-            )
-            frames = rows[:, 0].long()
-            self._tests[id(frontend)] = rows[:, 1:].unflatten(1, (width, -1)), frames
+            test = self.data.test
+            self._tests[id(frontend)] = spectrograms(frontend, test.waveforms, test.lengths)
         return self._tests[id(frontend)]
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import nn
 from audiossl_lite import encoders
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.encoders.mae_decoders import GlobalDecoder, WindowDecoder
-from audiossl_lite.evaluation.embed import whole_frames
+from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments import Prepared, train_config
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.methods.mae import MAE, MaskedViews
@@ -94,15 +94,11 @@ def prepare_mae(
     Where: AudioMAE Sec. 4.1; chapter 06
     """
     frontend = frontend or make_mae_frontend(config, clips)
-    waveforms, lengths = clips.waveforms, clips.lengths.clamp_min(frontend.min_samples)
-    if waveforms.shape[1] < frontend.min_samples:
-        waveforms = nn.functional.pad(waveforms, (0, frontend.min_samples - waveforms.shape[1]))
-    n_frames = (waveforms.shape[1] - 400) // 160 + 1
+    n_frames = max((int(clips.lengths.max()) - 400) // 160 + 1, 16)
     whole = AudioMAEFrontend(
         -(-n_frames // 16) * 16, frontend.mean, frontend.std, n_mels=config.n_mels
     )
-    spec = torch.cat([whole(part) for part in waveforms.split(64)])
-    return Prepared(frontend, *whole_frames(spec, whole.n_frames(lengths), whole))
+    return Prepared(frontend, *spectrograms(whole, clips.waveforms, clips.lengths))
 
 
 def make_masked_views(config: MaskedPretraining, frontend: AudioMAEFrontend) -> MaskedViews:
@@ -117,7 +113,7 @@ def make_masked_views(config: MaskedPretraining, frontend: AudioMAEFrontend) -> 
         time_ratio=config.time_ratio,
         freq_ratio=config.freq_ratio,
         gain_db=config.gain_db,
-        norm_scale=2.0 * frontend.std,
+        norm_scale=frontend.log_unit,
         pad_value=frontend.pad_value,
         count_padding=config.count_padding,
     )

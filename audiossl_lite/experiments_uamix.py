@@ -10,9 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.datasets import load_clips
-from audiossl_lite.evaluation.embed import whole_frames
 from audiossl_lite.experiments import TrainTest, train_and_test
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.presets_mae import MaskedPretraining
@@ -42,21 +40,6 @@ class Tuned:
         Where: uaMix-MAE Sec. 4.1; chapter 10
         """
         return self.method.encoder
-
-
-@torch.no_grad()
-def cached_fbank(clips: Clips, frontend: nn.Module) -> tuple[Tensor, Tensor]:
-    """Filter banks of all clips `(n, T, F)`, computed once, and their valid frames `(n,)`.
-
-    T ends with the longest clip, in whole patches; frames past the end of a clip hold the frontend's padding.
-
-    Where: uaMix-MAE Sec. 3; chapter 09
-    """
-    waveforms, lengths = clips.waveforms, clips.lengths.clamp_min(frontend.min_samples)
-    missing = max(frontend.min_samples - waveforms.shape[1], 0)
-    waveforms = nn.functional.pad(waveforms, (0, missing))
-    data = torch.cat([frontend(part) for part in waveforms.split(64)])
-    return whole_frames(data, frontend.n_frames(lengths), frontend)
 
 
 def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0) -> NNCLRTuning:
@@ -126,7 +109,7 @@ def tuning_views(config: Tuning, frontend: nn.Module, mixing: str) -> TuningView
         alpha=config.alpha,
         per_sample=config.per_sample,
         gain_db=config.gain_db,
-        log_unit=2.0 * frontend.std,
+        log_unit=frontend.log_unit,
         augmentation=config.augmentation,
     )
 

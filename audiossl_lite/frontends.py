@@ -1,11 +1,14 @@
 """Waveform to spectrogram: the three frontends of the two papers and their baseline.
 
 Every frontend maps waveforms `(B, S)` in [-1, 1] at 16 kHz to float32 spectrograms `(B, T, F)`, one item
-independent of the others, so a batch equals its items. Chapter 01 takes them apart.
+independent of the others, so a batch equals its items. Each says how many frames a clip gives (`n_frames`), what
+stands past its end (`pad_value`), and how much natural log power one unit of its spectrograms is worth (`log_unit`).
+Chapter 01 takes them apart.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from audiossl_lite.devices import on_host
 
 SAMPLE_RATE_HZ = 16_000
+NEPER_PER_DB = math.log(10.0) / 10.0  # of power: 10 dB are ln 10
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 CACHED_SAMPLES = 2**18  # whose frames fit in the cache of a CPU core
 
@@ -49,6 +53,18 @@ def _few_at_once(transform: Callable[[Tensor], Tensor], waveform: Tensor) -> Ten
         return transform(waveform)
     few = max(1, CACHED_SAMPLES // waveform.shape[1])
     return torch.cat([transform(part) for part in waveform.split(few)])
+
+
+def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
+    """Write the mirror image of each clip's last `samples` after its own end: `(B, S)` -> `(B, S + samples)`.
+
+    Centred frames near the end of a padded clip then hold what they hold when the clip stands alone. Each of
+    `lengths (B,)` exceeds `samples`.
+    """
+    position = torch.arange(waveform.shape[1] + samples, device=waveform.device)
+    last = lengths.to(waveform.device)[:, None] - 1
+    index = torch.where(position <= last, position, 2 * last - position)
+    return waveform.gather(1, index.clamp(0, waveform.shape[1] - 1)) * (position <= last + samples)
 
 
 class MelPower(nn.Module):
@@ -108,6 +124,8 @@ class ATSTFrontend(nn.Module):
     n_mels = 64
     min_samples = 513
     edge_samples = 512  # a frame reaches this far beyond the end of the clip
+    frame_multiple = 1
+    pad_value = 0.0
 
     def __init__(
         self, variant: str = "official", *, min_db: float = -79.6482, max_db: float = 50.6842
@@ -125,6 +143,11 @@ class ATSTFrontend(nn.Module):
             # n_fft stays 1024: 25 ms are 400 samples, zero-padded so that each low mel band covers several bins.
             self.power = MelPower(window_samples=400, window="hamming")
             self.top_db = None
+
+    @property
+    def log_unit(self) -> float:
+        """Natural log power of one unit."""
+        return (self.max_db - self.min_db) / 2.0 * NEPER_PER_DB
 
     def decibels(self, waveform: Tensor) -> Tensor:
         """Log-mel in dB, `(B, S) -> (B, T, 64)`, before normalisation.
@@ -169,6 +192,8 @@ class BYOLAFrontend(nn.Module):
     n_mels = 64
     min_samples = 513
     edge_samples = 512  # a frame reaches this far beyond the end of the clip
+    frame_multiple = 1
+    pad_value = 0.0
 
     def __init__(self, mean: float = -5.4919195, std: float = 5.0389895) -> None:
         super().__init__()
@@ -176,6 +201,11 @@ class BYOLAFrontend(nn.Module):
             raise ValueError(f"std must be positive, got {std:.3g}; is all the data silent?")
         self.mean, self.std = mean, std
         self.power = MelPower()
+
+    @property
+    def log_unit(self) -> float:
+        """Natural log power of one unit."""
+        return self.std
 
     def log_mel(self, waveform: Tensor) -> Tensor:
         """Natural log-mel `(B, S) -> (B, T, 64)`, floor log(1.19e-7) = -15.94.
@@ -243,6 +273,11 @@ class AudioMAEFrontend(nn.Module):
         Where: AudioMAE, official code; chapter 06
         """
         return -self.mean / (2.0 * self.std)
+
+    @property
+    def log_unit(self) -> float:
+        """Natural log power of one unit."""
+        return 2.0 * self.std
 
     def fbank(self, waveform: Tensor) -> Tensor:
         """Kaldi log filter bank `(B, S) -> (B, (S - 400) // 160 + 1, n_mels)`, before padding and normalisation.

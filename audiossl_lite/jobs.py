@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.data.recipes import recipe_frontend
 from audiossl_lite.data.sources import ClipSource, InMemory
+from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments import (
     make_method,
     make_views,
@@ -26,7 +27,6 @@ from audiossl_lite.experiments_mae import (
     prepare_mae,
 )
 from audiossl_lite.experiments_uamix import (
-    cached_fbank,
     make_tuning,
     tuning_train_config,
     tuning_views,
@@ -205,7 +205,7 @@ def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSo
     if job.step:
         frontend = AudioMAEFrontend(config.n_frames, n_mels=64 if config.n_frames < 1024 else 128)
         frontend = frontend if config.checkpoint else frontend.fit(clips.waveforms)
-        return InMemory(*cached_fbank(clips, frontend)), frontend
+        return InMemory(*spectrograms(frontend, clips.waveforms, clips.lengths)), frontend
     if job.experiment == "audiomae":
         prepared = prepare_mae(clips, config, make_mae_frontend(config, clips))
     else:

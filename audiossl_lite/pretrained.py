@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audiossl_lite.encoders import atst_base, atst_small, byola_cnn
 from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average
+from audiossl_lite.evaluation.embed import centre_crop
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 from audiossl_lite.pretrained_audiomae import load_audiomae, load_masked_autoencoder
 from audiossl_lite.weights import PretrainedEncoder, WeightsError, load_state, read_weights
@@ -20,7 +21,6 @@ from audiossl_lite.weights import PretrainedEncoder, WeightsError, load_state, r
 __all__ = [
     "PretrainedEncoder",
     "WeightsError",
-    "centre_crop",
     "load_atst",
     "load_audiomae",
     "load_byol_a",
@@ -82,7 +82,8 @@ def load_atst(path: str | Path) -> PretrainedEncoder:
     chunk_frames = int(seconds * 100) + 1
 
     def embed(waveform: Tensor) -> Tensor:
-        spec = frontend(centre_crop(waveform, 12 * 16_000))
+        whole = torch.full((len(waveform),), waveform.shape[1], device=waveform.device)
+        spec = frontend(centre_crop(waveform, whole, 12.0)[0])
         frames = torch.full((len(spec),), spec.shape[1], device=spec.device)
         return chunk_average(
             lambda part, left: encoder(part, left.clamp(max=part.shape[1])),
@@ -115,12 +116,3 @@ def load_byol_a(
         default.mean if mean is None else mean, default.std if std is None else std
     )
     return PretrainedEncoder(encoder, frontend, lambda waveform: encoder(frontend(waveform)))
-
-
-def centre_crop(waveform: Tensor, size: int) -> Tensor:
-    """The middle `size` samples of `(B, S)`, or all of a shorter clip.
-
-    Where: ATST Sec. 3.2; chapter 11
-    """
-    start = max((waveform.shape[1] - size) // 2, 0)
-    return waveform[:, start : start + size]

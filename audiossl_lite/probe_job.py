@@ -20,11 +20,11 @@ from torch import Tensor
 from audiossl_lite.encoder_set import BASELINES, UNTRAINED, EncoderSet, Network
 from audiossl_lite.evaluation import (
     FineTuneResult,
-    clip_spectrograms,
     cross_validation,
     fine_tune,
     frozen_features,
     linear_evaluation,
+    spectrograms,
 )
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.presets import preset
@@ -269,7 +269,7 @@ class ProbeJob:
             config = replace(config, chunk_frames=network.chunk_frames)
         task = self.tasks[column]
         clips = self.clips[task.pool]
-        specs, frames = clip_spectrograms(
+        specs, frames = spectrograms(
             network.frontend, clips.waveforms, clips.lengths, max_s=config.max_s
         )
         train, validation, test = task.split(task.data(clips, specs, frames), seed)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.encoders import AudioMAEEncoder
+from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments import Prepared, TrainTest
@@ -26,7 +27,7 @@ from audiossl_lite.experiments_mae import (
     prepare_mae,
     pretrain_mae,
 )
-from audiossl_lite.experiments_uamix import Tuned, cached_fbank, train_head, tune
+from audiossl_lite.experiments_uamix import Tuned, train_head, tune
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.presets_mae import MaskedPretraining
 from audiossl_lite.presets_uamix import Tuning
@@ -104,7 +105,7 @@ class TuningJob:
 
         Where: uaMix-MAE Sec. 3; chapter 09
         """
-        return self._join([cached_fbank(clips, self.frontend) for clips in self.heard])
+        return self._join([spectrograms(self.frontend, c.waveforms, c.lengths) for c in self.heard])
 
     def _join(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         width = max(spec.shape[1] for spec, _ in parts)
@@ -221,7 +222,10 @@ class TuningJob:
 
     @cached_property
     def _tests(self) -> list[tuple[Tensor, Tensor]]:
-        return [cached_fbank(pool.test, self.frontend) for pool in self.pools]
+        return [
+            spectrograms(self.frontend, pool.test.waveforms, pool.test.lengths)
+            for pool in self.pools
+        ]
 
     @torch.no_grad()
     def _embed(self, network: nn.Module, pool: int) -> Tensor:

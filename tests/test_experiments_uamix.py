@@ -10,8 +10,8 @@ import torch
 from audiossl_lite import experiments_uamix
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.encoders.audiomae import AudioMAEEncoder
-from audiossl_lite.evaluation import embed_clips
-from audiossl_lite.experiments_uamix import Tuned, cached_fbank, make_tuning, train_head, tune
+from audiossl_lite.evaluation import embed_clips, spectrograms
+from audiossl_lite.experiments_uamix import Tuned, make_tuning, train_head, tune
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.presets import preset
 from audiossl_lite.training import load_checkpoint
@@ -50,7 +50,11 @@ def make_encoder(seed: int = 0) -> AudioMAEEncoder:
 
 @pytest.fixture(scope="module")
 def data():
-    return cached_fbank(noises(), FRONTEND)
+    return filter_banks(noises())
+
+
+def filter_banks(clips):
+    return spectrograms(FRONTEND, clips.waveforms, clips.lengths)
 
 
 def weights(module) -> dict[str, torch.Tensor]:
@@ -72,7 +76,7 @@ def head_of(data, seed: int = 0, **options) -> Tuned:
 
 def test_cached_filter_banks_have_the_valid_frames_of_each_clip_and_padding_behind():
     clips = noises()
-    spec, frames = cached_fbank(clips, FRONTEND)
+    spec, frames = filter_banks(clips)
     assert frames.tolist() == [(n - 400) // 160 + 1 for n in clips.lengths.tolist()]
     assert spec.shape[1] % 16 == 0 and 0 <= spec.shape[1] - int(frames.max()) < 16
     for i in range(len(clips)):
@@ -84,15 +88,15 @@ def test_cached_filter_banks_have_the_valid_frames_of_each_clip_and_padding_behi
 
 
 def test_long_clips_are_cut_and_very_short_ones_are_kept():
-    long = cached_fbank(noises(4, 40_000), FRONTEND)
+    long = filter_banks(noises(4, 40_000))
     assert long[0].shape[1] == 96 and long[1].max() <= 96
     tiny_clips = dataclasses.replace(
         noises(3, 2_000).subset([0, 1, 2]),
         waveforms=torch.randn(3, 300, generator=torch.Generator().manual_seed(0)),
         lengths=torch.tensor([300, 200, 1]),
     )
-    spec, frames = cached_fbank(tiny_clips, FRONTEND)
-    assert frames.tolist() == [1, 1, 1] and spec.shape == (3, 16, 128)
+    spec, frames = filter_banks(tiny_clips)
+    assert frames.tolist() == [6, 6, 6] and spec.shape == (3, 16, 128)
     assert torch.isfinite(spec).all()
 
 

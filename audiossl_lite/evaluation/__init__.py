@@ -1,7 +1,7 @@
 """Evaluation: what features can do, frozen or tuned. An encoder is known here by its outputs and blocks alone."""
 
 from audiossl_lite.evaluation.baselines import log_mel_statistics, mfcc_statistics
-from audiossl_lite.evaluation.embed import embed_clips, embed_with
+from audiossl_lite.evaluation.embed import centre_crop, embed_clips, embed_with, spectrograms
 from audiossl_lite.evaluation.few_shot import (
     Episodes,
     FewShotResult,
@@ -9,7 +9,7 @@ from audiossl_lite.evaluation.few_shot import (
     few_shot_accuracy,
     score_episodes,
 )
-from audiossl_lite.evaluation.finetune import FineTuneResult, clip_spectrograms, fine_tune
+from audiossl_lite.evaluation.finetune import FineTuneResult, fine_tune
 from audiossl_lite.evaluation.finetune_network import Classifier, drop_path, layer_scales
 from audiossl_lite.evaluation.folds import check_folds, fold_parts, hold_out, make_folds
 from audiossl_lite.evaluation.labelled import Labelled, labelled
@@ -17,7 +17,6 @@ from audiossl_lite.evaluation.linear import (
     FoldResult,
     LinearResult,
     both_selections,
-    centre_crop,
     cross_validation,
     frozen_features,
     linear_evaluation,
@@ -52,7 +51,6 @@ __all__ = [
     "centre_crop",
     "check_folds",
     "classes_without_positives",
-    "clip_spectrograms",
     "cross_validation",
     "draw_episodes",
     "drop_path",
@@ -75,5 +73,6 @@ __all__ = [
     "project",
     "score_episodes",
     "silhouette",
+    "spectrograms",
     "tsne",
 ]

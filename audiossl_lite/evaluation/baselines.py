@@ -7,13 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from audiossl_lite.evaluation.embed import embed_with, reflect_end
+from audiossl_lite.evaluation.embed import embed_with, spectrograms
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 
 
 def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:
     """Mean and population std over the valid frames of `(B, T, F)`, `lengths (B,)`: `(B, 2F)`."""
-    valid = (torch.arange(frames.shape[1]) < lengths[:, None])[..., None]
+    lengths = lengths.to(frames.device)
+    valid = (torch.arange(frames.shape[1], device=frames.device) < lengths[:, None])[..., None]
     count = lengths[:, None].to(frames.dtype)
     mean = (frames * valid).sum(1) / count
     variance = ((frames - mean[:, None]).square() * valid).sum(1) / count
@@ -22,13 +23,10 @@ def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:
 
 def log_mel_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Mean and std over time of 64 natural log-mel bands: clips `(n, S)` -> `(n, 128)`."""
-    frontend = BYOLAFrontend(0.0, 1.0)
-
-    def embed(waveform: Tensor, valid: Tensor) -> Tensor:
-        waveform = reflect_end(waveform, valid, frontend.edge_samples)
-        return mean_and_std(frontend(waveform), frontend.n_frames(valid))
-
-    return _embed_padded(embed, waveforms, lengths, frontend.min_samples)
+    frontend = BYOLAFrontend(0.0, 1.0).to(waveforms.device)
+    return embed_with(
+        lambda wave, valid: mean_and_std(*spectrograms(frontend, wave, valid)), waveforms, lengths
+    )
 
 
 def mfcc_statistics(
@@ -38,14 +36,14 @@ def mfcc_statistics(
 
     Orthonormal cosine transform of the mel spectrogram in dB, floored 80 dB below the loudest cell of each clip.
     """
-    frontend = ATSTFrontend("official")
-    transform = cosine_transform(n_coefficients, frontend.n_mels)
+    frontend = ATSTFrontend("official").to(waveforms.device)
+    transform = cosine_transform(n_coefficients, frontend.n_mels).to(waveforms.device)
 
-    def embed(waveform: Tensor, valid: Tensor) -> Tensor:
-        waveform = reflect_end(waveform, valid, frontend.edge_samples)
-        return mean_and_std(frontend.decibels(waveform) @ transform.T, frontend.n_frames(valid))
+    def embed(wave: Tensor, valid: Tensor) -> Tensor:
+        decibels, frames = spectrograms(frontend, wave, valid, compute=frontend.decibels)
+        return mean_and_std(decibels @ transform.T, frames)
 
-    return _embed_padded(embed, waveforms, lengths, frontend.min_samples)
+    return embed_with(embed, waveforms, lengths)
 
 
 BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
@@ -57,11 +55,3 @@ def cosine_transform(n_out: int, n_in: int) -> Tensor:
     basis = torch.cos(math.pi / n_in * (n + 0.5) * k) * math.sqrt(2.0 / n_in)
     basis[0] /= math.sqrt(2.0)
     return basis
-
-
-def _embed_padded(embed, waveforms: Tensor, lengths: Tensor | None, min_samples: int) -> Tensor:
-    if lengths is None:
-        lengths = torch.full((len(waveforms),), waveforms.shape[1])
-    if waveforms.shape[1] < min_samples:
-        waveforms = torch.nn.functional.pad(waveforms, (0, min_samples - waveforms.shape[1]))
-    return embed_with(embed, waveforms, lengths.clamp_min(min_samples))

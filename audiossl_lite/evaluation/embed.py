@@ -1,4 +1,4 @@
-"""Every clip through a frozen encoder, once."""
+"""From waveform to features: the one path to padded spectrograms, and every clip through an encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,64 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.frontends import SAMPLE_RATE_HZ, reflect_end
 from audiossl_lite.progress import progress
+
+SHORTEST = 8 * 160  # samples: BYOL-A's CNN needs eight frames
+
+
+def centre_crop(waveforms: Tensor, lengths: Tensor, max_s: float = 12.0) -> tuple[Tensor, Tensor]:
+    """The central `max_s` seconds of longer clips: `(n, S)` and `(n,)` -> `(n, min(S, max)), (n,)`.
+
+    Shorter clips stay as they are, zeros after their end.
+
+    Where: ATST Sec. 3.2; chapter 11
+    """
+    limit = round(max_s * SAMPLE_RATE_HZ)
+    if limit < 1:
+        raise ValueError(f"max_s must be positive, got {max_s}")
+    if waveforms.shape[1] <= limit:
+        return waveforms, lengths
+    start = (lengths - limit).clamp_min(0) // 2
+    cut = waveforms.gather(1, start[:, None] + torch.arange(limit, device=waveforms.device))
+    return cut, lengths.clamp_max(limit)
+
+
+@torch.no_grad()
+def spectrograms(
+    frontend: nn.Module,
+    waveforms: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    max_s: float = 0.0,
+    compute: Callable[[Tensor], Tensor] | None = None,
+    batch_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Every clip `(n, S)` as the frontend sees it alone: `(n, T, F)`, and valid frames `(n,)`.
+
+    T ends with the longest clip, in whole patches where the encoder takes patches (`frame_multiple`); past a clip's end
+    stands `frontend.pad_value`, so that its padding does not depend on the other clips. `lengths (n,)`: valid samples.
+    With `max_s`, longer clips are cut to their centre; clips of less than 80 ms are padded with zeros. `compute` is
+    another view of the frontend, `frontend.decibels` for one.
+
+    Where: ATST Sec. 3.2; AudioMAE Sec. 4.1; chapter 11
+    """
+    if lengths is None:
+        lengths = torch.full((len(waveforms),), waveforms.shape[1])
+    if max_s:
+        waveforms, lengths = centre_crop(waveforms, lengths, max_s)
+    shortest = max(frontend.min_samples, SHORTEST)
+    waveforms = nn.functional.pad(waveforms, (0, max(shortest - waveforms.shape[1], 0)))
+    lengths = lengths.to(waveforms.device).clamp_min(shortest)
+    frames = frontend.n_frames(lengths)
+    width = -(-int(frames.max()) // frontend.frame_multiple) * frontend.frame_multiple
+    parts = []
+    batches = zip(*(x.split(batch_size) for x in (waveforms, lengths, frames)), strict=True)
+    for wave, valid, n in batches:
+        spec = (compute or frontend)(reflect_end(wave, valid, frontend.edge_samples))[:, :width]
+        past_end = torch.arange(spec.shape[1], device=spec.device) >= n[:, None]
+        parts.append(spec.masked_fill(past_end[..., None], frontend.pad_value))
+    return torch.cat(parts), frames
 
 
 def length_batches(lengths: Tensor, batch_size: int) -> list[Tensor]:
@@ -15,23 +72,11 @@ def length_batches(lengths: Tensor, batch_size: int) -> list[Tensor]:
     return list(torch.argsort(lengths, stable=True).split(batch_size))
 
 
-def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
-    """Write the mirror image of each clip's last `samples` after its own end: `(B, S)` -> `(B, S + samples)`.
-
-    Centred frames near the end of a padded clip then hold what they hold when the clip stands alone. Each of
-    `lengths (B,)` exceeds `samples`.
-    """
-    position = torch.arange(waveform.shape[1] + samples, device=waveform.device)
-    last = lengths.to(waveform.device)[:, None] - 1
-    index = torch.where(position <= last, position, 2 * last - position)
-    return waveform.gather(1, index.clamp(0, waveform.shape[1] - 1)) * (position <= last + samples)
-
-
 @torch.no_grad()
 def embed_with(
     embed: Callable[[Tensor, Tensor], Tensor],
     waveforms: Tensor,
-    lengths: Tensor,
+    lengths: Tensor | None = None,
     *,
     batch_size: int = 32,
     description: str = "embedding",
@@ -44,6 +89,8 @@ def embed_with(
     """
     if len(waveforms) == 0:
         raise ValueError("there are no clips to embed")
+    if lengths is None:
+        lengths = torch.full((len(waveforms),), waveforms.shape[1])
     features = torch.empty(0)
     for index in progress(length_batches(lengths, batch_size), description):
         size = int(lengths[index].max())
@@ -71,47 +118,23 @@ def embed_clips(
 
     `features(spec, lengths)` defaults to the encoder itself, for example `encoder.linear_features`. `device`
     defaults to where the encoder is; its mode and both places are restored, so that a run can be probed midway.
-    Clips shorter than the frontend needs are padded with zeros.
 
     Where: uaMix-MAE Sec. 4.1; ATST Sec. 3.2; chapter 10
     """
-    if lengths is None:
-        lengths = torch.full((len(waveforms),), waveforms.shape[1])
     compute = features or encoder
     was_training, home, frontend_home = encoder.training, _device_of(encoder), _device_of(frontend)
     device = home if device is None else device
     encoder.eval().to(device)
     frontend.to(device)
-    shortest = max(frontend.min_samples, 8 * 160)
 
     def embed(waveform: Tensor, valid: Tensor) -> Tensor:
-        if waveform.shape[1] < shortest:
-            waveform = nn.functional.pad(waveform, (0, shortest - waveform.shape[1]))
-        valid = valid.clamp_min(shortest)
-        frames = frontend.n_frames(valid)
-        spec = frontend(reflect_end(waveform, valid, frontend.edge_samples).to(device))
-        return compute(*whole_frames(spec, frames.to(device), frontend))
+        return compute(*spectrograms(frontend, waveform.to(device), valid))
 
     try:
         return embed_with(embed, waveforms, lengths, batch_size=batch_size)
     finally:
         encoder.train(was_training).to(home)
         frontend.to(frontend_home)
-
-
-def whole_frames(spec: Tensor, frames: Tensor, frontend: nn.Module) -> tuple[Tensor, Tensor]:
-    """Cut `(B, T, F)` after the longest of the valid `frames (B,)`, to whole patches where the frontend asks for them.
-
-    A frontend with a `frame_multiple` also has a `pad_value`, written past the end of every clip: what a clip's
-    padding holds then does not depend on the other clips of its batch.
-    """
-    multiple = getattr(frontend, "frame_multiple", 1)
-    size = -(-int(frames.max()) // multiple) * multiple
-    spec = spec[:, :size]
-    if multiple > 1:
-        past_end = torch.arange(spec.shape[1], device=spec.device) >= frames[:, None]
-        spec = spec.masked_fill(past_end[..., None], frontend.pad_value)
-    return spec, frames
 
 
 def _device_of(module: nn.Module) -> torch.device:

@@ -13,12 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiossl_lite.evaluation.embed import reflect_end
 from audiossl_lite.evaluation.finetune_network import Classifier, scaled_groups
-from audiossl_lite.evaluation.finetune_views import NEPER_PER_DB, FineTuneViews
+from audiossl_lite.evaluation.finetune_views import FineTuneViews
 from audiossl_lite.evaluation.folds import SELECTIONS, divide_for_choice
 from audiossl_lite.evaluation.labelled import Labelled
-from audiossl_lite.evaluation.linear import centre_crop
 from audiossl_lite.evaluation.metrics import classes_without_positives, score
 from audiossl_lite.presets_eval import FineTuning
 from audiossl_lite.progress import progress_bar
@@ -26,51 +24,6 @@ from audiossl_lite.training.identity import data_digest, run_identity
 from audiossl_lite.training.loop import NotFiniteError, batch_indices, step_generator
 from audiossl_lite.training.run_log import RunLog
 from audiossl_lite.training.schedules import warmup_cosine
-
-
-@torch.no_grad()
-def clip_spectrograms(
-    frontend: nn.Module,
-    waveforms: Tensor,
-    lengths: Tensor | None = None,
-    *,
-    max_s: float = 12.0,
-    batch_size: int = 64,
-) -> tuple[Tensor, Tensor]:
-    """The spectrogram of every clip `(n, S)`, computed once: `(n, T, F)` and valid frames `(n,)`.
-
-    Clips are cut to their central `max_s` seconds first (0: not cut). Past a clip's end stands the frontend's padding,
-    zeros if it has none.
-
-    Where: ATST Sec. 3.2; chapter 11
-    """
-    if lengths is None:
-        lengths = torch.full((len(waveforms),), waveforms.shape[1])
-    if max_s:
-        waveforms, lengths = centre_crop(waveforms, lengths, max_s)
-    shortest = max(frontend.min_samples, 8 * 160)
-    waveforms = F.pad(waveforms, (0, max(shortest - waveforms.shape[1], 0)))
-    lengths = lengths.clamp_min(shortest)
-    frames = frontend.n_frames(lengths)
-    multiple = getattr(frontend, "frame_multiple", 1)
-    width = -(-int(frames.max()) // multiple) * multiple
-    parts = []
-    for index in torch.arange(len(waveforms)).split(batch_size):
-        wave = reflect_end(waveforms[index], lengths[index], frontend.edge_samples)
-        spec = frontend(wave)[:, :width]
-        past_end = torch.arange(width) >= frames[index][:, None]
-        parts.append(spec.masked_fill(past_end[..., None], getattr(frontend, "pad_value", 0.0)))
-    return torch.cat(parts), frames
-
-
-def log_power_scale(frontend: nn.Module) -> float:
-    """s such that the frontend's spectrograms are ln(power) / s up to a constant.
-
-    Where: AudioMAE, official code; chapter 11
-    """
-    if hasattr(frontend, "min_db"):  # decibels, mapped to [-1, 1]
-        return (frontend.max_db - frontend.min_db) / 2.0 * NEPER_PER_DB
-    return frontend.std * (2.0 if hasattr(frontend, "target_frames") else 1.0)
 
 
 def soft_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
@@ -201,7 +154,7 @@ def fine_tune(
 
     The epoch is chosen on `validation`, or on `config.validation_share` of the training data, held out by group;
     `select_on="test"`: all training data are trained on and the test data choose. `frontend` made the spectrograms
-    (`clip_spectrograms`). With an `output_dir`, `history.jsonl` and `last.pt` are written after every epoch, and a run
+    (`spectrograms`). With an `output_dir`, `history.jsonl` and `last.pt` are written after every epoch, and a run
     found there is resumed: on CPU it ends bit-identical. `stop_after` ends the call after that many epochs. Raises
     ValueError naming what is wrong with data or settings, NotFiniteError when the loss is no number.
 
@@ -224,9 +177,7 @@ def fine_tune(
         chunk_frames=config.chunk_frames, count_padding=config.count_padding,
         generator=torch.Generator().manual_seed(seed),
     ).to(place)  # fmt: skip
-    views = FineTuneViews(
-        config, scale=log_power_scale(frontend), fill=getattr(frontend, "pad_value", 0.0)
-    )
+    views = FineTuneViews(config, log_unit=frontend.log_unit, fill=frontend.pad_value)
     optimizer = make_finetune_optimizer(model, config)
     start = torch.cat([p.detach().flatten().cpu() for p in encoder.parameters()])
     identity = run_identity(model, views, train.inputs, config) | {

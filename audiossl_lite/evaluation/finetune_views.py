@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -12,28 +10,27 @@ from audiossl_lite.encoders.audiomae import PATCH
 from audiossl_lite.masking import structured_masking
 from audiossl_lite.mixing import draw_lambda, mixup
 from audiossl_lite.presets_eval import FineTuning
-
-NEPER_PER_DB = math.log(10.0) / 10.0  # of power: 10 dB are ln 10
+from audiossl_lite.tuning_views import SpectralGain
 
 
 def power_mixup(
-    spec: Tensor, weight: Tensor, partner: Tensor, *, scale: float, lengths: Tensor | None = None
+    spec: Tensor, weight: Tensor, partner: Tensor, *, log_unit: float, lengths: Tensor | None = None
 ) -> Tensor:
     """The log powers of weight * clip + (1 - weight) * partner as waveforms add, without their interference.
 
-    `spec (B, T, F)` holds ln(power) / `scale` up to a constant; `weight (B,)` of the anchor's waveform, `partner (B,)`
-    its index. Past the end of a shorter partner (`lengths (B,)`) the anchor is alone, only softer; past its own end
-    nothing changes. Weight 1 returns `spec`.
+    `spec (B, T, F)` holds ln(power) / `log_unit` up to a constant; `weight (B,)` of the anchor's waveform, `partner
+    (B,)` its index. Past the end of a shorter partner (`lengths (B,)`) the anchor is alone, only softer; past its own
+    end nothing changes. Weight 1 returns `spec`.
 
     Where: AudioMAE, official code; chapter 11
     """
     weight = weight.to(spec)[:, None, None]
-    own = spec + 2.0 * weight.log() / scale
-    other = spec[partner] + 2.0 * torch.log1p(-weight) / scale
+    own = spec + 2.0 * weight.log() / log_unit
+    other = spec[partner] + 2.0 * torch.log1p(-weight) / log_unit
     if lengths is not None:
         valid = valid_frames(lengths.to(spec.device), spec.shape[1])[..., None]  # (B, T, 1)
         other = other.masked_fill(~valid[partner], -torch.inf)
-    mixed = torch.logaddexp(own * scale, other * scale) / scale
+    mixed = torch.logaddexp(own * log_unit, other * log_unit) / log_unit
     mixed = torch.where(weight < 1.0, mixed, spec)
     return mixed if lengths is None else torch.where(valid, mixed, spec)
 
@@ -43,26 +40,27 @@ class FineTuneViews(nn.Module):
 
     In order: gain, mixup of clips and labels, random resized crop, stretches of time and bands covered, and for
     AudioMAE the patches that the encoder is shown. Returns the spectrograms, the labels (rows of one-label tasks
-    still sum to 1), and `kept (B, M)` or None. `scale`: the spectrogram holds ln(power) / scale up to a constant;
+    still sum to 1), and `kept (B, M)` or None. `scale`: the spectrogram holds ln(power) / log_unit up to a constant;
     `fill`: what covered cells become.
 
     Where: ATST Sec. 3.2; AudioMAE Sec. 4, official code; chapter 11
     """
 
-    def __init__(self, config: FineTuning, *, scale: float, fill: float) -> None:
+    def __init__(self, config: FineTuning, *, log_unit: float, fill: float) -> None:
         super().__init__()
         if config.mixup not in ("linear", "power"):
             raise ValueError(f"mixup is 'linear' or 'power', got {config.mixup!r}")
-        if not 0.0 <= config.mixup_probability <= 1.0 or not scale > 0:
+        if not 0.0 <= config.mixup_probability <= 1.0 or not log_unit > 0:
             raise ValueError(
-                f"a probability lies in [0, 1] and the scale is positive, got {config.mixup_probability}, {scale}"
+                f"a probability lies in [0, 1] and log_unit is positive, got {config.mixup_probability}, {log_unit}"
             )
         self.mixup, self.alpha = config.mixup, config.mixup_alpha
-        self.probability, self.gain_db = config.mixup_probability, config.gain_db
+        self.probability = config.mixup_probability
+        self.gain = SpectralGain(config.gain_db, log_unit) if config.gain_db else None
         self.mask_time, self.mask_freq = config.mask_time, config.mask_freq
         if (self.mask_time or self.mask_freq) and config.head != "audiomae":
             raise ValueError(f"only head 'audiomae' hides patches, not {config.head!r}")
-        self.scale = scale
+        self.log_unit = log_unit
         self.crop = RandomResizedCrop() if config.resized_crop else None
         covers = config.spec_frames or config.spec_bands
         self.cover = SpecAugment(config.spec_frames, config.spec_bands, fill) if covers else None
@@ -71,11 +69,8 @@ class FineTuneViews(nn.Module):
     def forward(
         self, spec: Tensor, labels: Tensor, generator: torch.Generator, lengths: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        valid = valid_frames(lengths, spec.shape[1])[..., None]
-        if self.gain_db:
-            gain = uniform(len(spec), -self.gain_db, self.gain_db, generator, spec.device)
-            louder = spec + (gain * NEPER_PER_DB / self.scale)[:, None, None]
-            spec = torch.where(valid, louder, spec)  # padding stays what it is
+        if self.gain is not None:
+            spec = self.gain(spec, generator, lengths)
         if self.probability:
             spec, labels = self.mix(spec, labels, generator, lengths)
         if self.crop is not None:
@@ -108,5 +103,5 @@ class FineTuneViews(nn.Module):
         partner, weight = mixture.partner, weight.to(spec.device)
         mixed = mixture.spec
         if self.mixup == "power":
-            mixed = power_mixup(spec, weight, partner, scale=self.scale, lengths=lengths)
+            mixed = power_mixup(spec, weight, partner, log_unit=self.log_unit, lengths=lengths)
         return mixed, weight[:, None] * labels + (1.0 - weight[:, None]) * labels[partner]

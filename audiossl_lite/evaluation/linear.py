@@ -11,32 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.evaluation.embed import embed_clips
+from audiossl_lite.evaluation.embed import centre_crop, embed_clips
 from audiossl_lite.evaluation.folds import SELECTIONS, divide_for_choice, fold_parts
 from audiossl_lite.evaluation.heads import train_heads
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.metrics import classes_without_positives, score
 from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.presets_eval import LinearEvaluation
-
-SAMPLE_RATE_HZ = 16_000
-
-
-def centre_crop(waveforms: Tensor, lengths: Tensor, max_s: float = 12.0) -> tuple[Tensor, Tensor]:
-    """The central `max_s` seconds of longer clips: `(n, S)` and `(n,)` -> `(n, min(S, max)), (n,)`.
-
-    Shorter clips stay as they are, zeros after their end.
-
-    Where: ATST Sec. 3.2; chapter 11
-    """
-    limit = round(max_s * SAMPLE_RATE_HZ)
-    if limit < 1:
-        raise ValueError(f"max_s must be positive, got {max_s}")
-    if waveforms.shape[1] <= limit:
-        return waveforms, lengths
-    start = (lengths - limit).clamp_min(0) // 2
-    cut = waveforms.gather(1, start[:, None] + torch.arange(limit, device=waveforms.device))
-    return cut, lengths.clamp_max(limit)
 
 
 def frozen_features(

@@ -16,9 +16,10 @@ from audiossl_lite.evaluation import (
     few_shot_accuracy,
     log_mel_statistics,
     mfcc_statistics,
+    spectrograms,
 )
 from audiossl_lite.evaluation.baselines import cosine_transform, mean_and_std
-from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
+from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 
 LENGTHS = torch.tensor([16_000, 4_000, 9_999, 700, 16_000, 12_345])
 
@@ -55,6 +56,66 @@ def test_log_mel_statistics_equal_torchaudio_clip_by_clip():
     torch.testing.assert_close(
         log_mel_statistics(waves), torch.stack(expected), atol=1e-4, rtol=1e-4
     )
+
+
+FRONTENDS = {
+    "ATST, paper": ATSTFrontend("paper"),
+    "BYOL-A": BYOLAFrontend(),
+    "AudioMAE": AudioMAEFrontend(128),
+    "AudioMAE, clips cut": AudioMAEFrontend(64, n_mels=64),
+}
+
+
+@pytest.mark.parametrize("frontend", FRONTENDS.values(), ids=FRONTENDS)
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_the_spectrogram_of_a_padded_clip_is_that_of_the_clip_alone(frontend, batch_size):
+    lengths = LENGTHS.clone()
+    lengths[3] = 1_300
+    waves = clips() * (torch.arange(16_000) < lengths[:, None])
+    spec, frames = spectrograms(frontend, waves, lengths, batch_size=batch_size)
+    assert spec.shape[1] - int(frames.max()) < frontend.frame_multiple
+    assert spec.shape[1] % frontend.frame_multiple == 0
+    for row, n, wave, length in zip(spec, frames, waves, lengths.tolist(), strict=True):
+        assert int(n) == frontend.n_frames(length)
+        alone = frontend(wave[None, :length])[0, :n]
+        torch.testing.assert_close(row[:n], alone, atol=2e-3, rtol=0)
+        assert (row[n:] == frontend.pad_value).all()
+
+
+def test_the_official_floor_of_a_padded_clip_is_near_that_of_the_clip_alone():
+    frontend = ATSTFrontend()
+    spec, frames = spectrograms(frontend, clips()[:3], LENGTHS[:3])
+    for row, n, wave, length in zip(spec, frames, clips(), LENGTHS[:3].tolist()):
+        torch.testing.assert_close(row[:n], frontend(wave[None, :length])[0], atol=2e-3, rtol=0)
+
+
+def test_filter_banks_of_a_padded_batch_are_those_of_the_batch_with_its_padding_overwritten():
+    """No frame of AudioMAE reaches beyond its clip: nothing is mirrored, and not a bit may change."""
+    frontend = AudioMAEFrontend(128, -3.0, 4.0)
+    spec, frames = spectrograms(frontend, clips(), LENGTHS.clamp_min(1_280))
+    n = (LENGTHS.clamp_min(1_280) - 400) // 160 + 1
+    assert torch.equal(frames, n)
+    expected = frontend(clips())[:, : -(-int(n.max()) // 16) * 16]
+    for row, valid in zip(expected, n.tolist(), strict=True):
+        row[valid:] = 3.0 / 8.0
+    assert torch.equal(spec, expected)
+
+
+def test_longer_clips_are_cut_to_their_centre_before_the_frontend():
+    long = clips()[:1].repeat(1, 2)
+    cut, n = spectrograms(ATSTFrontend(), long, max_s=1.0)
+    middle, m = spectrograms(ATSTFrontend(), long[:, 8_000:24_000])
+    assert torch.equal(cut, middle) and int(n) == int(m) == 101
+
+
+@pytest.mark.parametrize("frontend", FRONTENDS.values(), ids=FRONTENDS)
+def test_a_frontend_says_what_a_gain_adds_to_its_spectrograms(frontend):
+    wave = clips()[:1]
+    louder, quiet = frontend(wave * 10 ** (6 / 20)), frontend(wave)
+    inside = quiet[0, 10 : frontend.n_frames(16_000) - 10]
+    gained = louder[0, 10 : frontend.n_frames(16_000) - 10] - inside
+    expected = 6.0 * math.log(10.0) / 10.0 / frontend.log_unit
+    torch.testing.assert_close(gained.median(), torch.tensor(expected), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("baseline", [log_mel_statistics, mfcc_statistics])

@@ -11,11 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from audiossl_lite.evaluation.finetune import (
-    clip_spectrograms,
-    log_power_scale,
-    soft_loss,
-)
+from audiossl_lite.evaluation import spectrograms
+from audiossl_lite.evaluation.finetune import soft_loss
 from audiossl_lite.evaluation.finetune_views import FineTuneViews, power_mixup
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.presets import preset
@@ -29,7 +26,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def views(config, **options) -> FineTuneViews:
-    return FineTuneViews(config, **{"scale": 9.0, "fill": 0.0} | options)
+    return FineTuneViews(config, **{"log_unit": 9.0, "fill": 0.0} | options)
 
 
 def only(**changes):
@@ -75,11 +72,11 @@ def test_power_mixup_adds_powers_like_waveforms_without_interference():
     power = noise(2, 3, 4).exp()
     spec = (power.log() - mean) / scale
     weight, partner = torch.tensor([0.3, 0.3]), torch.tensor([1, 0])
-    out = power_mixup(spec, weight, partner, scale=scale)
+    out = power_mixup(spec, weight, partner, log_unit=scale)
     expected = ((0.09 * power + 0.49 * power[partner]).log() - mean) / scale
     torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-5)
-    assert torch.equal(power_mixup(spec, torch.ones(2), partner, scale=scale), spec)
-    short = power_mixup(spec, weight, partner, scale=scale, lengths=torch.tensor([3, 1]))
+    assert torch.equal(power_mixup(spec, torch.ones(2), partner, log_unit=scale), spec)
+    short = power_mixup(spec, weight, partner, log_unit=scale, lengths=torch.tensor([3, 1]))
     torch.testing.assert_close(short[0, 1:], spec[0, 1:] + 2 * math.log(0.3) / scale)
     assert torch.equal(short[1, 1:], spec[1, 1:]), "padding stays"
 
@@ -87,10 +84,10 @@ def test_power_mixup_adds_powers_like_waveforms_without_interference():
 def test_power_mixup_is_close_to_the_filter_bank_of_mixed_waveforms():
     frontend = AudioMAEFrontend(48)
     waves = 0.3 * noise(2, 8_000) * torch.tensor([[1.0], [0.2]])
-    spec, frames = clip_spectrograms(frontend, waves)
+    spec, frames = spectrograms(frontend, waves)
     weight, partner = torch.tensor([0.4, 0.7]), torch.tensor([1, 0])
     true = frontend(0.4 * waves[:1] + 0.6 * waves[1:])[:, : spec.shape[1]]
-    ours = power_mixup(spec, weight, partner, scale=log_power_scale(frontend), lengths=frames)
+    ours = power_mixup(spec, weight, partner, log_unit=frontend.log_unit, lengths=frames)
     gap = (ours[0] - true[0])[: int(frames[0])]
     assert abs(float(gap.mean())) < 0.03, "no bias, where the loudest bands differ by chance"
     assert float((spec[0] - true[0])[: int(frames[0])].abs().mean()) > 2 * float(gap.abs().mean())
@@ -105,13 +102,13 @@ def test_the_scale_turns_decibels_of_gain_into_the_frontend_s_units(frontend):
     wave = 0.1 * noise(1, 8_000)
     soft, loud = frontend(wave), frontend(wave * 10.0 ** (6.0 / 20.0))
     real = slice(0, 40)
-    expected = 6.0 * math.log(10.0) / 10.0 / log_power_scale(frontend)
+    expected = 6.0 * math.log(10.0) / 10.0 / frontend.log_unit
     shift = (loud - soft)[:, real]
     shift = shift[soft[:, real] > soft.min()]  # a band without a bin stays at the floor
     torch.testing.assert_close(shift, torch.full_like(shift, expected), atol=2e-3, rtol=0)
     config = only(gain_db=6.0)
     lengths = torch.tensor([40])
-    out, _, _ = views(config, scale=log_power_scale(frontend))(
+    out, _, _ = views(config, log_unit=frontend.log_unit)(
         soft, torch.ones(1, 1), torch.Generator().manual_seed(1), lengths
     )
     change = out - soft
@@ -132,7 +129,7 @@ def test_stretches_are_covered_with_the_fill_and_patches_are_hidden_by_rows_and_
     rows, columns = kept // 2, kept % 2
     assert all(len(row.unique()) == 2 for row in rows)
     assert all(len(column.unique()) == 1 for column in columns)
-    full = FineTuneViews(MAE, scale=9.0, fill=0.0)
+    full = FineTuneViews(MAE, log_unit=9.0, fill=0.0)
     _, _, kept = full(noise(2, 1024, 128), torch.eye(2), generator, torch.tensor([1024, 998]))
     assert kept.shape == (2, 51 * 6), "as many as the official code keeps"
 
@@ -173,21 +170,3 @@ def test_losses_take_soft_labels():
     torch.testing.assert_close(soft_loss(logits, soft, "bce"), by_hand)
     with pytest.raises(ValueError, match="'bce' or 'ce', got 'mse'"):
         soft_loss(logits, labels, "mse")
-
-
-@pytest.mark.parametrize("frontend", [ATSTFrontend(), AudioMAEFrontend(128, n_mels=64)])
-def test_the_spectrogram_of_a_padded_clip_is_that_of_the_clip_alone(frontend):
-    lengths = torch.tensor([12_000, 16_000, 500, 9_001])
-    waves = 0.1 * noise(4, 16_000) * (torch.arange(16_000) < lengths[:, None])
-    spec, frames = clip_spectrograms(frontend, waves, lengths, batch_size=3)
-    assert len(spec) == 4 and spec.shape[1] % getattr(frontend, "frame_multiple", 1) == 0
-    for i in (0, 1, 3):
-        alone, n = clip_spectrograms(frontend, waves[i : i + 1, : lengths[i]])
-        assert int(n) == int(frames[i])
-        torch.testing.assert_close(spec[i, : int(n)], alone[0, : int(n)], atol=2e-3, rtol=0)
-    assert (spec[3, int(frames[3]) :] == getattr(frontend, "pad_value", 0.0)).all()
-    long = 0.1 * noise(1, 32_000)
-    cut, n = clip_spectrograms(frontend, long, max_s=1.0)
-    middle, m = clip_spectrograms(frontend, long[:, 8_000:24_000])
-    assert int(n) == int(m)
-    torch.testing.assert_close(cut, middle)

@@ -48,6 +48,7 @@ class Stored(nn.Module):
     """A frontend that looks its spectrograms up: the first sample of a waveform is the clip's number."""
 
     min_samples = edge_samples = 0
+    frame_multiple, pad_value = 1, 0.0
 
     def __init__(self, spec: torch.Tensor) -> None:
         super().__init__()
