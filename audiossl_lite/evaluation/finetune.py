@@ -1,10 +1,8 @@
-"""Fine-tuning: encoder and classifier trained together on labels, the best epoch kept, interrupted runs resumed."""
+"""Fine-tuning: encoder and classifier as a method for `train`, the epoch chosen on validation data."""
 
 from __future__ import annotations
 
 import math
-import time
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,9 @@ from audiossl_lite.evaluation.folds import SELECTIONS, divide_for_choice
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.metrics import classes_without_positives, score
 from audiossl_lite.presets_eval import FineTuning
-from audiossl_lite.progress import progress_bar
-from audiossl_lite.training.identity import data_digest, run_identity
-from audiossl_lite.training.loop import NotFiniteError, batch_indices, step_generator
-from audiossl_lite.training.run_log import RunLog
-from audiossl_lite.training.schedules import warmup_cosine
+from audiossl_lite.training import loop
+from audiossl_lite.training.identity import data_digest
+from audiossl_lite.training.loop import NotFiniteError, TrainConfig
 
 
 def soft_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
@@ -38,30 +34,13 @@ def soft_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
     return F.cross_entropy(logits, labels)
 
 
-def make_finetune_optimizer(model: Classifier, config: FineTuning) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over groups with their `lr_scale`; only weights are decayed.
-
-    Where: ATST Sec. 3.2; AudioMAE, official code; chapter 11
-    """
-    groups = scaled_groups(model, config.layer_decay, stem_apart=config.stem_apart)
-    for group in groups:
-        group["weight_decay"] = config.weight_decay if group["decayed"] else 0.0
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0)
-    raise ValueError(f"optimizer is 'sgd' or 'adamw', got {config.optimizer!r}")
-
-
 @torch.no_grad()
-def predict(
-    model: Classifier, data: Labelled, *, batch_size: int = 64, device: torch.device | str = "cpu"
-) -> Tensor:
-    """Logits `(n, K)` of all clips, in eval mode, on CPU; the mode is restored.
+def predict(model: Classifier, data: Labelled, *, batch_size: int = 64) -> Tensor:
+    """Logits `(n, K)` of all clips on CPU, from the model where it is, in eval mode; the mode is restored.
 
     Where: ATST Sec. 3.2; chapter 11
     """
-    was_training = model.training
+    was_training, device = model.training, model.head.weight.device
     model.eval()
     out = []
     for index in torch.arange(len(data)).split(batch_size):
@@ -86,14 +65,56 @@ class BestWeights:
             self.score, self.loss, self.epoch = value, loss, epoch
             self.weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return dict(vars(self))
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the best epoch of an interrupted run."""
-        self.score, self.loss = state["score"], state["loss"]
-        self.epoch, self.weights = state["epoch"], state["weights"]
+class FineTuningMethod(nn.Module):
+    """A classifier trained on soft labels, as `train` calls it, with the best weights so far.
+
+    `kind`: the loss, as in `soft_loss`. `layer_decay`, `stem_apart`: as in `layer_scales`.
+
+    Where: ATST Sec. 3.2; AudioMAE Sec. 4; chapter 11
+    """
+
+    def __init__(
+        self, classifier: Classifier, kind: str, *, layer_decay: float, stem_apart: bool
+    ) -> None:
+        super().__init__()
+        self.classifier, self.kind = classifier, kind
+        self.layer_decay, self.stem_apart = layer_decay, stem_apart
+        self.best, self.steps = BestWeights(), 0
+
+    def forward(
+        self, spec: Tensor, lengths: Tensor, kept: Tensor | None, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """`loss` of spectrograms `(B, T, F)` with soft labels `(B, K)`; see `FineTuneViews`.
+
+        Where: ATST Sec. 3.2; chapter 11
+        """
+        logits = self.classifier(spec, lengths, kept)
+        return {"loss": soft_loss(logits.float(), labels, self.kind)}
+
+    def parameter_groups(self) -> list[dict]:
+        """Parameter groups with their `lr_scale`; only weights are decayed.
+
+        Where: ATST official code; AudioMAE, official code; chapter 11
+        """
+        return scaled_groups(self.classifier, self.layer_decay, stem_apart=self.stem_apart)
+
+    def update_teacher(self, momentum: float) -> None:
+        """There is no teacher: a step is counted."""
+        self.steps += 1
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """The network that is tuned."""
+        return {"tuned": self.classifier.encoder}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Steps and best epoch, for checkpoints."""
+        return {"steps": self.steps, "best": vars(self.best)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up an interrupted run."""
+        self.steps, self.best = state["steps"], BestWeights(**state["best"])
 
 
 @dataclass(frozen=True)
@@ -154,8 +175,8 @@ def fine_tune(
 
     The epoch is chosen on `validation`, or on `config.validation_share` of the training data, held out by group;
     `select_on="test"`: all training data are trained on and the test data choose. `frontend` made the spectrograms
-    (`spectrograms`). With an `output_dir`, `history.jsonl` and `last.pt` are written after every epoch, and a run
-    found there is resumed: on CPU it ends bit-identical. `stop_after` ends the call after that many epochs. Raises
+    (`spectrograms`). With an `output_dir`, `last.pt` is written after every epoch, and a run
+    found there is resumed: see `train`. `stop_after` ends the call after that many epochs. Raises
     ValueError naming what is wrong with data or settings, NotFiniteError when the loss is no number.
 
     Where: ATST Sec. 3.2; AudioMAE Sec. 4; uaMix-MAE Sec. 4.3; chapter 11
@@ -166,38 +187,59 @@ def fine_tune(
         )
     if config.loss == "ce" and train.multi_label:
         raise ValueError("loss 'ce' needs one label a clip; use 'bce' for a multi-label task")
-    train, validation = divide_for_choice(
+    fitted, validation = divide_for_choice(
         train, test, validation=validation, select_on=select_on,
         share=config.validation_share, seed=seed,
     )  # fmt: skip
-    place = "cuda" if device in ("auto", "gpu") and torch.cuda.is_available() else device
-    place = torch.device("cpu" if place in ("auto", "gpu") else place)
     model = Classifier(
-        encoder, len(train.class_names), head=config.head, drop_path=config.drop_path,
+        encoder, len(fitted.class_names), head=config.head, drop_path=config.drop_path,
         chunk_frames=config.chunk_frames, count_padding=config.count_padding,
         generator=torch.Generator().manual_seed(seed),
-    ).to(place)  # fmt: skip
-    views = FineTuneViews(config, log_unit=frontend.log_unit, fill=frontend.pad_value)
-    optimizer = make_finetune_optimizer(model, config)
-    start = torch.cat([p.detach().flatten().cpu() for p in encoder.parameters()])
-    identity = run_identity(model, views, train.inputs, config) | {
-        "seed": seed,
-        "start": data_digest(start),
-        "targets": data_digest(train.shares()),
-        "chosen_on": f"{select_on}, {len(validation)} clips",
-    }
-    best = BestWeights()
-    # Drop path and dropout draw from the global state: give it back as it was.
-    with torch.random.fork_rng(devices=[]), closing(RunLog(output_dir)) as log:
-        log.start({"method": model, "views": best, "optimizer": optimizer}, identity)
-        _run_epochs(
-            model, views, optimizer, train, validation, config, seed, place, log, best,
-            stop_after, description,
-        )  # fmt: skip
-    last = float(score(predict(model, test, device=place), test.targets))
+    )  # fmt: skip
+    method = FineTuningMethod(
+        model, config.loss, layer_decay=config.layer_decay, stem_apart=config.stem_apart
+    )
+    # What else tells a run from another one in the same folder.
+    method.starts_from = data_digest(nn.utils.parameters_to_vector(encoder.parameters()).cpu())
+    method.chosen_on = f"{select_on}, {len(validation)} clips"
+    views = FineTuneViews(
+        config, fitted.shares(), log_unit=frontend.log_unit, fill=frontend.pad_value
+    )
+    per_epoch = max(len(fitted) // config.batch_size, 1)
+
+    def look(method: FineTuningMethod) -> dict[str, float]:
+        """The validation data at the end of an epoch; NotFiniteError for spoiled weights."""
+        epoch = method.steps // per_epoch
+        if not epoch or (epoch % config.evaluate_every and epoch < config.epochs):
+            return {}
+        outputs = predict(model, validation)
+        if not torch.isfinite(outputs).all():
+            raise NotFiniteError(
+                f"NaN or infinity in the outputs after epoch {epoch}; lower the learning rate, lengthen the warm-up, "
+                "or look for broken clips with Clips.report()"
+            )
+        value = float(score(outputs, validation.targets))
+        loss = float(soft_loss(outputs, validation.shares(), config.loss))
+        method.best.offer(value, loss, epoch, model)
+        return {"epoch": epoch, validation.metric: value, "validation_loss": loss}
+
+    result = loop.train(
+        method,
+        views,
+        fitted.inputs,
+        finetune_train_config(config, per_epoch, seed),
+        lengths=fitted.lengths,
+        device=device,
+        output_dir=output_dir,
+        probe=look,
+        description=description,
+        stop_after=None if stop_after is None else stop_after * per_epoch,
+    )
+    best = method.best
+    last = float(score(predict(model, test), test.targets))
     if best.weights:  # none when the call ended before the first look at the validation data
         model.load_state_dict(best.weights)
-    outputs = predict(model, test, device=place)
+    outputs = predict(model, test)
     return FineTuneResult(
         model=model.cpu().eval(),
         metric=test.metric,
@@ -207,74 +249,47 @@ def fine_tune(
         selection_score=best.score,
         epoch=best.epoch,
         outputs=outputs,
-        history=log.history,
-        seconds=log.seconds,
+        history=by_epoch(result.history, per_epoch),
+        seconds=result.seconds,
         without_positives=(
             classes_without_positives(test.targets, test.class_names) if test.multi_label else ()
         ),
-        n_train=len(train),
+        n_train=len(fitted),
         n_test=len(test),
     )
 
 
-def _run_epochs(
-    model, views, optimizer, train, validation, config, seed, place, log, best, stop_after, text
-) -> None:
-    """All epochs that are left, one row and one checkpoint each."""
-    per_epoch = max(len(train) // config.batch_size, 1)
-    steps, warmup = config.epochs * per_epoch, config.warmup_epochs * per_epoch
-    peak = config.learning_rate * config.batch_size / 256
-    inputs, labels = train.inputs.to(place), train.shares().to(place)
-    lengths = train.lengths
-    if lengths is None:
-        lengths = torch.full((len(train),), inputs.shape[1])
-    lengths = lengths.to(place)
-    began, spent = time.perf_counter(), log.seconds
-    last_epoch = config.epochs if stop_after is None else min(config.epochs, stop_after)
-    first_epoch = log.step // per_epoch
-    with progress_bar(max(last_epoch - first_epoch, 0), text) as bar:
-        for epoch in range(first_epoch, last_epoch):
-            model.train()
-            total = 0.0
-            for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
-                generator = step_generator(seed, step)
-                torch.manual_seed(generator.initial_seed())
-                rate = warmup_cosine(step, steps, warmup, peak, config.final_learning_rate)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group["lr_scale"]
-                chosen = batch_indices(len(train), config.batch_size, step, seed).to(place)
-                spec, target, kept = views(
-                    inputs[chosen], labels[chosen], generator, lengths[chosen]
-                )
-                with torch.autocast(
-                    place.type, torch.bfloat16, enabled=config.precision == "bf16-mixed"
-                ):
-                    logits = model(spec, lengths[chosen], kept)
-                loss = soft_loss(logits.float(), target, config.loss)
-                optimizer.zero_grad()
-                loss.backward()
-                if config.clip_norm:
-                    nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-                optimizer.step()
-                total += float(loss.detach())
-            _check_finite(torch.tensor(total), "loss", epoch, rate)
-            row = {"epoch": epoch + 1, "loss": total / per_epoch, "learning_rate": rate}
-            if (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs:
-                outputs = predict(model, validation, device=place)
-                _check_finite(outputs, "outputs", epoch, rate)
-                row[validation.metric] = float(score(outputs, validation.targets))
-                row["validation_loss"] = float(soft_loss(outputs, validation.shares(), config.loss))
-                best.offer(row[validation.metric], row["validation_loss"], epoch + 1, model)
-            log.seconds = spent + time.perf_counter() - began
-            log.write(**row, seconds=round(log.seconds, 3))
-            log.save((epoch + 1) * per_epoch, log.seconds)
-            bar.update(1, **{k: row[k] for k in ("loss", validation.metric) if k in row})
+def finetune_train_config(config: FineTuning, per_epoch: int, seed: int) -> TrainConfig:
+    """The part of the settings that the training loop reads, for epochs of `per_epoch` steps.
+
+    Where: ATST Sec. 3.2; AudioMAE, official code; chapter 11
+    """
+    return TrainConfig(
+        steps=config.epochs * per_epoch,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate * config.batch_size / 256,
+        final_learning_rate=config.final_learning_rate,
+        warmup_steps=config.warmup_epochs * per_epoch,
+        weight_decay=config.weight_decay,
+        final_weight_decay=config.weight_decay,
+        optimizer=config.optimizer,
+        betas=(config.momentum, 0.999),
+        clip_norm=config.clip_norm,
+        seed=seed,
+        precision=config.precision,
+        log_every=1,
+        save_every=per_epoch,
+        probe_every=config.evaluate_every * per_epoch,
+    )
 
 
-def _check_finite(values: Tensor, what: str, epoch: int, rate: float) -> None:
-    """Spoiled weights must not become a checkpoint."""
-    if not torch.isfinite(values).all():
-        raise NotFiniteError(
-            f"NaN or infinity in the {what} in epoch {epoch + 1} (learning rate {rate:.2g}); lower the learning rate, "
-            "lengthen the warm-up, or look for broken clips with Clips.report()"
-        )
+def by_epoch(history: list[dict], per_epoch: int) -> list[dict]:
+    """A row an epoch: the mean loss of its steps, its last learning rate, and what the validation data said."""
+    steps = [row for row in history if "loss" in row]
+    looks = {row["epoch"]: row for row in history if "epoch" in row}
+    rows = []
+    for epoch, part in enumerate(zip(*[iter(steps)] * per_epoch, strict=False), start=1):
+        loss = sum(row["loss"] for row in part) / per_epoch
+        last = {"learning_rate": part[-1]["learning_rate"], "seconds": part[-1]["seconds"]}
+        rows.append({"epoch": epoch, "loss": loss, **last, **looks.get(epoch, {})})
+    return rows

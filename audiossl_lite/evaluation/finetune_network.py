@@ -204,5 +204,6 @@ def scaled_groups(model: Classifier, decay: float, *, stem_apart: bool = False) 
         groups.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "lr_scale": scale, "decayed": decayed}
+        | ({} if decayed else {"weight_decay": 0.0})
         for (scale, decayed), parameters in groups.items()
     ]

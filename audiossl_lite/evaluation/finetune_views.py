@@ -10,6 +10,7 @@ from audiossl_lite.encoders.audiomae import PATCH
 from audiossl_lite.masking import structured_masking
 from audiossl_lite.mixing import draw_lambda, mixup
 from audiossl_lite.presets_eval import FineTuning
+from audiossl_lite.training.identity import data_digest
 from audiossl_lite.tuning_views import SpectralGain
 
 
@@ -36,17 +37,19 @@ def power_mixup(
 
 
 class FineTuneViews(nn.Module):
-    """Spectrograms `(B, T, F)` and soft labels `(B, K)` to what the network trains on, by the settings.
+    """Spectrograms `(B, T, F)` and clip ids to what `FineTuningMethod` takes, by the settings.
 
     In order: gain, mixup of clips and labels, random resized crop, stretches of time and bands covered, and for
-    AudioMAE the patches that the encoder is shown. Returns the spectrograms, the labels (rows of one-label tasks
-    still sum to 1), and `kept (B, M)` or None. `scale`: the spectrogram holds ln(power) / log_unit up to a constant;
-    `fill`: what covered cells become.
+    AudioMAE the patches that the encoder is shown. `labels (n, K)` of all clips. Returns the spectrograms, their
+    `lengths (B,)`, `kept (B, M)` or None, and the labels (rows of one-label tasks still sum to 1). `log_unit`: of the
+    frontend; `fill`: what covered cells become.
 
     Where: ATST Sec. 3.2; AudioMAE Sec. 4, official code; chapter 11
     """
 
-    def __init__(self, config: FineTuning, *, log_unit: float, fill: float) -> None:
+    needs_ids = True
+
+    def __init__(self, config: FineTuning, labels: Tensor, *, log_unit: float, fill: float) -> None:
         super().__init__()
         if config.mixup not in ("linear", "power"):
             raise ValueError(f"mixup is 'linear' or 'power', got {config.mixup!r}")
@@ -54,6 +57,8 @@ class FineTuneViews(nn.Module):
             raise ValueError(
                 f"a probability lies in [0, 1] and log_unit is positive, got {config.mixup_probability}, {log_unit}"
             )
+        self.register_buffer("labels", labels, persistent=False)
+        self.of_labels = data_digest(labels)
         self.mixup, self.alpha = config.mixup, config.mixup_alpha
         self.probability = config.mixup_probability
         self.gain = SpectralGain(config.gain_db, log_unit) if config.gain_db else None
@@ -67,8 +72,9 @@ class FineTuneViews(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, spec: Tensor, labels: Tensor, generator: torch.Generator, lengths: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self, spec: Tensor, generator: torch.Generator, lengths: Tensor, *, ids: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        labels = self.labels[ids]
         if self.gain is not None:
             spec = self.gain(spec, generator, lengths)
         if self.probability:
@@ -84,7 +90,7 @@ class FineTuneViews(nn.Module):
                 for size in spec.shape[1:]
             ]
             kept = structured_masking(*noise, self.mask_time, self.mask_freq).kept.to(spec.device)
-        return spec, labels, kept
+        return spec, lengths, kept, labels
 
     def mix(
         self, spec: Tensor, labels: Tensor, generator: torch.Generator, lengths: Tensor

@@ -50,7 +50,9 @@ class TrainConfig:
     final_weight_decay: float = 0.0
     momentum: float = 0.99
     final_momentum: float = 1.0
+    optimizer: str = "adamw"  # or "sgd", whose momentum is the first of the betas
     betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 0.0  # of the gradient; 0: not clipped
     eps: float = 1e-8
     seed: int = 0
     precision: str = (

@@ -32,24 +32,24 @@ def make_optimizer(
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
-) -> torch.optim.AdamW:
+    kind: str = "adamw",
+) -> torch.optim.Optimizer:
     """AdamW over `parameter_groups` (the model's own, if it has that method), in its fused form.
 
-    With weight decay 0 it is Adam. A group's `lr_scale` and `decay_scale` multiply the schedules.
+    With weight decay 0 it is Adam; `kind="sgd"` is SGD with momentum `betas[0]`. A group's `lr_scale` and `decay_scale`
+    multiply the schedules.
 
     Where: ATST Sec. 3.1; chapter 05
     """
     groups = (
         model.parameter_groups() if hasattr(model, "parameter_groups") else parameter_groups(model)
     )
-    return torch.optim.AdamW(
-        groups,
-        lr=learning_rate,
-        weight_decay=weight_decay,
-        betas=betas,
-        eps=eps,
-        fused=True,
-    )
+    options = {"lr": learning_rate, "weight_decay": weight_decay}
+    if kind == "sgd":
+        return torch.optim.SGD(groups, momentum=betas[0], **options)
+    if kind != "adamw":
+        raise ValueError(f"optimizer is 'sgd' or 'adamw', got {kind!r}")
+    return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=True, **options)
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, step: int, config) -> dict[str, float]:

@@ -41,6 +41,7 @@ def start_run(
         weight_decay=config.weight_decay,
         betas=config.betas,
         eps=config.eps,
+        kind=config.optimizer,
     )
     model, optimizer = fabric.setup(method, optimizer)
     return Run(fabric, method, model, views.to(fabric.device), optimizer, config)
@@ -83,6 +84,10 @@ def training_step(
     run.model.train()
     out = run.model(*batch, monitors=monitors)
     run.fabric.backward(out["loss"])
+    if config.clip_norm:
+        run.fabric.clip_gradients(
+            run.model, run.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False
+        )
     if update:
         run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)

@@ -16,12 +16,11 @@ from audiossl_lite.encoders import (
     byola_tiny,
 )
 from audiossl_lite.evaluation import Classifier, drop_path, layer_scales
-from audiossl_lite.evaluation.finetune import (
-    make_finetune_optimizer,
-)
-from audiossl_lite.evaluation.finetune_network import scaled_groups, set_drop_path
+from audiossl_lite.evaluation.finetune import FineTuningMethod, finetune_train_config
+from audiossl_lite.evaluation.finetune_network import set_drop_path
 from audiossl_lite.presets import preset
 from audiossl_lite.pretrained_audiomae import FineTunedAudioMAE
+from audiossl_lite.training import make_optimizer, set_schedule, warmup_cosine
 
 ATST = preset("finetune_atst", "paper")
 MAE = preset("finetune_audiomae", "paper")
@@ -160,8 +159,18 @@ def test_the_rates_of_byol_a_s_cnn_rise_stage_by_stage():
 @pytest.mark.parametrize("config", [ATST, MAE], ids=["sgd", "adamw"])
 def test_every_parameter_is_in_one_group_and_only_weights_decay(config):
     model = Classifier(small_mae(), 3, head="audiomae")
-    optimizer = make_finetune_optimizer(model, dataclasses.replace(config, weight_decay=0.3))
-    assert type(optimizer).__name__ == ("SGD" if config is ATST else "AdamW")
+    config = dataclasses.replace(config, weight_decay=0.3)
+    loop = finetune_train_config(config, 100, 0)
+    method = FineTuningMethod(model, "ce", layer_decay=0.5, stem_apart=True)
+    optimizer = make_optimizer(method, learning_rate=1.0, kind=loop.optimizer)
+    set_schedule(optimizer, 2_000, loop)
+    assert type(optimizer).__name__ == ("SGD" if config.optimizer == "sgd" else "AdamW")
+    rates = {group["lr"] / group["lr_scale"] for group in optimizer.param_groups}
+    peak, final = config.learning_rate * config.batch_size / 256, config.final_learning_rate
+    expected = warmup_cosine(2_000, loop.steps, loop.warmup_steps, peak, final)
+    assert all(rate == pytest.approx(expected) for rate in rates)
+    decays = {g["weight_decay"] for g in optimizer.param_groups if g["decayed"]}
+    assert decays == {0.3}
     held = [p for group in optimizer.param_groups for p in group["params"]]
     learn = [p for p in model.parameters() if p.requires_grad]
     assert len(held) == len({id(p) for p in held}) == len(learn)
@@ -170,10 +179,10 @@ def test_every_parameter_is_in_one_group_and_only_weights_decay(config):
         if parameter.requires_grad:
             flat = parameter.dim() == 1 or name.endswith("cls_token")
             assert (id(parameter) in plain) == flat, name
-    scales = {group["lr_scale"] for group in scaled_groups(model, 0.5, stem_apart=True)}
+    scales = {group["lr_scale"] for group in optimizer.param_groups}
     assert scales == {1.0, 0.5, 0.25, 0.125, 0.0625}
     with pytest.raises(ValueError, match="'sgd' or 'adamw', got 'lars'"):
-        make_finetune_optimizer(model, dataclasses.replace(config, optimizer="lars"))
+        make_optimizer(method, learning_rate=1.0, kind="lars")
 
 
 @pytest.mark.parametrize("maker", [small_atst, small_mae])

@@ -25,8 +25,12 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def views(config, **options) -> FineTuneViews:
-    return FineTuneViews(config, **{"log_unit": 9.0, "fill": 0.0} | options)
+def shown(config, spec, labels, generator, lengths, **options):
+    """Spectrograms, labels and patches that the network is given."""
+    made = FineTuneViews(config, labels, **{"log_unit": 9.0, "fill": 0.0} | options)
+    out, same, kept, mixed = made(spec, generator, lengths, ids=torch.arange(len(spec)))
+    assert same is lengths
+    return out, mixed, kept
 
 
 def only(**changes):
@@ -44,7 +48,7 @@ def test_mixed_labels_sum_to_one_and_say_what_is_in_the_clip(n, seed, share, rul
     spec = torch.arange(n).float()[:, None, None].expand(n, 6, 4)
     labels = torch.eye(n)
     lengths = torch.full((n,), 6)
-    out, mixed, kept = views(config)(spec, labels, torch.Generator().manual_seed(seed), lengths)
+    out, mixed, kept = shown(config, spec, labels, torch.Generator().manual_seed(seed), lengths)
     torch.testing.assert_close(mixed.sum(1), torch.ones(n))
     assert kept is None and (mixed >= 0).all() and out.isfinite().all()
     own = mixed.diagonal()
@@ -61,7 +65,7 @@ def test_a_share_of_the_clips_is_mixed_and_alpha_sets_how_evenly():
     for alpha, even in ((10.0, True), (0.1, False)):
         config = only(mixup_probability=0.5, mixup_alpha=alpha, mixup="linear")
         generator = torch.Generator().manual_seed(0)
-        _, mixed, _ = views(config)(spec, labels, generator, lengths)
+        _, mixed, _ = shown(config, spec, labels, generator, lengths)
         own = mixed.diagonal()
         assert (own == 1).float().mean().item() == pytest.approx(0.5, abs=0.08)
         assert (own[own < 1].sub(0.5).abs().mean() < 0.25) == even
@@ -108,9 +112,10 @@ def test_the_scale_turns_decibels_of_gain_into_the_frontend_s_units(frontend):
     torch.testing.assert_close(shift, torch.full_like(shift, expected), atol=2e-3, rtol=0)
     config = only(gain_db=6.0)
     lengths = torch.tensor([40])
-    out, _, _ = views(config, log_unit=frontend.log_unit)(
-        soft, torch.ones(1, 1), torch.Generator().manual_seed(1), lengths
-    )
+    out, _, _ = shown(
+        config, soft, torch.ones(1, 1), torch.Generator().manual_seed(1), lengths,
+        log_unit=frontend.log_unit,
+    )  # fmt: skip
     change = out - soft
     assert change[:, real].unique().numel() < 60 and abs(float(change[0, 0, 0])) <= expected
     assert float(change[0, 0, 0]) != 0 and not change[:, 40:].any()
@@ -120,26 +125,27 @@ def test_stretches_are_covered_with_the_fill_and_patches_are_hidden_by_rows_and_
     spec, labels, lengths = noise(6, 64, 32), torch.eye(6), torch.full((6,), 64)
     generator = torch.Generator().manual_seed(0)
     config = only(spec_frames=20, spec_bands=8)
-    out, _, _ = views(config, fill=0.467)(spec, labels, generator, lengths)
+    out, _, _ = shown(config, spec, labels, generator, lengths, fill=0.467)
     touched = out != spec
     assert (out[touched] == 0.467).all() and 0 < touched.float().mean() < 0.6
     config = only(mask_time=0.5, mask_freq=0.5)
-    out, _, kept = views(config)(spec, labels, generator, lengths)
+    out, _, kept = shown(config, spec, labels, generator, lengths)
     assert torch.equal(out, spec) and kept.shape == (6, 2 * 1)
     rows, columns = kept // 2, kept % 2
     assert all(len(row.unique()) == 2 for row in rows)
     assert all(len(column.unique()) == 1 for column in columns)
-    full = FineTuneViews(MAE, log_unit=9.0, fill=0.0)
-    _, _, kept = full(noise(2, 1024, 128), torch.eye(2), generator, torch.tensor([1024, 998]))
+    full, lengths = noise(2, 1024, 128), torch.tensor([1024, 998])
+    _, _, kept = shown(MAE, full, torch.eye(2), generator, lengths)
     assert kept.shape == (2, 51 * 6), "as many as the official code keeps"
 
 
 @pytest.mark.parametrize("config", [ATST, MAE], ids=["atst", "audiomae"])
 def test_views_depend_on_their_generator_alone_and_do_not_change_their_input(config):
     spec, labels, lengths = noise(6, 64, 32), torch.eye(6), torch.tensor([64, 50, 64, 30, 64, 64])
-    made, copy_of, state = views(config), spec.clone(), torch.get_rng_state()
+    copy_of, state = spec.clone(), torch.get_rng_state()
     a, b, c = (
-        made(spec, labels, torch.Generator().manual_seed(seed), lengths) for seed in (5, 5, 6)
+        shown(config, spec, labels, torch.Generator().manual_seed(seed), lengths)
+        for seed in (5, 5, 6)
     )
     assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
     assert not torch.equal(a[0], c[0]) and a[0].isfinite().all()
@@ -154,7 +160,7 @@ def test_settings_that_make_no_sense_are_refused():
         ({"head": "atst"}, "only head 'audiomae' hides patches"),
     ):
         with pytest.raises(ValueError, match=message):
-            views(dataclasses.replace(MAE, **changes))
+            FineTuneViews(dataclasses.replace(MAE, **changes), torch.eye(2), log_unit=9.0, fill=0.0)
 
 
 def test_losses_take_soft_labels():
