@@ -6,10 +6,10 @@ from its last checkpoint.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.few_shot import FewShotResult
 from audiossl_lite.experiments import Prepared, TrainTest, make_encoder, prepare, pretrain
 from audiossl_lite.presets import Pretraining
-from audiossl_lite.results import config_hash, device_name, record
+from audiossl_lite.studies import Finished, record_study
 from audiossl_lite.training import save_checkpoint
 
 
@@ -63,39 +63,33 @@ class Job:
     output_dir: str | Path | None = None
     n_way: int = 5
     n_episodes: int = 600
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
     _prepared: dict[tuple[str, str], Prepared] = field(default_factory=dict, repr=False)
     _tests: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _starts: dict[tuple[str, int, int], FewShotResult] = field(default_factory=dict, repr=False)
 
-    def key(self, row: Row) -> str:
-        """Twelve hex digits that change with the settings, the data, the seed and the protocol."""
-        return config_hash(
-            {
-                "config": asdict(row.config),
-                "train": self.data.train.fingerprint(),
-                "test": self.data.test.fingerprint(),
-                "protocol": [self.seed, self.n_way, self.n_episodes],
-            }
-        )
+    @cached_property
+    def finished(self) -> Finished:
+        """The results so far."""
+        return Finished(self.output_dir)
+
+    def settings(self, row: Row) -> dict[str, Any]:
+        """What decides the result of a row: its settings, the data, the seed and the protocol."""
+        return {
+            "config": asdict(row.config),
+            "train": self.data.train.fingerprint(),
+            "test": self.data.test.fingerprint(),
+            "protocol": [self.seed, self.n_way, self.n_episodes],
+        }
 
     def run(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """The results of these rows, in order; a row that ran before is not run again.
 
         Where: ATST Table 1, Fig. 2; chapter 05
         """
-        return [self._result(row) | {"name": row.name} for row in rows]
-
-    def _result(self, row: Row) -> dict[str, Any]:
-        key = self.key(row)
-        if key not in self.results:
-            folder = Path(self.output_dir) / key if self.output_dir else None
-            kept = folder / "row.json" if folder else None
-            if kept and kept.is_file():
-                self.results[key] = json.loads(kept.read_text())
-            else:
-                self.results[key] = self._run(row, folder)
-        return self.results[key]
+        return [
+            self.finished("row", self.settings(row), partial(self._run, row)) | {"name": row.name}
+            for row in rows
+        ]
 
     def _run(self, row: Row, folder: Path | None) -> dict[str, Any]:
         config = row.config
@@ -130,7 +124,9 @@ class Job:
             ],
         }
         if folder:
-            _keep(folder, result, trained.method.encoders)
+            states = {name: net.state_dict() for name, net in trained.method.encoders.items()}
+            save_checkpoint(folder / "encoders.pt", states)
+            (folder / "last.pt").unlink(missing_ok=True)  # optimiser and mixup memory
         return result
 
     def _prepare(self, config: Pretraining) -> Prepared:
@@ -195,19 +191,19 @@ class Job:
     ) -> dict[str, Any]:
         """Write the results of rows and the baselines as a recorded run (`results.record`)."""
         done = self.run(rows)
-        values = [{k: v for k, v in result.items() if k != "history"} for result in done]
-        return record(
+        hidden = ("history", "settings")
+        values = [{k: v for k, v in result.items() if k not in hidden} for result in done]
+        return record_study(
             path,
-            experiment=Path(path).stem,
-            scale=scale,
-            data=f"{self.data.test.source}; {self.data.note}",
-            data_fingerprint=self.data.test.fingerprint(),
-            device=device_name(self.device),
+            scale,
+            [self.data.test],
+            about=[self.data.note],
+            device=self.device,
             seeds=[self.seed],
             seconds=sum(result["seconds"] for result in done),
             config={row.name: asdict(row.config) for row in rows},
             values=values + self.baselines(),
-            note=note,
+            notes=[note],
         )
 
 
@@ -225,14 +221,3 @@ def _numbers(scores: dict[str, FewShotResult]) -> dict[str, float]:
             }
     kept = "teacher" if "teacher" in scores else "student"
     return {"mean": scores[kept].mean, "ci95": scores[kept].ci95, **numbers}
-
-
-def _keep(folder: Path, result: dict[str, Any], encoders: dict[str, nn.Module]) -> None:
-    """The result and the encoders stay; the checkpoint with optimiser and mixup memory is no longer needed."""
-    save_checkpoint(
-        folder / "encoders.pt", {name: encoder.state_dict() for name, encoder in encoders.items()}
-    )
-    aside = folder / "row.part"
-    aside.write_text(json.dumps(result, indent=1) + "\n")
-    aside.replace(folder / "row.json")
-    (folder / "last.pt").unlink(missing_ok=True)

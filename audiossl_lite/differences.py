@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -20,9 +18,9 @@ from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import as_text, mean_interval
 from audiossl_lite.experiments import Prepared, prepare, pretrain
 from audiossl_lite.presets import override
-from audiossl_lite.results import config_hash, device_name, record, recorded
+from audiossl_lite.results import config_hash, recorded
+from audiossl_lite.studies import Finished, named, record_study
 from audiossl_lite.training.loop import CollapseError, NotFiniteError
-from audiossl_lite.uamix_job import TuningJob
 from audiossl_lite.uamix_report import record_row, recorded_scores
 
 BASE = "as it is"
@@ -98,8 +96,6 @@ class DifferencesJob:
     output_dir: str | Path | None = None
     n_episodes: int = 600
     failures: dict[str, str] = field(default_factory=dict)
-    _found: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
-    _seconds: dict[str, float] = field(default_factory=dict, repr=False)  # a resumed job counts all
     _ready: dict[tuple[str, str], Prepared] = field(default_factory=dict, repr=False)
     _runs: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -108,6 +104,11 @@ class DifferencesJob:
         """The episodes that everything is scored on."""
         return Scoring([pool.test for pool in self.zoo.pools], self.n_episodes)
 
+    @cached_property
+    def finished(self) -> Finished:
+        """The scores so far."""
+        return Finished(Path(self.output_dir) / "differences" if self.output_dir else None)
+
     def score(self, family: str, name: str, seed: int) -> dict[str, float]:
         """Mean accuracy in percent by column, of a family as it is (`BASE`) or with one change.
 
@@ -115,29 +116,14 @@ class DifferencesJob:
         """
         change = Change() if name == BASE else CHANGES[family][name]
         config = self._config(family, change)
-        key = config_hash(
-            [family, asdict(config), asdict(change), asdict(self.zoo.runs), seed, self.n_episodes]
-            + [pool.test.fingerprint() for pool in self.zoo.pools]
-        )
-        kept = Path(self.output_dir) / "differences" / f"{key}.json" if self.output_dir else None
-        if key not in self._found:
-            if kept and kept.is_file():
-                done = json.loads(kept.read_text())
-            else:
-                began = time.perf_counter()
-                found = self.scoring.score(self._features(family, change, config, seed))
-                done = {
-                    "scores": {column: float(v.mean()) for column, v in found.items()},
-                    "seconds": time.perf_counter() - began,
-                }
-                if kept:
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    aside = kept.with_suffix(".part")
-                    aside.write_text(json.dumps(done) + "\n")
-                    aside.replace(kept)
-            self._found[key] = done["scores"]
-            self._seconds[key] = done["seconds"]
-        return self._found[key]
+        settings = [family, asdict(config), asdict(change), asdict(self.zoo.runs), seed]
+        settings += [self.n_episodes, *(pool.test.fingerprint() for pool in self.zoo.pools)]
+
+        def compute(_: Path | None) -> dict[str, Any]:
+            scores = self.scoring.score(self._features(family, change, config, seed))
+            return {"scores": {column: float(v.mean()) for column, v in scores.items()}}
+
+        return self.finished("difference", settings, compute)["scores"]
 
     def _config(self, family: str, change: Change) -> Any:
         if family in ("ATST", "BYOL-A"):
@@ -189,11 +175,8 @@ class DifferencesJob:
         return Network(family, encoder, trained.frontend, chunk)
 
     def _mae(self, family: str, config: Any, seed: int) -> Network:
-        own = self.zoo.job
-        configs = (config, own.config) if family == "AudioMAE" else (own.mae_config, config)
-        job = TuningJob(own.pools, *configs, own.device, own.output_dir)
-        job._kept = own._kept  # keyed by settings: what does not change is trained once
-        job.__dict__ |= {"frontend": own.frontend, "data": own.data, "heard": own.heard}
+        part = "mae_config" if family == "AudioMAE" else "config"
+        job = self.zoo.job.changed(**{part: config})
         if family == "AudioMAE":
             return Network(family, job.pretrained(seed), job.frontend)
         return Network(family, job.tuned(self.zoo.runs.variant, seed).encoder, job.frontend)
@@ -231,18 +214,18 @@ class DifferencesJob:
             for label, found in self.run(seeds).items()
         }
         values = [record_row(label, found, rows[_against(label)]) for label, found in rows.items()]
-        return record(
+        pools = self.zoo.pools
+        return record_study(
             path,
-            experiment=Path(path).stem,
-            scale=scale,
-            data="; ".join(f"{pool.test.source}, {pool.note}" for pool in self.zoo.pools),
-            data_fingerprint=" ".join(pool.test.fingerprint() for pool in self.zoo.pools),
-            device=device_name(self.zoo.device),
-            seeds=list(seeds),
-            seconds=sum(self._seconds.values()),
+            scale,
+            [pool.test for pool in pools],
+            about=[pool.note for pool in pools],
+            device=self.zoo.device,
+            seeds=seeds,
+            seconds=self.finished.seconds,
             config=self.zoo.settings() | {"ways": self.scoring.ways()},
             values=values,
-            note=" ".join(f"{k} failed: {v}." for k, v in self.failures.items()),
+            notes=named("failed", self.failures),
         )
 
 

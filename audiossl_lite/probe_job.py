@@ -1,19 +1,13 @@
-"""Linear evaluation and fine-tuning of all encoders over seeds and tasks, as one job that an interruption costs little.
-
-Every score is kept as a small JSON file under `output_dir`, found again by everything that decides it.
-"""
+"""Linear evaluation and fine-tuning of all encoders over seeds and tasks; an interruption costs little."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +24,7 @@ from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.presets import preset
 from audiossl_lite.presets_eval import FineTuning, LinearEvaluation
 from audiossl_lite.probe_tasks import ProbeTask, probe_tasks
-from audiossl_lite.results import config_hash, device_name, record
+from audiossl_lite.studies import Finished, named, record_study, stacked
 from audiossl_lite.uamix_report import record_row
 
 LOG_MEL = "log-mel statistics"
@@ -65,8 +59,6 @@ class ProbeJob:
     device: str = "auto"
     output_dir: str | Path | None = None
     left_out: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    _kept: dict[str, dict] = field(default_factory=dict, repr=False)
     _features: dict[tuple, list[Tensor]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -82,28 +74,14 @@ class ProbeJob:
         return {task.column: task for task in found}
 
     @cached_property
+    def finished(self) -> Finished:
+        """The scores so far."""
+        return Finished(Path(self.output_dir) / "probes" if self.output_dir else None)
+
+    @cached_property
     def _base(self) -> list:
         heard = [clips.fingerprint() for clips in self.zoo.heard]
         return [self.zoo.settings(), heard, [clips.fingerprint() for clips in self.clips]]
-
-    def _once(self, kind: str, settings: list, compute: Callable[[Path | None], dict]) -> dict:
-        """A result from memory or disk, else computed; `compute` gets a folder that it may resume from."""
-        key = f"{kind}_{config_hash([settings, self._base])}"
-        folder = Path(self.output_dir) / "probes" if self.output_dir else None
-        if key not in self._kept:
-            if folder and (folder / f"{key}.json").is_file():
-                self._kept[key] = json.loads((folder / f"{key}.json").read_text())
-            else:
-                began = time.perf_counter()
-                found = compute(folder / key if folder else None)
-                found = {"settings": settings, "seconds": time.perf_counter() - began} | found
-                self._kept[key] = json.loads(json.dumps(found, default=str))
-                if folder:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    (folder / f"{key}.part").write_text(json.dumps(self._kept[key], indent=1))
-                    (folder / f"{key}.part").replace(folder / f"{key}.json")
-            self.seconds += self._kept[key]["seconds"]
-        return self._kept[key]
 
     def probed(self, network: Network) -> LinearEvaluation:
         """The settings of the probe; ATST's chunks have the length that it was trained on.
@@ -119,11 +97,10 @@ class ProbeJob:
 
         Where: ATST Sec. 3.2; chapter 11
         """
-        if name in BASELINES:
-            seed = -1  # one for all
-            if (name, seed) not in self._features:
-                made = [BASELINES[name](c.waveforms, c.lengths) for c in self.clips]
-                self._features[name, seed] = made
+        if name in BASELINES and (name, -1) not in self._features:
+            features = [BASELINES[name](c.waveforms, c.lengths) for c in self.clips]
+            self._features[name, -1] = features
+        seed = -1 if name in BASELINES else seed  # one for all
         if (name, seed) not in self._features:
             for key in [key for key in self._features if key[1] >= 0]:
                 del self._features[key]
@@ -139,9 +116,8 @@ class ProbeJob:
 
     @property
     def _place(self) -> str:
-        if self.device in ("auto", "gpu"):
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
+        usable = "cuda" if torch.cuda.is_available() else "cpu"
+        return usable if self.device in ("auto", "gpu") else self.device
 
     def labelled(self, column: str, name: str, seed: int):
         """The clips of a task with their features. Where: ATST Sec. 3.2; chapter 11"""
@@ -157,7 +133,7 @@ class ProbeJob:
 
         Where: ATST Table 2; chapter 11
         """
-        settings = [name, column, seed, select_on, asdict(self.linear)]
+        settings = [name, column, seed, select_on, asdict(self.linear), self._base]
 
         def compute(_: Path | None) -> dict[str, Any]:
             task, data = self.tasks[column], self.labelled(column, name, seed)
@@ -184,7 +160,7 @@ class ProbeJob:
                 "n": result.n_test,
             }
 
-        return self._once("linear", settings, compute)
+        return self.finished("linear", settings, compute)
 
     def linear_scores(self, seeds: Sequence[int], names: Sequence[str] = ()) -> Scores:
         """Accuracy `(seeds,)` by features and column: each task, its never-heard part, the choice on test data.
@@ -206,7 +182,7 @@ class ProbeJob:
                     if task.pool == 0:
                         kept = self.probe(name, column, seed, select_on="test")
                         row.setdefault(column + ON_TEST, []).append(kept["score"])
-        return _arrays(found)
+        return stacked(found)
 
     def tuned(self, name: str, way: str, column: str, seed: int) -> dict[str, Any]:
         """One run: `score` of the epoch chosen on validation data, its `epoch`, and the `curve` of the run.
@@ -220,7 +196,7 @@ class ProbeJob:
             config: Any = replace(self.linear, refit=False)
         else:
             config = self.tuning[name]
-        settings = [name, way, column, seed, asdict(config)]
+        settings = [name, way, column, seed, asdict(config), self._base]
 
         def compute(folder: Path | None) -> dict[str, Any]:
             if way == "linear probe":
@@ -246,7 +222,7 @@ class ProbeJob:
                 "curve": result.history,
             }
 
-        return self._once("tuned", settings, compute)
+        return self.finished("tuned", settings, compute)
 
     def fine_tuned(
         self,
@@ -295,7 +271,7 @@ class ProbeJob:
                 for column in columns:
                     kept = self.tuned(name, way, column, seed)
                     found[f"{name}, {way}"].setdefault(column, []).append(kept["score"])
-        return _arrays(found)
+        return stacked(found)
 
     @property
     def tuned_columns(self) -> list[str]:
@@ -317,27 +293,18 @@ class ProbeJob:
             "folds": {c: task.n_folds for c, task in self.tasks.items() if c in columns},
             "shown": [c for c in columns if not c.endswith(ON_TEST)][:6],
         }
-        sources = []
-        for clips, heard in zip(self.clips, self.zoo.heard, strict=True):
-            kinds = len(heard.labels[heard.task].unique())
-            sources.append(f"{clips.source}; training heard {kinds} {heard.task} classes")
-        return record(
+        return record_study(
             path,
-            experiment=Path(path).stem,
-            scale=scale,
-            data="; ".join(sources),
-            data_fingerprint=" ".join(clips.fingerprint() for clips in self.clips),
-            device=device_name(self.device),
-            seeds=list(seeds),
-            seconds=self.seconds,
+            scale,
+            self.clips,
+            about=[
+                f"training heard {len(c.labels[c.task].unique())} {c.task} classes"
+                for c in self.zoo.heard
+            ],
+            device=self.device,
+            seeds=seeds,
+            seconds=self.finished.seconds,
             config=config,
-            values=[record_row(name, found, scores[first]) for name, found in scores.items()],
-            note=" ".join([note, *(f"Left out: {k}: {v}." for k, v in self.left_out.items())]),
+            values=[record_row(name, row, scores[first]) for name, row in scores.items()],
+            notes=[note, *named("left out", self.left_out)],
         )
-
-
-def _arrays(found: dict[str, dict[str, list]]) -> Scores:
-    return {
-        name: {column: np.array(values) for column, values in row.items()}
-        for name, row in found.items()
-    }

@@ -23,8 +23,8 @@ from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments import TrainTest, make_encoder, prepare, pretrain
 from audiossl_lite.experiments_uamix import tuning_pools
 from audiossl_lite.presets import Pretraining, preset
-from audiossl_lite.results import device_name, record
 from audiossl_lite.shipped import FOLDER, save_encoder
+from audiossl_lite.studies import named, record_study
 from audiossl_lite.uamix_report import record_row
 
 NAME = "cnn_events"
@@ -111,25 +111,22 @@ class ShipJob:
     def record(self, path: str | Path, scores: dict, seeds: Sequence[int]) -> dict[str, Any]:
         """Write the scores as a record; gains are those over log-mel statistics."""
         first = next(iter(BASELINES))
-        heard = [len(part.labels[part.task].unique()) for part in self._set.heard]
-        sources = [
-            f"{pool.test.source}; training heard {n} {pool.test.task} classes"
-            for pool, n in zip(self.pools, heard, strict=True)
-        ]
         columns = sorted(scores[first], key=lambda name: "never" not in name)
         ordered = {name: {c: found[c] for c in columns} for name, found in scores.items()}
-        return record(
+        return record_study(
             path,
-            experiment=Path(path).stem,
-            scale="workshop",
-            data="; ".join(sources),
-            data_fingerprint=" ".join(pool.test.fingerprint() for pool in self.pools),
-            device=device_name(self.device),
-            seeds=list(seeds),
+            "workshop",
+            [pool.test for pool in self.pools],
+            about=[
+                f"training heard {len(part.labels[part.task].unique())} {part.task} classes"
+                for part in self._set.heard
+            ],
+            device=self.device,
+            seeds=seeds,
             seconds=self.seconds,
             config=asdict(self.config) | {"ways": self.scoring.ways(), "shown": columns},
-            values=[record_row(name, found, ordered[first]) for name, found in ordered.items()],
-            note="".join(f"Left out: {k}: {v}. " for k, v in self.scoring.left_out.items()),
+            values=[record_row(name, row, ordered[first]) for name, row in ordered.items()],
+            notes=named("left out", self.scoring.left_out),
         )
 
     def write(self, folder: str | Path, entry: dict[str, Any], seed: int) -> Path:

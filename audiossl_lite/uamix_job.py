@@ -32,7 +32,8 @@ from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.presets_mae import MaskedPretraining
 from audiossl_lite.presets_uamix import Tuning
 from audiossl_lite.pretrained_audiomae import load_audiomae
-from audiossl_lite.results import config_hash, device_name, record
+from audiossl_lite.results import config_hash
+from audiossl_lite.studies import Finished, named, record_study
 from audiossl_lite.training.loop import CollapseError, NotFiniteError
 from audiossl_lite.uamix_report import START, mean_curve, record_row
 
@@ -71,7 +72,6 @@ class TuningJob:
     n_episodes: int = 600
     failures: dict[str, str] = field(default_factory=dict)
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
-    _scores: dict[tuple[str, int], dict] = field(default_factory=dict, repr=False)
 
     @cached_property
     def heard(self) -> list[Clips]:
@@ -79,9 +79,20 @@ class TuningJob:
         return [pool.train.subset(split_heard(pool.train)[0]) for pool in self.pools]
 
     @cached_property
+    def finished(self) -> Finished:
+        """The scores so far."""
+        return Finished(Path(self.output_dir) / "scores" if self.output_dir else None)
+
+    @cached_property
     def scoring(self) -> Scoring:
         """The episodes that everything is scored on."""
         return Scoring([pool.test for pool in self.pools], self.n_episodes)
+
+    def changed(self, **settings: Any) -> TuningJob:
+        """The same job with other settings; clips, filter banks and what was trained alike are shared."""
+        job = replace(self, **settings, failures={})  # what is trained is kept by its settings
+        vars(job).update(heard=self.heard, frontend=self.frontend, data=self.data)
+        return job
 
     # --- training ----------------------------------------------------------------------------------
 
@@ -274,15 +285,20 @@ class TuningJob:
 
     def _score(self, name: str, seed: int) -> dict[str, np.ndarray]:
         """The scores of a row for one seed, computed once: a record asks for what a page has shown."""
-        if (name, seed) not in self._scores:
+        settings = [name, asdict(self.config), *self._start_key(seed), self._fingerprints]
+        settings += [self.n_episodes, [pool.test.fingerprint() for pool in self.pools]]
+
+        def compute(_: Path | None) -> dict[str, Any]:
             if name == "untrained encoder":
                 network = self.untrained(seed)
             elif name == START:
                 network = self.pretrained(seed)
             else:
                 network = self.tuned(name, seed).encoder
-            self._scores[name, seed] = self.score(network)
-        return self._scores[name, seed]
+            return {"scores": {c: values.tolist() for c, values in self.score(network).items()}}
+
+        scores = self.finished("score", settings, compute)["scores"]
+        return {column: np.array(values) for column, values in scores.items()}
 
     def untrained(self, seed: int) -> nn.Module:
         """A random start of the size that is tuned."""
@@ -320,19 +336,18 @@ class TuningJob:
         runs += [self.tuned(v, seed) for v in variants if v in scores for seed in seeds]
         spent = sum(run.result.seconds for run in runs)
         spent += sum(self.pretraining_seconds(seed) for seed in seeds)
-        rows = [record_row(name, found, scores[START]) for name, found in scores.items()]
+        rows = [record_row(name, row, scores[START]) for name, row in scores.items()]
         for row in rows:
             if row["name"] in VARIANTS and self.config.probe_every:
                 lines = [self.tuned(row["name"], seed).result.history for seed in seeds]
                 row["curve"] = mean_curve(lines, self.scoring.names(0))
-        return record(
+        return record_study(
             path,
-            experiment=Path(path).stem,
-            scale=scale,
-            data="; ".join(f"{pool.test.source}, {pool.note}" for pool in self.pools),
-            data_fingerprint=" ".join(pool.test.fingerprint() for pool in self.pools),
-            device=device_name(self.device),
-            seeds=list(seeds),
+            scale,
+            [pool.test for pool in self.pools],
+            about=[pool.note for pool in self.pools],
+            device=self.device,
+            seeds=seeds,
             seconds=max(spent, time.perf_counter() - began),
             config={
                 "audiomae": asdict(self.mae_config),
@@ -340,5 +355,5 @@ class TuningJob:
                 "ways": self.scoring.ways(),
             },
             values=rows,
-            note=" ".join([note, *(f"{k} failed: {v}." for k, v in self.failures.items())]).strip(),
+            notes=[note, *named("failed", self.failures)],
         )

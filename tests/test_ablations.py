@@ -154,7 +154,7 @@ def test_an_interrupted_job_goes_on_with_the_next_row(data, tmp_path, monkeypatc
     Job(data, device="cpu", output_dir=tmp_path, n_episodes=10).run(rows[:1])
     # The second row stops half-way: two of its four steps are in its folder.
     job = Job(data, device="cpu", output_dir=tmp_path, n_episodes=10)
-    folder = tmp_path / job.key(rows[1])
+    folder = tmp_path / job.finished.key("row", job.settings(rows[1]))
     pretrain(data.train, rows[1].config, device="cpu", output_dir=folder, stop_after=2)
     names = count_runs(monkeypatch)
     resumed = job.run(rows)
@@ -170,17 +170,21 @@ def test_an_interrupted_job_goes_on_with_the_next_row(data, tmp_path, monkeypatc
 def test_other_settings_data_seeds_and_protocols_are_other_results(data):
     row, other = small_rows()[1:3]
     fewer = data.test.subset(torch.arange(24))
+
+    def key(job, row):
+        return job.finished.key("row", job.settings(row))
+
     keys = {
-        Job(data).key(row),
-        Job(data).key(other),
-        Job(data, seed=1).key(row),
-        Job(data, n_way=4).key(row),
-        Job(data, n_episodes=10).key(row),
-        Job(TrainTest(fewer, data.test, "")).key(row),
-        Job(TrainTest(data.train, fewer, "")).key(row),
+        key(Job(data), row),
+        key(Job(data), other),
+        key(Job(data, seed=1), row),
+        key(Job(data, n_way=4), row),
+        key(Job(data, n_episodes=10), row),
+        key(Job(TrainTest(fewer, data.test, "")), row),
+        key(Job(TrainTest(data.train, fewer, "")), row),
     }
     assert len(keys) == 7
-    assert Job(data).key(row) == Job(data).key(Row("renamed", row.config))
+    assert key(Job(data), row) == key(Job(data), Row("renamed", row.config))
 
 
 def test_the_record_holds_rows_baselines_and_circumstances(data, tmp_path):

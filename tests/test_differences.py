@@ -67,7 +67,7 @@ def test_without_a_change_a_run_repeats_itself_and_is_that_of_the_set(job, famil
 def test_finished_scores_are_read_back(job, tmp_path, monkeypatch):
     first = DifferencesJob(job.zoo, tmp_path, n_episodes=20)
     once = first.score("ATST", "student kept", 0)
-    assert len(list((tmp_path / "differences").glob("*.json"))) == 1
+    assert len(list((tmp_path / "differences").glob("difference_*.json"))) == 1
     monkeypatch.setattr(differences, "pretrain", lambda *a, **k: pytest.fail("trained again"))
     assert DifferencesJob(job.zoo, tmp_path, n_episodes=20).score("ATST", "student kept", 0) == once
 
