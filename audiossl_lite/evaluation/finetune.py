@@ -83,9 +83,15 @@ class FineTuningMethod(nn.Module):
         self.best, self.steps = BestWeights(), 0
 
     def forward(
-        self, spec: Tensor, lengths: Tensor, kept: Tensor | None, labels: Tensor
+        self,
+        spec: Tensor,
+        lengths: Tensor,
+        kept: Tensor | None,
+        labels: Tensor,
+        *,
+        monitors: bool = False,
     ) -> dict[str, Tensor]:
-        """`loss` of spectrograms `(B, T, F)` with soft labels `(B, K)`; see `FineTuneViews`.
+        """`loss` of spectrograms `(B, T, F)` with soft labels `(B, K)`, see `FineTuneViews`; nothing else is watched.
 
         Where: ATST Sec. 3.2; chapter 11
         """

@@ -72,7 +72,7 @@ class FineTuneViews(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, spec: Tensor, generator: torch.Generator, lengths: Tensor, *, ids: Tensor
+        self, spec: Tensor, generator: torch.Generator, lengths: Tensor, ids: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         labels = self.labels[ids]
         if self.gain is not None:
