@@ -16,11 +16,9 @@ from audiossl_lite.evaluation.labelled import Labelled, labelled
 from audiossl_lite.evaluation.linear import (
     FoldResult,
     LinearResult,
-    both_selections,
     cross_validation,
     frozen_features,
     linear_evaluation,
-    over_seeds,
 )
 from audiossl_lite.evaluation.metrics import (
     accuracy,
@@ -47,7 +45,6 @@ __all__ = [
     "ProjectionReport",
     "accuracy",
     "average_precision",
-    "both_selections",
     "centre_crop",
     "check_folds",
     "classes_without_positives",
@@ -69,7 +66,6 @@ __all__ = [
     "make_folds",
     "mean_average_precision",
     "mfcc_statistics",
-    "over_seeds",
     "project",
     "score_episodes",
     "silhouette",

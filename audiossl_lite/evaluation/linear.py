@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -213,26 +213,6 @@ def cross_validation(
         results.append(result)
     mean, half_width = mean_interval(np.array([result.score for result in results]))
     return FoldResult(tuple(results), mean, half_width)
-
-
-def both_selections(
-    evaluate: Callable[[str], LinearResult | FoldResult], name: str
-) -> list[dict[str, Any]]:
-    """The rows of both ways to choose rate and epoch, each named: `evaluate(select_on)` is called once for each.
-
-    Where: ATST official code; chapter 11
-    """
-    return [evaluate(way).row(f"{name}, {text}") for way, text in SELECTIONS.items()]
-
-
-def over_seeds(results: Sequence[Any]) -> tuple[float, float]:
-    """Mean and half width of the 95 % interval over runs: seeds of encoder, split or classifier, or folds.
-
-    `results` of `linear_evaluation`, `fine_tune` or `cross_validation`.
-    """
-    return mean_interval(
-        np.array([r.mean if isinstance(r, FoldResult) else r.score for r in results])
-    )
 
 
 def _row(name: str, result: LinearResult | FoldResult, mean: float, half: float) -> dict[str, Any]:

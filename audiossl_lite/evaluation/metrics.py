@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import torch
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 
@@ -37,6 +36,8 @@ def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
 
     Where: ATST Sec. 3.2; chapter 11
     """
+    from sklearn.metrics import average_precision_score  # two seconds, for those who need it
+
     scores = _checked(scores)
     targets = torch.as_tensor(targets, device=scores.device)
     if targets.shape != scores.shape[-2:]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import held_out_classes
+from audiossl_lite.evaluation.labelled import numbered
 from audiossl_lite.presets_eval import Projection
 
 COLUMNS = (
@@ -113,7 +115,7 @@ def tsne(
     return Plane(torch.from_numpy(points).float(), used, seed, float(model.kl_divergence_))
 
 
-def silhouettes(points: Tensor, labels: Tensor) -> Tensor:
+def silhouettes(points: Tensor, labels: Tensor | Sequence) -> Tensor:
     """(b - a) / max(a, b) of each clip: a, b the mean distances to its own and to the nearest other class; `(n,)`.
 
     From -1 to 1; above 0 a clip is nearer to its own class. `points (n, D)`, `labels (n,)`. Raises ValueError for
@@ -122,21 +124,27 @@ def silhouettes(points: Tensor, labels: Tensor) -> Tensor:
     from sklearn.metrics import silhouette_samples
 
     points = _checked(points)
-    labels = torch.as_tensor(labels)
-    n_classes = len(labels.unique())
+    labels = numbered(labels)
+    n_classes = len(np.unique(labels))
     if not 2 <= n_classes < len(points):
         raise ValueError(
             f"a silhouette needs two classes or more and fewer than clips, got {n_classes} of {len(points)}"
         )
-    return torch.from_numpy(silhouette_samples(points.numpy(), labels.numpy()))
+    return torch.from_numpy(silhouette_samples(points.numpy(), labels))
 
 
-def silhouette(points: Tensor, labels: Tensor) -> float:
+def silhouette(points: Tensor, labels: Tensor | Sequence) -> float:
     """Mean of `silhouettes` over clips."""
     return float(silhouettes(points, labels).mean())
 
 
-def knn_hits(points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | None = None) -> Tensor:
+def knn_hits(
+    points: Tensor,
+    labels: Tensor | Sequence,
+    *,
+    k: int = 5,
+    groups: Tensor | Sequence | None = None,
+) -> Tensor:
     """Whether the majority of its `k` nearest others has each clip right: `points (n, D)`, `labels (n,)` -> `(n,)`.
 
     A clip never votes for itself (leave-one-out), nor, with `groups (n,)`, does any clip of its group. Of classes with
@@ -144,8 +152,8 @@ def knn_hits(points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | Non
     `k` others to ask.
     """
     points = _checked(points)
-    labels = torch.as_tensor(labels)
-    groups = torch.arange(len(points)) if groups is None else torch.as_tensor(groups)
+    labels = torch.from_numpy(numbered(labels))
+    groups = torch.from_numpy(numbered(range(len(points)) if groups is None else groups))
     if labels.shape != (len(points),) or groups.shape != labels.shape or k < 1:
         raise ValueError(
             f"{len(points)} points need as many labels and groups, and k >= 1; "
@@ -158,16 +166,19 @@ def knn_hits(points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | Non
             f"clips {lonely[:8]} have fewer than {k} clips of other groups to ask; lower k"
         )
     near = _neighbours(points, same)[:, :k]
-    classes, index = labels.unique(return_inverse=True)
     # A vote is one, and slightly more the nearer it comes from: only ties are decided by it.
     votes = 1.0 + 2.0 ** -torch.arange(1, k + 1, dtype=torch.float64) / (k + 1)
-    tally = torch.zeros(len(points), len(classes), dtype=torch.float64)
-    tally.scatter_add_(1, index[near], votes.expand(len(points), k).contiguous())
-    return tally.argmax(1) == index
+    tally = torch.zeros(len(points), int(labels.max()) + 1, dtype=torch.float64)
+    tally.scatter_add_(1, labels[near], votes.expand(len(points), k).contiguous())
+    return tally.argmax(1) == labels
 
 
 def knn_accuracy(
-    points: Tensor, labels: Tensor, *, k: int = 5, groups: Tensor | None = None
+    points: Tensor,
+    labels: Tensor | Sequence,
+    *,
+    k: int = 5,
+    groups: Tensor | Sequence | None = None,
 ) -> float:
     """Share of clips that `knn_hits` has right."""
     return float(knn_hits(points, labels, k=k, groups=groups).double().mean())
@@ -215,7 +226,11 @@ class ProjectionReport:
 
 
 def project(
-    features: Tensor, labels: Tensor, config: Projection, *, groups: Tensor | None = None
+    features: Tensor,
+    labels: Tensor | Sequence,
+    config: Projection,
+    *,
+    groups: Tensor | Sequence | None = None,
 ) -> ProjectionReport:
     """t-SNE of `features (n, D)` for all perplexities and seeds of the settings, with silhouette and kNN accuracy.
 
@@ -225,8 +240,8 @@ def project(
     Where: uaMix-MAE Fig. 6; chapter 12
     """
     features = _checked(features)
-    labels = torch.as_tensor(labels)
     if groups is not None:
+        groups = torch.from_numpy(numbered(groups))
         k = min(config.k, int((groups[:, None] != groups).sum(1).min()))
     else:
         k = min(config.k, len(features) - 1)

@@ -14,9 +14,9 @@ from audiossl_lite.evaluation import (
     fold_parts,
     linear_evaluation,
     make_folds,
-    over_seeds,
 )
 from audiossl_lite.evaluation.finetune import BestWeights, predict
+from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.presets import preset
 from audiossl_lite.training import NotFiniteError, load_checkpoint
@@ -284,6 +284,6 @@ def test_tuning_fold_by_fold_gives_an_interval():
         tune(train, test, config, validation=validation)
         for _, train, validation, test in fold_parts(data, make_folds(data.targets, 3))
     ]
-    mean, half = over_seeds(results)
+    mean, half = mean_interval([r.score for r in results])
     assert sum(r.n_test for r in results) == 48 and half >= 0
     assert mean == pytest.approx(sum(r.score for r in results) / 3)

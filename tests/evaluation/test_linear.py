@@ -12,13 +12,11 @@ from torch import nn
 
 from audiossl_lite.encoders import atst_small, atst_tiny, audiomae_tiny, byola_tiny
 from audiossl_lite.evaluation import (
-    both_selections,
     centre_crop,
     cross_validation,
     frozen_features,
     linear_evaluation,
     make_folds,
-    over_seeds,
 )
 from audiossl_lite.evaluation.heads import (
     train_heads,
@@ -182,12 +180,14 @@ def test_a_second_training_uses_the_validation_data_with_the_rate_and_epochs_tha
 
 def test_choosing_on_test_data_is_named_and_never_scores_lower_than_any_epoch():
     train, test = clouds(12, spread=2.5), clouds(12, seed=2, spread=2.5)
-    rows = both_selections(lambda way: linear_evaluation(train, test, QUICK, select_on=way), "US8K")
+    rows = [
+        linear_evaluation(train, test, QUICK, select_on=way).row("US8K")
+        for way in ("validation", "test")
+    ]
     assert [row["selected_on"] for row in rows] == [
         "chosen on validation data",
         "chosen on the test data, as the official code does for AS-20K and US8K",
     ]
-    assert rows[0]["name"] != rows[1]["name"] and rows[1]["name"].startswith("US8K, chosen on the")
     peeked = linear_evaluation(train, test, QUICK, select_on="test")
     assert peeked.score == peeked.selection_score == peeked.curve.max()
     assert peeked.n_train == len(train)
@@ -219,7 +219,6 @@ def test_cross_validation_tests_every_clip_once_and_gives_an_interval():
     peeked = cross_validation(data, folds, QUICK, select_on="test")
     assert all(p.n_train == 48 - p.n_test for p in peeked.folds)
     assert peeked.selected_on == "test" and result.selected_on == "validation"
-    assert over_seeds([result, peeked])[0] == pytest.approx((result.mean + peeked.mean) / 2)
 
 
 def test_a_leak_or_a_missing_class_is_named():

@@ -247,3 +247,14 @@ def test_features_that_are_not_numbers_are_named():
     for call in (tsne, lambda x: knn_accuracy(x, clouds(8).targets)):
         with pytest.raises(ValueError, match=r"features of clips \[3\] hold NaN or infinite"):
             call(broken)
+
+
+def test_labels_and_groups_may_be_strings():
+    points = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
+    labels, groups = torch.arange(24) % 3, torch.arange(24) // 2
+    words = [f"class {n}" for n in labels.tolist()]
+    takes = [f"take {n:02d}" for n in groups.tolist()]
+    assert silhouette(points, words) == silhouette(points, labels)
+    expected = knn_accuracy(points, labels, groups=groups)
+    assert knn_accuracy(points, words, groups=takes) == expected
+    assert knn_accuracy(points, words) == knn_accuracy(points, labels)
