@@ -39,7 +39,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("losses", "methods", "training", "presets", "preset_sources", "presets_uamix"),
         *("experiments", "experiments_uamix"),
     ),
-    "Scores": ("evaluation", "pretrained", "results", "ablations", "ablation_job"),
+    "Scores": ("evaluation", "pretrained", "results", "studies", "ablations", "ablation_job"),
     "In a notebook": ("notebook", "parameters", "players", "figures", "progress", "environment"),
     "Running and building": (
         "run",
