@@ -171,12 +171,36 @@ class Cell:
         return 100.0 * score_episodes(features, episodes).numpy()
 
 
+@dataclass(frozen=True)
+class Column:
+    """One score: the episodes over clips of set number `pool`, no group (recording, word) on both sides of one."""
+
+    name: str
+    pool: int
+    n_way: int
+    episodes: Episodes
+
+
+def draw_column(
+    name: str, pool: int, labels: Tensor, groups: Tensor | None, n_episodes: int
+) -> Column | str:
+    """1-shot episodes with five ways, or as many as classes and groups allow; the reason for fewer than two."""
+    reason = "fewer than two classes"
+    for n_way in range(min(5, len(labels[labels >= 0].unique())), 1, -1):
+        try:
+            episodes = draw_episodes(labels, n_way=n_way, n_episodes=n_episodes, groups=groups)
+        except ValueError as error:
+            reason = str(error)
+            continue
+        return Column(name, pool, n_way, episodes)
+    return reason
+
+
 @dataclass
 class Scoring:
     """Episodes on the clips of each set, drawn once: for classes heard in training, and for those never heard.
 
-    One shot, and five ways or as many as classes and groups allow. `left_out` says why a score is missing, where they
-    do not allow two.
+    `left_out` says why a score is missing, where the classes or groups of a set do not allow one.
     """
 
     clips: Sequence[Clips]
@@ -184,29 +208,24 @@ class Scoring:
     left_out: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def columns(self) -> dict[str, tuple[Cell, Episodes]]:
-        """By name, what is scored on which episodes."""
-        columns = {}
+    def columns(self) -> list[Column]:
+        """One column for each set and kind of classes that can be scored."""
+        columns = []
         for pool in [p for index, part in enumerate(self.clips) for p in heard_pools(part, index)]:
-            reason = "fewer than two classes"
-            for n_way in range(min(5, pool.n_classes), 1, -1):
-                cell = Cell(pool, n_way, 1)
-                try:
-                    columns[pool.name] = cell, cell.draw(n_episodes=self.n_episodes)
-                    break
-                except ValueError as error:
-                    reason = str(error)
-            if pool.name not in columns:
-                self.left_out[pool.name] = reason
+            column = draw_column(pool.name, pool.clips, pool.labels, pool.groups, self.n_episodes)
+            if isinstance(column, Column):
+                columns.append(column)
+            else:
+                self.left_out[pool.name] = column
         return columns
 
-    def names(self, clips: int) -> list[str]:
-        """The columns of set number `clips`."""
-        return [name for name, (cell, _) in self.columns.items() if cell.pool.clips == clips]
+    def names(self, pool: int) -> list[str]:
+        """The columns of one set."""
+        return [c.name for c in self.columns if c.pool == pool]
 
     def ways(self) -> dict[str, int]:
         """How many classes an episode of each column has; chance is one over that."""
-        return {name: cell.n_way for name, (cell, _) in self.columns.items()}
+        return {c.name: c.n_way for c in self.columns}
 
     def score(self, features: Sequence[Tensor]) -> dict[str, np.ndarray]:
         """Accuracy in percent of every episode, `(1, episodes)` by column, from features `(n, D)` of each set.
@@ -216,9 +235,9 @@ class Scoring:
         Where: uaMix-MAE Sec. 4.1; chapter 09
         """
         return {
-            name: cell.score(features, episodes)[None]
-            for name, (cell, episodes) in self.columns.items()
-            if cell.pool.clips < len(features)
+            c.name: 100.0 * score_episodes(features[c.pool], c.episodes).numpy()[None]
+            for c in self.columns
+            if c.pool < len(features)
         }
 
     def baselines(self) -> dict[str, dict[str, np.ndarray]]:
