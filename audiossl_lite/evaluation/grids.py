@@ -148,16 +148,6 @@ class Cell:
             pool = before if before != pool else f"{pool}, {apart} mixed"
         return f"{pool}, {self.n_way}-way {self.k_shot}-shot"
 
-    def draw(self, **protocol) -> Episodes:
-        """Episodes with groups apart; see `draw_episodes` for `protocol` and errors."""
-        return draw_episodes(
-            self.pool.labels,
-            n_way=self.n_way,
-            k_shot=self.k_shot,
-            groups=self.pool.groups,
-            **protocol,
-        )
-
     def score(self, sets: Sequence[Tensor], episodes: Episodes) -> np.ndarray:
         """Accuracy in percent of every episode `(E,)`, from the features `(n, D)` of each set.
 
@@ -276,9 +266,10 @@ class Grid:
                 for k_shot in self.shots:
                     cell = Cell(pool, n_way, k_shot)
                     try:
-                        episodes = cell.draw(
-                            n_query=self.n_query, n_episodes=self.n_episodes, seed=self.seed
-                        )
+                        episodes = draw_episodes(
+                            pool.labels, n_way=n_way, k_shot=k_shot, n_query=self.n_query,
+                            n_episodes=self.n_episodes, seed=self.seed, groups=pool.groups,
+                        )  # fmt: skip
                     except ValueError as error:
                         self.left_out[cell.name] = str(error)
                         continue
