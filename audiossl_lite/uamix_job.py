@@ -94,8 +94,6 @@ class TuningJob:
         vars(job).update(heard=self.heard, frontend=self.frontend, data=self.data)
         return job
 
-    # --- training ----------------------------------------------------------------------------------
-
     @cached_property
     def frontend(self) -> AudioMAEFrontend:
         """The filter bank of training and scoring, that of the published file if the settings name one.
@@ -133,6 +131,9 @@ class TuningJob:
         name = f"{kind}_{config_hash([settings, self._fingerprints])}"
         return name, Path(self.output_dir) / name if self.output_dir else None
 
+    def _where(self, seed: int, folder: Path | None) -> dict[str, Any]:
+        return {"seed": seed, "device": self.device, "output_dir": folder}
+
     def pretrained(self, seed: int) -> nn.Module:
         """The encoder that tuning starts from: pretrained here, or read from the published file.
 
@@ -152,9 +153,7 @@ class TuningJob:
                 self.heard[0],
                 config,
                 prepared=Prepared(self.frontend, *data),
-                seed=seed,
-                device=self.device,
-                output_dir=folder,
+                **self._where(seed, folder),
                 description=f"AudioMAE, seed {seed}",
             )
             self._kept[name].encoder.cpu()
@@ -193,9 +192,7 @@ class TuningJob:
                 self.frontend,
                 *self.data,
                 plain,
-                seed=seed,
-                device=self.device,
-                output_dir=folder,
+                **self._where(seed, folder),
             )
         return self._kept[name]
 
@@ -214,9 +211,7 @@ class TuningJob:
                 self.frontend,
                 *self.data,
                 config,
-                seed=seed,
-                device=self.device,
-                output_dir=folder,
+                **self._where(seed, folder),
                 probe=self._probe if config.probe_every else None,
             )
             self._kept[name].method.cpu()
@@ -228,8 +223,6 @@ class TuningJob:
         found = self.scoring.score([self._embed(method.encoder, 0)])
         method.encoder.train(was_training)
         return {name: float(values.mean()) for name, values in found.items()}
-
-    # --- scores --------------------------------------------------------------------------------------
 
     @cached_property
     def _tests(self) -> list[tuple[Tensor, Tensor]]:
@@ -307,14 +300,8 @@ class TuningJob:
         like = self._published.encoder
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return AudioMAEEncoder(
-                like.embed_dim,
-                len(like.blocks),
-                like.blocks[0].attn.heads,
-                n_frames=like.n_frames,
-            )
-
-    # --- the record ------------------------------------------------------------------------------------
+            heads = like.blocks[0].attn.heads
+            return AudioMAEEncoder(like.embed_dim, len(like.blocks), heads, n_frames=like.n_frames)
 
     def record(
         self,
