@@ -39,11 +39,14 @@ def mfcc_statistics(
     frontend = ATSTFrontend("official").to(waveforms.device)
     transform = cosine_transform(n_coefficients, frontend.n_mels).to(waveforms.device)
 
-    def embed(wave: Tensor, valid: Tensor) -> Tensor:
-        decibels, frames = spectrograms(frontend, wave, valid, compute=frontend.decibels)
-        return mean_and_std(decibels @ transform.T, frames)
+    def mfcc(wave: Tensor) -> Tensor:
+        return frontend.decibels(wave) @ transform.T
 
-    return embed_with(embed, waveforms, lengths)
+    return embed_with(
+        lambda wave, valid: mean_and_std(*spectrograms(frontend, wave, valid, compute=mfcc)),
+        waveforms,
+        lengths,
+    )
 
 
 BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}

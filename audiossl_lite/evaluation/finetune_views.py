@@ -47,8 +47,6 @@ class FineTuneViews(nn.Module):
     Where: ATST Sec. 3.2; AudioMAE Sec. 4, official code; chapter 11
     """
 
-    needs_ids = True
-
     def __init__(self, config: FineTuning, labels: Tensor, *, log_unit: float, fill: float) -> None:
         super().__init__()
         if config.mixup not in ("linear", "power"):
