@@ -30,7 +30,8 @@ from audiossl_lite.uamix_report import record_row
 POINTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the steps: where the encoder is scored
 KEPT_BACK = 0.15  # of the stage's time, for scores and files
 MEASURED_STEPS = 12
-TOY_STEPS = 9
+# At toy size the device is a CPU with a few seconds.
+TOY_STEPS, TOY_MEASURED_STEPS, TOY_POINTS = 8, 5, (1 / 2, 1.0)
 EPOCHS = 300  # that AudioMAE's encoder should see
 SIZES = ("audiomae_base", "audiomae_small", "audiomae_compact", "audiomae_tiny")
 SHOWN_ROWS = 200  # of the history, in the record
@@ -127,7 +128,8 @@ class _Stage:
             if epochs >= EPOCHS:
                 break
         chosen = with_steps(candidate, min(steps, TOY_STEPS) if self.task.toy else steps)
-        points = sorted({max(round(share * chosen.steps), 1) for share in POINTS})
+        shares = TOY_POINTS if self.task.toy else POINTS
+        points = sorted({max(round(share * chosen.steps), 1) for share in shares})
         plan = {
             "config": asdict(chosen), "points": points, "measured": measured,
             "budget_s": round(budget_s, 1), "share_s": round(self.task.seconds, 1),
@@ -149,8 +151,8 @@ class _Stage:
             settings,
             device=self.task.device.type,
             description="measuring",
-            stop_after=MEASURED_STEPS,
-        ).history  # steps 1, 4, 8, 12; the first ones warm up
+            stop_after=TOY_MEASURED_STEPS if self.task.toy else MEASURED_STEPS,
+        ).history  # steps 1, 4, 8, ...; the first ones warm up
         first, last = rows[1], rows[-1]
         return max((last["seconds"] - first["seconds"]) / (last["step"] - first["step"]), 1e-6)
 
