@@ -79,7 +79,9 @@ def valid_values(
     parts = []
     for part, valid in zip(waveform.split(64), lengths.split(64), strict=True):
         frames = compute(reflect_end(part, valid, frontend.edge_samples))
-        inside = torch.arange(frames.shape[1], device=frames.device) < frontend.n_frames(valid)[:, None]
+        inside = (
+            torch.arange(frames.shape[1], device=frames.device) < frontend.n_frames(valid)[:, None]
+        )
         parts.append(frames[inside])
     return torch.cat(parts)
 

@@ -156,7 +156,9 @@ def held_out(sounds: Sequence[Sound]) -> Tensor:
             strata: dict[str, set[str]] = {}
             for i in places:
                 strata.setdefault(sounds[i].value(rules.within), set()).add(column[i])
-            names = {(s, n) for s, inside in strata.items() for n in held_names(inside, f"{kind}{s}")}
+            names = {
+                (s, n) for s, inside in strata.items() for n in held_names(inside, f"{kind}{s}")
+            }
         for i in places:
             stratum = "" if rules.listed else sounds[i].value(rules.within)
             like = sounds[i].value("label") in rules.too_like
@@ -238,7 +240,9 @@ def _of_data_set(folder: Path) -> list[Sound] | None:
             for e in list_esc50(folder).entries
         ]  # fmt: skip
     if is_fsdd(folder):
-        return [Sound("FSDD", e.name, dict(e.labels), str(e.path)) for e in list_fsdd(folder).entries]
+        return [
+            Sound("FSDD", e.name, dict(e.labels), str(e.path)) for e in list_fsdd(folder).entries
+        ]
     manifest = folder / "manifest.csv"
     return _rows(manifest, folder.name) if manifest.is_file() else None
 
@@ -252,7 +256,9 @@ def _rows(manifest: Path, source: str) -> list[Sound]:
 
 
 def _plain(source: str, path: Path, label: str) -> Sound:
-    return Sound(source, f"{label}/{path.name}" if label else path.name, {"label": label}, str(path))
+    return Sound(
+        source, f"{label}/{path.name}" if label else path.name, {"label": label}, str(path)
+    )
 
 
 def _by_source(sounds: Sequence[Sound]) -> dict[str, list[int]]:

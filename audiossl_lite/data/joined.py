@@ -21,7 +21,9 @@ from audiossl_lite.data.corpus import Sound
 from audiossl_lite.data.sources import data_digest
 from audiossl_lite.frontends import reflect_end
 
-LOUDEST = 2.0  # what full scale of 16 bits stands for: decoders overshoot 1.0, and nothing is clipped
+LOUDEST = (
+    2.0  # what full scale of 16 bits stands for: decoders overshoot 1.0, and nothing is clipped
+)
 FULL_SCALE = 32_767
 LONGEST_S = 10.0  # longer files become several clips of the same group
 SHORTEST_REST_S = 1.0  # of a long file; a shorter rest is left out
@@ -95,7 +97,9 @@ class Joined:
         starts, lengths = (values[indices] for values in self._on_device)
         clips = self._windows[starts].float() * self.scale
         past_end = torch.arange(self.size, device=clips.device) >= lengths[:, None]
-        clips.masked_fill_(past_end.view(*past_end.shape, *(1,) * (clips.dim() - 2)), self.pad_value)
+        clips.masked_fill_(
+            past_end.view(*past_end.shape, *(1,) * (clips.dim() - 2)), self.pad_value
+        )
         device = self.data.device if device is None else device
         return clips.to(device), lengths.to(device)
 
@@ -238,7 +242,9 @@ def listing_key(sounds: Sequence[Sound]) -> str:
         path = Path(sound.path)
         about = path.stat() if path.is_file() else None
         stamp = (about.st_size, about.st_mtime_ns) if about else None
-        digest.update(repr((sound.source, sound.name, sorted(sound.values.items()), stamp)).encode())
+        digest.update(
+            repr((sound.source, sound.name, sorted(sound.values.items()), stamp)).encode()
+        )
     return digest.hexdigest()[:12]
 
 

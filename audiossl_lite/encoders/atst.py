@@ -184,9 +184,7 @@ def chunk_average(
     return total / count
 
 
-def in_chunks(
-    encoder: nn.Module, chunk_frames: int
-) -> Callable[[Tensor, Tensor], Tensor]:
+def in_chunks(encoder: nn.Module, chunk_frames: int) -> Callable[[Tensor, Tensor], Tensor]:
     """`encoder` in chunks of the length it was trained on, averaged: `(B, T, F), lengths (B,)` -> `(B, D)`.
 
     Positions beyond the training length have never been trained. With `chunk_frames=0` clips stay whole.

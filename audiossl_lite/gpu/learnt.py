@@ -44,7 +44,8 @@ Scored = dict[str, dict[str, np.ndarray]]  # (1, episodes) by name of the networ
 def run(task: Task) -> None:
     """Train the method that the stage's options name, score it and write its encoder; see the module.
 
-    Options: `method` (a key of `recipes.METHODS`), `seed`, and any setting of its preset (`mixing`, `encoder`).
+    Options: `method` (a key of `recipes.METHODS`), `seed`, any setting of its preset (`mixing`, `encoder`), `like`
+    (a stage whose steps and sizes are taken over), `start` (the stage whose encoder is tuned).
     Raises RuntimeError without the sounds of the run, and what `train` raises.
     """
     options = {"seed": 0} | task.stage.options
@@ -115,6 +116,9 @@ class _Stage:
         path = self.task.folder / "plan.json"
         if path.is_file():
             return json.loads(path.read_text())
+        if "like" in self.options:
+            other = self.task.out / "stages" / self.options["like"] / "plan.json"
+            return self._keep(path, self._like(json.loads(other.read_text())))
         config, encoder_is_given = self.recipe.config, "encoder" in self.options
         budget_s = self.task.left() - KEPT_BACK * self.task.seconds
         choose = self.options["method"] == "audiomae" and not encoder_is_given and not self.task.toy
@@ -134,6 +138,15 @@ class _Stage:
             "config": asdict(chosen), "points": points, "measured": measured,
             "budget_s": round(budget_s, 1), "share_s": round(self.task.seconds, 1),
         }  # fmt: skip
+        return self._keep(path, plan)
+
+    def _like(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """The plan of another stage, with the settings that this stage's options name."""
+        own = {k: v for k, v in self.options.items() if k in plan["config"] and k != "method"}
+        return plan | {"config": plan["config"] | own}
+
+    @staticmethod
+    def _keep(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
         aside = path.with_suffix(".part")
         aside.write_text(json.dumps(plan, indent=1))
         aside.replace(path)
@@ -214,7 +227,9 @@ class _Stage:
         history = result.history if result else []
         seconds = result.seconds if result else 0.0
         path = encoder_path(self.task.out, self.task.stage.name)
-        clips_seen = (self.curve[-1]["step"] if self.curve else 0) * getattr(config, "batch_size", 0)
+        clips_seen = (self.curve[-1]["step"] if self.curve else 0) * getattr(
+            config, "batch_size", 0
+        )
         self.task.write(
             values,
             config=asdict(config) | {"ways": self.scores.ways(), "options": self.options},
@@ -222,6 +237,7 @@ class _Stage:
             data_fingerprint=self.fingerprint,
             seeds=[self.options["seed"]],
             complete=complete,
+            headline=self._headline(rows),
             training={
                 "seconds": round(seconds, 1),
                 "steps": self.curve[-1]["step"] if self.curve else 0,
@@ -238,6 +254,16 @@ class _Stage:
             },
             history=thinned(history),
         )
+
+    def _headline(self, rows: Scored) -> str:
+        """The first column of what was never heard: the trained encoder beside its start and the first baseline."""
+        column = next(
+            (c for c in rows[START] if c.endswith("never heard")), next(iter(rows[START]))
+        )
+        names = [self.recipe.title, next(iter(self.scored[0])), START]
+        shown = [f"{name} {rows[name][column].mean():.1f}" for name in names if name in rows]
+        steps = f", {self.curve[-1]['step']} steps" if self.curve else ""
+        return f"{column}: {', '.join(shown)}{steps}"
 
 
 def thinned(history: list[dict], rows: int = SHOWN_ROWS) -> list[dict]:

@@ -41,6 +41,7 @@ def run(task: Task) -> None:
         config={"ways": scores.ways(), "n_episodes": len(scores.columns[0].episodes)},
         data=described(corpus),
         data_fingerprint=corpus.key,
+        headline=described(corpus),
         note="".join(f"Left out: {name}: {why}. " for name, why in scores.left_out.items()),
         sounds={
             "clips": len(sounds),
@@ -69,7 +70,7 @@ def decoded(out: Path, data: Path | None, *, toy: bool = False) -> tuple[Corpus,
     """The decoded sounds of the run in `out`, and whether they lay there already."""
     folder = Path(out) / "sounds"
     if data is None:
-        size = {"clips_per_class": 4, "duration_s": 1.0} if toy else {"clips_per_class": 60}
+        size = {"clips_per_class": 3, "duration_s": 0.8} if toy else {"clips_per_class": 60}
         key = f"embedded {size}"
         corpus = read_corpus(folder, key)
         if corpus is not None:
