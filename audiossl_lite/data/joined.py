@@ -63,6 +63,7 @@ class Joined:
 
     `data (N,)` samples or `(N, F)` frames; clip i is `data[starts[i] : starts[i] + lengths[i]]`, cut after `size`.
     A batch has `size` samples or frames, `pad_value` past the end of a clip; values are multiplied by `scale`.
+    `origin`: what the data were computed from, which then stands for them in the digest; their last bits may differ.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class Joined:
         size: int,
         pad_value: float = 0.0,
         scale: float = 1.0,
+        origin: str = "",
     ) -> None:
         # The window of a clip near the end must still exist.
         beyond = size - int((len(data) - starts).min())
         if beyond > 0:
             data = torch.cat([data, data.new_zeros(beyond, *data.shape[1:])])
         self.data, self.size, self.pad_value, self.scale = data, size, pad_value, scale
+        self.origin = origin
         self.starts, self.lengths = starts.cpu(), lengths.cpu().clamp(max=size)
         stride = data.stride()
         rows = (len(data) - size + 1, size, *data.shape[1:])
@@ -113,7 +116,8 @@ class Joined:
     def digest(self) -> str:
         """A few hex digits that change with the clips."""
         places = torch.stack([self.starts, self.lengths]).numpy().tobytes()
-        content = f"{data_digest(self.data)} {self.size} {self.scale}".encode() + places
+        origin = self.origin or data_digest(self.data)
+        content = f"{origin} {self.size} {self.scale}".encode() + places
         return hashlib.blake2b(content, digest_size=4).hexdigest()
 
 
@@ -162,7 +166,11 @@ def spectrograms_of(waveforms: Joined, frontend: nn.Module) -> Joined:
             data[offsets[i] : offsets[i + 1]] = spec[row, : frames[i]]
     silence = torch.zeros(1, frontend.min_samples, device=data.device)
     pad_value = getattr(frontend, "pad_value", frontend(silence).min().item())
-    return Joined(data, offsets[:-1], frames, size=int(frames.max()), pad_value=pad_value)
+    constants = {k: f"{v:.5g}" for k, v in vars(frontend).items() if isinstance(v, float)}
+    return Joined(
+        data, offsets[:-1], frames, size=int(frames.max()), pad_value=pad_value,
+        origin=f"{waveforms.digest()} {type(frontend).__name__} {constants}",
+    )  # fmt: skip
 
 
 def sounding_span(samples: np.ndarray) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from audiossl_lite.gpu.scores import START, TaskScores, embed_network, load_scor
 from audiossl_lite.gpu.sounds import described
 from audiossl_lite.gpu.task import Task
 from audiossl_lite.shipped import save_encoder
-from audiossl_lite.training import load_checkpoint, save_checkpoint, train
+from audiossl_lite.training import Compute, load_checkpoint, save_checkpoint, train
 from audiossl_lite.uamix_report import record_row
 
 POINTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the steps: where the encoder is scored
@@ -36,6 +36,7 @@ EPOCHS = 300  # that AudioMAE's encoder should see
 SIZES = ("audiomae_base", "audiomae_small", "audiomae_compact", "audiomae_tiny")
 SHOWN_ROWS = 200  # of the history, in the record
 FILE_BYTES = 16 * 2**20  # a larger encoder stays in the stage's folder
+AT_HAND = Compute(prefetch=0)  # the clips are on the device: nothing is read ahead
 LICENCE = "that of the sounds it heard; part of the workshop corpus is for non-commercial use only"
 
 Scored = dict[str, dict[str, np.ndarray]]  # (1, episodes) by name of the network and column
@@ -97,6 +98,7 @@ class _Stage:
                 output_dir=self.task.folder / "run",
                 description=self.recipe.title,
                 stop_after=point,
+                compute=AT_HAND,
             )
             if result.started_at > point and not self._scores_path(point).is_file():
                 continue  # a run that was cut has gone past this point
@@ -164,6 +166,7 @@ class _Stage:
             settings,
             device=self.task.device.type,
             description="measuring",
+            compute=AT_HAND,
             stop_after=TOY_MEASURED_STEPS if self.task.toy else MEASURED_STEPS,
         ).history  # steps 1, 4, 8, ...; the first ones warm up
         first, last = rows[1], rows[-1]

@@ -25,7 +25,7 @@ from audiossl_lite.experiments_uamix import make_tuning, tuning_train_config, tu
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.presets import override, preset
 from audiossl_lite.shipped import describe_encoder, load_encoder
-from audiossl_lite.training import TrainConfig, train
+from audiossl_lite.training import Compute, TrainConfig, train
 from audiossl_lite.tuning_views import TuningViews
 from audiossl_lite.uamix_report import START
 from audiossl_lite.views import cut, random_starts
@@ -193,7 +193,7 @@ def _tuned(options, config, corpus, heard, out, device) -> Recipe:
         train(
             first, CroppedViews(c.n_frames, frontend.pad_value, tuning_views(c, frontend, "none")),
             source, tuning_train_config(c, 1, seed),
-            device=device.type, output_dir=folder / "head", description="step 1",
+            device=device.type, output_dir=folder / "head", description="step 1", compute=Compute(prefetch=0),
         )  # fmt: skip
         head.update({k: v.detach().cpu().clone() for k, v in first.head_state().items()})
 
