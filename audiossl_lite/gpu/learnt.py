@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from audiossl_lite.uamix_report import record_row
 
 POINTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the steps: where the encoder is scored
 KEPT_BACK = 0.15  # of the stage's time, for scores and files
-MEASURED_STEPS = 12
+MOST_SCORING = 0.3  # of the stage's time: above it only the last encoder is scored
+MEASURED_STEPS = 20
 # At toy size the device is a CPU with a few seconds.
 TOY_STEPS, TOY_MEASURED_STEPS, TOY_POINTS = 8, 5, (1 / 2, 1.0)
 EPOCHS = 300  # that AudioMAE's encoder should see
@@ -82,8 +84,7 @@ class _Stage:
         """Plan, train from point to point with scores at each, write."""
         plan = self.plan()
         config = replace(self.recipe.config, **plan["config"])
-        starts = self.recipe.starts(config)
-        self.score(0, {name: encoder.to(self.task.device) for name, encoder in starts.items()})
+        self.score(0, self.recipe.starts(config))
         self.write(plan, config, complete=False)
         if self.recipe.before:
             self.recipe.before(config, self.task.folder)
@@ -121,25 +122,34 @@ class _Stage:
         if "like" in self.options:
             other = self.task.out / "stages" / self.options["like"] / "plan.json"
             return self._keep(path, self._like(json.loads(other.read_text())))
-        config, encoder_is_given = self.recipe.config, "encoder" in self.options
-        budget_s = self.task.left() - KEPT_BACK * self.task.seconds
-        choose = self.options["method"] == "audiomae" and not encoder_is_given and not self.task.toy
+        config = self.recipe.config
+        scoring_s = self._seconds_of_scoring(config)
+        shares = TOY_POINTS if self.task.toy else POINTS
+        if scoring_s * len(shares) > MOST_SCORING * self.task.left():
+            shares = (1.0,)
+        # A point costs its scores and a checkpoint; the last one also the student's scores.
+        after_s = 1.2 * scoring_s * (len(shares) + 1) + len(shares)
+        kept_back_s = max(KEPT_BACK * self.task.seconds, after_s)
+        choose = self.options["method"] == "audiomae" and "encoder" not in self.options
         measured = {}
-        for name in SIZES if choose else (None,):
-            candidate = replace(config, encoder=name) if name else config
-            step_s = self.seconds_per_step(candidate)
-            steps = int((self.task.left() - KEPT_BACK * self.task.seconds) / step_s)
+        for name in SIZES if choose and not self.task.toy else (None,):
+            chosen = replace(config, encoder=name) if name else config
+            step_s = self.seconds_per_step(chosen)
+            steps = int((self.task.left() - kept_back_s) / step_s)
             epochs = steps * config.batch_size / len(self.recipe.source)
-            measured[name or "encoder"] = {"step_s": step_s, "epochs": epochs}
+            measured[name or "encoder"] = {"step_s": step_s, "epochs": round(epochs, 1)}
             if epochs >= EPOCHS:
                 break
-        chosen = with_steps(candidate, min(steps, TOY_STEPS) if self.task.toy else steps)
-        shares = TOY_POINTS if self.task.toy else POINTS
-        points = sorted({max(round(share * chosen.steps), 1) for share in shares})
+        if self.recipe.maker(chosen) != self.recipe.maker(config):
+            self._scores_path(0).unlink()  # those of another start
+        chosen = with_steps(chosen, min(steps, TOY_STEPS) if self.task.toy else steps)
         plan = {
-            "config": asdict(chosen), "points": points, "measured": measured,
-            "budget_s": round(budget_s, 1), "share_s": round(self.task.seconds, 1),
-        }  # fmt: skip
+            "config": asdict(chosen),
+            "points": sorted({max(round(share * chosen.steps), 1) for share in shares}),
+            "measured": measured,
+            "scoring_s": round(scoring_s, 2),
+            "share_s": round(self.task.seconds, 1),
+        }
         return self._keep(path, plan)
 
     def _like(self, plan: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +163,13 @@ class _Stage:
         aside.write_text(json.dumps(plan, indent=1))
         aside.replace(path)
         return plan
+
+    def _seconds_of_scoring(self, config: Any) -> float:
+        """Seconds that the scores of one network take, from those of the start."""
+        starts = self.recipe.starts(config)
+        began = time.monotonic()
+        self.score(0, starts)
+        return (time.monotonic() - began) / len(starts)
 
     def seconds_per_step(self, config: Any) -> float:
         """Seconds of a training step, from a few that are thrown away."""
@@ -181,6 +198,7 @@ class _Stage:
         if not path.is_file():
             found = {}
             for name, encoder in networks.items():
+                encoder.to(self.task.device)
                 chunked = in_chunks(encoder, self.recipe.chunk_frames)
                 features = embed_network(encoder, self.recipe.frontend, self.clips, chunked)
                 by_column = self.scores.of(features)
@@ -263,7 +281,7 @@ class _Stage:
         column = next(
             (c for c in rows[START] if c.endswith("never heard")), next(iter(rows[START]))
         )
-        names = [self.recipe.title, next(iter(self.scored[0])), START]
+        names = [self.recipe.title, list(self.scored[0])[-1], START]
         shown = [f"{name} {rows[name][column].mean():.1f}" for name in names if name in rows]
         steps = f", {self.curve[-1]['step']} steps" if self.curve else ""
         return f"{column}: {', '.join(shown)}{steps}"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite import encoders
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, Joined, spectrograms_of, waveforms_of
 from audiossl_lite.experiments import (
@@ -124,8 +125,8 @@ def with_steps(config: Any, steps: int) -> Any:
 
 
 def _sample(waveforms: Joined, n: int = 256) -> tuple[Tensor, Tensor]:
-    """About `n` clips on the CPU with their lengths: what a frontend is fitted on."""
-    index = torch.arange(0, len(waveforms), max(len(waveforms) // n, 1))
+    """At most `n` clips on the CPU with their lengths: what a frontend is fitted on."""
+    index = torch.arange(0, len(waveforms), -(-len(waveforms) // n))
     clips, lengths = waveforms.batch(index, "cpu")
     return clips[:, : int(lengths.max())], lengths
 
@@ -182,6 +183,11 @@ def _tuned(options, config, corpus, heard, out, device) -> Recipe:
     source = spectrograms_of(waveforms, frontend)
     head: dict[str, Any] = {}  # the state of step 1, once it is trained
 
+    def untrained() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return getattr(encoders, made["maker"])(**made["options"])
+
     def method(c: Any) -> nn.Module:
         tuned = make_tuning(loaded.encoder, c, step=2, seed=seed)
         if head:
@@ -207,7 +213,7 @@ def _tuned(options, config, corpus, heard, out, device) -> Recipe:
         ),
         method=method,
         settings=lambda c: tuning_train_config(c, 2, seed + 1),
-        starts=lambda c: {START: loaded.encoder},
+        starts=lambda c: {"untrained encoder": untrained(), START: loaded.encoder},
         chunk_frames=made["chunk_frames"],
         options=made["options"],
         made_by=made["maker"],
