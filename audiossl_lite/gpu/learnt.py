@@ -113,6 +113,8 @@ class _Stage:
             if point == config.steps:
                 self.save(next(iter(method.encoders.values())), config)
             self.write(plan, config, result=result, complete=point == config.steps)
+        for checkpoint in self.task.folder.glob("*/last.pt"):  # optimiser, teacher, memory of mixup
+            checkpoint.unlink()
 
     def plan(self) -> dict[str, Any]:
         """Settings and points of the run, chosen by what a step takes; read where an earlier call chose them."""

@@ -112,7 +112,7 @@ STAGES: tuple[Stage, ...] = (
         for job, title in TIMED.items()
     ),
     Stage("fed", "Fed", "audiossl_lite.gpu.fed:run", 1.5, at_most_s=40.0, needs=("card",)),
-    Stage("sounds", "Sounds, decoded", "audiossl_lite.gpu.sounds:run", 1.5, at_most_s=60.0),
+    Stage("sounds", "Sounds, decoded", "audiossl_lite.gpu.sounds:run", 4.0, at_most_s=90.0),
     *LEARNT,
     *COMPACT,
     *SEEDS,
