@@ -1,4 +1,4 @@
-"""The masked autoencoder's settings at three scales, and where each `paper` value comes from."""
+"""The masked autoencoder's settings at four scales, and where each `paper` value comes from."""
 
 from __future__ import annotations
 

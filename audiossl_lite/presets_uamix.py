@@ -1,4 +1,4 @@
-"""uaMix-MAE's settings at three scales, and where each `paper` value comes from."""
+"""uaMix-MAE's settings at four scales, and where each `paper` value comes from."""
 
 from __future__ import annotations
 
