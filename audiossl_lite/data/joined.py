@@ -87,7 +87,6 @@ class Joined:
         stride = data.stride()
         rows = (len(data) - size + 1, size, *data.shape[1:])
         self._windows = data.as_strided(rows, (stride[0], *stride))  # row k starts at k; no memory
-        self._on_device = self.starts.to(data.device), self.lengths.to(data.device)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -95,22 +94,20 @@ class Joined:
     def batch(
         self, indices: Tensor, device: str | torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Clips `(B, size[, F])` float32 and lengths `(B,)`, on `device` (default: where the data are)."""
-        indices = indices.to(self.data.device, non_blocking=True)
-        starts, lengths = (values[indices] for values in self._on_device)
-        clips = self._windows[starts].float() * self.scale
-        past_end = torch.arange(self.size, device=clips.device) >= lengths[:, None]
-        clips.masked_fill_(
-            past_end.view(*past_end.shape, *(1,) * (clips.dim() - 2)), self.pad_value
-        )
-        device = self.data.device if device is None else device
-        return clips.to(device), lengths.to(device)
+        """Clips `(B, size[, F])` float32 on `device` (default: where the data are), lengths `(B,)` on the host."""
+        here, lengths = self.data.device, self.lengths[indices]
+        # Starts and ends in one transfer.
+        numbers = torch.stack([self.starts[indices], lengths]).to(here, non_blocking=True)
+        clips = self._windows[numbers[0]].float() * self.scale
+        past_end = torch.arange(self.size, device=here) >= numbers[1, :, None]
+        past_end = past_end.view(*past_end.shape, *(1,) * (clips.dim() - 2))
+        clips.masked_fill_(past_end, self.pad_value)
+        return clips.to(here if device is None else device), lengths
 
     def by_length(self, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All clips once: indices, clips cut after the longest of them, lengths; those of like length together."""
         for index in torch.argsort(self.lengths, stable=True).split(batch_size):
-            clips, _ = self.batch(index)
-            lengths = self.lengths[index]
+            clips, lengths = self.batch(index)
             yield index, clips[:, : int(lengths.max())], lengths
 
     def digest(self) -> str:

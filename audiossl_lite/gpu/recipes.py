@@ -247,6 +247,7 @@ class CroppedViews(nn.Module):
         start = random_starts(lengths, self.n_frames, generator)
         left = (lengths - start).clamp(max=self.n_frames)
         crop = cut(spec, start, self.n_frames)
-        past_end = torch.arange(self.n_frames, device=spec.device) >= left[:, None]
+        frame = torch.arange(self.n_frames, device=spec.device)
+        past_end = frame >= left.to(spec.device, non_blocking=True)[:, None]
         crop = crop.masked_fill(past_end[..., None], self.pad_value)
         return self.views(crop, generator, left, ids=ids)
