@@ -168,6 +168,7 @@ class _Stage:
 
     def _seconds_of_scoring(self, config: Any) -> float:
         """Seconds that the scores of one network take, from those of the start."""
+        self._scores_path(0).unlink(missing_ok=True)  # of a call that ended before it had a plan
         starts = self.recipe.starts(config)
         began = time.monotonic()
         self.score(0, starts)
@@ -175,9 +176,10 @@ class _Stage:
 
     def seconds_per_step(self, config: Any) -> float:
         """Seconds of a training step, from a few that are thrown away."""
-        settings = replace(
-            self.recipe.settings(config), log_every=4, save_every=10**9, steps=10**6, warmup_steps=0
-        )
+        settings = replace(  # the steps of the run, but nothing is learned and nothing can go wrong
+            self.recipe.settings(config), learning_rate=0.0, final_learning_rate=0.0,
+            on_collapse="continue", log_every=4, save_every=10**9, steps=10**6, warmup_steps=0,
+        )  # fmt: skip
         rows = train(
             self.recipe.method(config),
             self.recipe.views(config),
