@@ -7,13 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from audiossl_lite.evaluation.embed import embed_with, reflect_end
-from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
+from audiossl_lite.evaluation.embed import embed_with
+from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend, reflect_end
 
 
 def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:
     """Mean and population std over the valid frames of `(B, T, F)`, `lengths (B,)`: `(B, 2F)`."""
-    valid = (torch.arange(frames.shape[1]) < lengths[:, None])[..., None]
+    lengths = lengths.to(frames.device)
+    valid = (torch.arange(frames.shape[1], device=frames.device) < lengths[:, None])[..., None]
     count = lengths[:, None].to(frames.dtype)
     mean = (frames * valid).sum(1) / count
     variance = ((frames - mean[:, None]).square() * valid).sum(1) / count
@@ -22,7 +23,7 @@ def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:
 
 def log_mel_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Mean and std over time of 64 natural log-mel bands: clips `(n, S)` -> `(n, 128)`."""
-    frontend = BYOLAFrontend(0.0, 1.0)
+    frontend = BYOLAFrontend(0.0, 1.0).to(waveforms.device)
 
     def embed(waveform: Tensor, valid: Tensor) -> Tensor:
         waveform = reflect_end(waveform, valid, frontend.edge_samples)
@@ -38,8 +39,8 @@ def mfcc_statistics(
 
     Orthonormal cosine transform of the mel spectrogram in dB, floored 80 dB below the loudest cell of each clip.
     """
-    frontend = ATSTFrontend("official")
-    transform = cosine_transform(n_coefficients, frontend.n_mels)
+    frontend = ATSTFrontend("official").to(waveforms.device)
+    transform = cosine_transform(n_coefficients, frontend.n_mels).to(waveforms.device)
 
     def embed(waveform: Tensor, valid: Tensor) -> Tensor:
         waveform = reflect_end(waveform, valid, frontend.edge_samples)

@@ -7,24 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.frontends import reflect_end
 from audiossl_lite.progress import progress
 
 
 def length_batches(lengths: Tensor, batch_size: int) -> list[Tensor]:
     """Indices of clips in batches of similar length, so that little padding is computed."""
     return list(torch.argsort(lengths, stable=True).split(batch_size))
-
-
-def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
-    """Write the mirror image of each clip's last `samples` after its own end: `(B, S)` -> `(B, S + samples)`.
-
-    Centred frames near the end of a padded clip then hold what they hold when the clip stands alone. Each of
-    `lengths (B,)` exceeds `samples`.
-    """
-    position = torch.arange(waveform.shape[1] + samples, device=waveform.device)
-    last = lengths.to(waveform.device)[:, None] - 1
-    index = torch.where(position <= last, position, 2 * last - position)
-    return waveform.gather(1, index.clamp(0, waveform.shape[1] - 1)) * (position <= last + samples)
 
 
 @torch.no_grad()

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiossl_lite.evaluation.embed import reflect_end
 from audiossl_lite.evaluation.finetune_network import Classifier, scaled_groups
 from audiossl_lite.evaluation.finetune_views import NEPER_PER_DB, FineTuneViews
 from audiossl_lite.evaluation.folds import SELECTIONS, divide_for_choice
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.linear import centre_crop
 from audiossl_lite.evaluation.metrics import classes_without_positives, score
+from audiossl_lite.frontends import reflect_end
 from audiossl_lite.presets_eval import FineTuning
 from audiossl_lite.progress import progress_bar
 from audiossl_lite.training.identity import data_digest, run_identity

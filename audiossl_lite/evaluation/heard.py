@@ -28,6 +28,21 @@ class Column:
     episodes: Episodes
 
 
+def draw_column(
+    name: str, pool: int, labels: Tensor, groups: Tensor | None, n_episodes: int
+) -> Column | str:
+    """1-shot episodes with five ways, or as many as classes and groups allow; the reason for fewer than two."""
+    reason = "fewer than two classes"
+    for n_way in range(min(5, len(labels[labels >= 0].unique())), 1, -1):
+        try:
+            episodes = draw_episodes(labels, n_way=n_way, n_episodes=n_episodes, groups=groups)
+        except ValueError as error:
+            reason = str(error)
+            continue
+        return Column(name, pool, n_way, episodes)
+    return reason
+
+
 @dataclass
 class Scoring:
     """Episodes on the clips of each pool, drawn once: for classes heard in training, and for those never heard.
@@ -50,25 +65,13 @@ class Scoring:
             for kind, chosen in zip(("heard", "never heard"), split_heard(clips), strict=True):
                 labels = torch.full_like(label, -1)
                 labels[chosen] = label[chosen]
-                column = self._column(f"{name}, {kind}", index, labels)
-                columns += [column] if column else []
+                groups = clips.groups.get(clips.task)
+                column = draw_column(f"{name}, {kind}", index, labels, groups, self.n_episodes)
+                if isinstance(column, Column):
+                    columns.append(column)
+                else:
+                    self.left_out[f"{name}, {kind}"] = column
         return columns
-
-    def _column(self, name: str, pool: int, labels: Tensor) -> Column | None:
-        """Five ways, or as many as classes and groups allow; None, with the reason, for fewer than two."""
-        groups = self.pools[pool].groups.get(self.pools[pool].task)
-        reason = "fewer than two classes"
-        for n_way in range(min(5, len(labels[labels >= 0].unique())), 1, -1):
-            try:
-                episodes = draw_episodes(
-                    labels, n_way=n_way, n_episodes=self.n_episodes, groups=groups
-                )
-            except ValueError as error:
-                reason = str(error)
-                continue
-            return Column(name, pool, n_way, episodes)
-        self.left_out[name] = reason
-        return None
 
     def names(self, pool: int | None = None) -> list[str]:
         """The columns of one pool, or of all."""
