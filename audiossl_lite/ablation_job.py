@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.ablations import Row
-from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average
+from audiossl_lite.encoders.atst import ATSTEncoder, in_chunks
 from audiossl_lite.evaluation import few_shot_accuracy, spectrograms
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.few_shot import FewShotResult
@@ -36,13 +36,8 @@ def clip_embedding(encoder: nn.Module, spec: Tensor, lengths: Tensor, chunk_fram
 
     Where: ATST Sec. 3.3; chapter 05
     """
-    if not isinstance(encoder, ATSTEncoder):
-        return encoder(spec, lengths)
-    return chunk_average(
-        lambda part, left: encoder(part, left.clamp(max=part.shape[1])),
-        spec,
-        lengths.to(spec.device),
-        chunk_frames,
+    return in_chunks(encoder, chunk_frames if isinstance(encoder, ATSTEncoder) else 0)(
+        spec, lengths
     )
 
 

@@ -41,16 +41,19 @@ class Pretrained:
         return next(iter(self.method.encoders.values()))
 
 
-def make_frontend(name: str, waveforms: Tensor) -> nn.Module:
+def make_frontend(name: str, waveforms: Tensor, lengths: Tensor | None = None) -> nn.Module:
     """The frontend of a preset, its normalisation fitted to (at most 256 of) these clips `(n, S)`.
+
+    `lengths (n,)`: valid samples; padding does not count.
 
     Where: ATST Sec. 3.1; chapter 05
     """
-    waveforms = waveforms[:: -(-len(waveforms) // 256)]
+    every = -(-len(waveforms) // 256)
+    clips = waveforms[::every], None if lengths is None else lengths[::every]
     makers = {
-        "atst_official": lambda: ATSTFrontend("official").fit(waveforms),
-        "atst_paper": lambda: ATSTFrontend("paper").fit(waveforms),
-        "byola": lambda: BYOLAFrontend().fit(waveforms),
+        "atst_official": lambda: ATSTFrontend("official").fit(*clips),
+        "atst_paper": lambda: ATSTFrontend("paper").fit(*clips),
+        "byola": lambda: BYOLAFrontend().fit(*clips),
     }
     if name not in makers:
         raise KeyError(f"unknown frontend {name!r}; known: {', '.join(makers)}")
@@ -142,7 +145,7 @@ def prepare(clips: Clips, config: Pretraining) -> Prepared:
 
     Where: ATST Sec. 2.2.1; chapter 05
     """
-    frontend = make_frontend(config.frontend, clips.waveforms)
+    frontend = make_frontend(config.frontend, clips.waveforms, clips.lengths)
     if config.crop_from != "spectrogram":
         return Prepared(frontend, clips.waveforms, clips.lengths)
     spectrograms = torch.cat([frontend(part) for part in clips.waveforms.split(64)])

@@ -79,7 +79,8 @@ def make_mae_frontend(config: MaskedPretraining, clips: Clips) -> AudioMAEFronte
         return frontend
     if config.normalisation != "fitted":
         raise ValueError(f"normalisation is 'audioset' or 'fitted', got {config.normalisation!r}")
-    return frontend.fit(clips.waveforms[:: -(-len(clips) // 256)])
+    every = -(-len(clips) // 256)
+    return frontend.fit(clips.waveforms[::every], clips.lengths[::every])
 
 
 @torch.no_grad()

@@ -67,6 +67,29 @@ def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
     return waveform.gather(1, index.clamp(0, waveform.shape[1] - 1)) * (position <= last + samples)
 
 
+def valid_values(
+    frontend: nn.Module,
+    compute: Callable[[Tensor], Tensor],
+    waveform: Tensor,
+    lengths: Tensor | None,
+) -> Tensor:
+    """`compute(waveform)` of clips `(B, S)`, the frames of all clips one after the other: `(frames, F)`.
+
+    With `lengths (B,)`, the valid samples, each clip gives the frames that it gives alone, and its padding none.
+    """
+    if lengths is None:
+        return torch.cat([compute(part).flatten(0, 1) for part in waveform.split(64)])
+    lengths = lengths.to(waveform.device).clamp_min(frontend.min_samples)
+    parts = []
+    for part, valid in zip(waveform.split(64), lengths.split(64), strict=True):
+        frames = compute(reflect_end(part, valid, frontend.edge_samples))
+        inside = (
+            torch.arange(frames.shape[1], device=frames.device) < frontend.n_frames(valid)[:, None]
+        )
+        parts.append(frames[inside])
+    return torch.cat(parts)
+
+
 class MelPower(nn.Module):
     """Mel power spectrogram `(B, S) -> (B, T, F)` with T = S // hop + 1 (centred frames, reflect padding).
 
@@ -169,12 +192,14 @@ class ATSTFrontend(nn.Module):
         """
         return n_samples // 160 + 1
 
-    def fit(self, waveform: Tensor) -> ATSTFrontend:
+    def fit(self, waveform: Tensor, lengths: Tensor | None = None) -> ATSTFrontend:
         """A frontend of the same variant whose range is the least and greatest dB of these clips `(B, S)`.
+
+        `lengths (B,)`: valid samples; frames of padding do not count.
 
         Where: ATST Sec. 3.1; chapter 01
         """
-        db = torch.cat([self.decibels(chunk) for chunk in waveform.split(64)])
+        db = valid_values(self, self.decibels, waveform, lengths)
         return ATSTFrontend(self.variant, min_db=db.min().item(), max_db=db.max().item()).to(
             waveform.device
         )
@@ -224,12 +249,14 @@ class BYOLAFrontend(nn.Module):
         """
         return n_samples // 160 + 1
 
-    def fit(self, waveform: Tensor) -> BYOLAFrontend:
+    def fit(self, waveform: Tensor, lengths: Tensor | None = None) -> BYOLAFrontend:
         """A frontend with the mean and standard deviation of these clips `(B, S)`.
+
+        `lengths (B,)`: valid samples; frames of padding do not count.
 
         Where: BYOL-A Sec. 4.1; chapter 01
         """
-        log_mel = torch.cat([self.log_mel(chunk) for chunk in waveform.split(64)])
+        log_mel = valid_values(self, self.log_mel, waveform, lengths)
         return BYOLAFrontend(log_mel.mean().item(), log_mel.std().item()).to(waveform.device)
 
 
@@ -313,12 +340,15 @@ class AudioMAEFrontend(nn.Module):
             else min(frames, self.target_frames)
         )
 
-    def fit(self, waveform: Tensor) -> AudioMAEFrontend:
+    def fit(self, waveform: Tensor, lengths: Tensor | None = None) -> AudioMAEFrontend:
         """A frontend of the same size with the mean and standard deviation of these clips `(B, S)`.
+
+        `lengths (B,)`: valid samples; frames of padding do not count.
 
         Where: AudioMAE Sec. 4.1; chapter 06
         """
-        fbank = torch.cat([self.fbank(chunk) for chunk in waveform.split(64)])
+        whole = AudioMAEFrontend(1 << 30, n_mels=self.n_mels)  # no clip is cut to `n_frames`
+        fbank = valid_values(whole.to(waveform.device), whole.fbank, waveform, lengths)
         return AudioMAEFrontend(
             self.target_frames, fbank.mean().item(), fbank.std().item(), n_mels=self.n_mels
         ).to(waveform.device)

@@ -204,7 +204,7 @@ def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSo
     clips = train_and_test(data_root, size, seed=seed).train
     if job.step:
         frontend = AudioMAEFrontend(config.n_frames, n_mels=64 if config.n_frames < 1024 else 128)
-        frontend = frontend if config.checkpoint else frontend.fit(clips.waveforms)
+        frontend = frontend if config.checkpoint else frontend.fit(clips.waveforms, clips.lengths)
         return InMemory(*spectrograms(frontend, clips.waveforms, clips.lengths)), frontend
     if job.experiment == "audiomae":
         prepared = prepare_mae(clips, config, make_mae_frontend(config, clips))

@@ -97,3 +97,60 @@ SOURCES: dict[str, dict[str, str]] = {
     },
     "byola": PAPER_SOURCES | _BYOLA_SOURCES,
 }
+
+# Why the scale `gpu` has another value than the paper: what stage 5 of `make gpu` trains.
+_GPU = {
+    "clip_s": "not used: the clips have the lengths they have",
+    "clips_per_class": "not used: the corpus has the size it has",
+    "steps": "chosen by time: the stage replaces it by what fits in its share",
+    "warmup_steps": "chosen by length: a tenth of the steps",
+    "batch_size": "chosen by the corpus: about 7,800 clips, of which a step should not see most",
+    "precision": "chosen by the card, which has bf16 units",
+    "log_every": "chosen by time: a logged step waits for the device",
+    "save_every": "chosen by time: a stage that is cut loses less than half a minute",
+}
+_GPU_BYOL = _GPU | {
+    "segment_s": "chosen by the clips: most are longer than 1 s, and 1 s learned on two cores",
+    "hidden_dim": "chosen by time: half the paper's",
+    "learning_rate": "chosen by scaling: 5e-4 learned at batch 32, the official rate for 512 clips is 1e-3",
+    "final_momentum": "chosen by the teacher's lag: at few steps, rising to 1 freezes it on early weights",
+}
+GPU_SOURCES: dict[str, dict[str, str]] = {
+    "atst": _GPU_BYOL,
+    "byola": _GPU_BYOL
+    | {
+        "learning_rate": "chosen by scaling: the paper's 3e-4 for 256 clips, and more since the run is short",
+        "schedule": "chosen by length: a short run ends better at a small rate",
+        "final_learning_rate": "chosen by length: a short run ends better at a small rate",
+    },
+    "audiomae": _GPU
+    | {
+        "n_frames": "chosen by the clips: 2 s, so that what is hidden is sound",
+        "normalisation": "chosen by the data: other sounds than AudioSet",
+        "gain_db": "as workshop",
+        "count_padding": "chosen by the clips: padding is not to be predicted",
+        "encoder": "chosen by time: replaced by the largest that sees 300 epochs in its share",
+        "decoder": "chosen by length: with 2 s all patches fit in one window",
+        "decoder_dim": "chosen by time",
+        "decoder_depth": "chosen by time",
+        "decoder_heads": "chosen by time",
+        "learning_rate": "chosen by scaling: 2e-3 left the plateau with a tiny encoder; larger ones take less",
+    },
+    "uamix": {
+        "checkpoint": "chosen by the data: starts from the AudioMAE of the same run",
+        "n_frames": "chosen by the start: its crop",
+        "head_steps": "chosen by time: a tenth of the stage's share",
+        "head_batch_size": "chosen by the corpus, as step 2",
+        "head_learning_rate": "chosen by workshop runs",
+        "steps": "chosen by time: the stage replaces it by what fits in its share",
+        "batch_size": "chosen by the corpus: more negatives than the paper's 128, and no more steps than fit",
+        "learning_rate": "chosen by workshop runs: 1e-3 learned its task, smaller rates did not",
+        "layer_decay": "chosen by workshop runs: 1.0 learned its task, 0.65 did not",
+        "hidden_dim": "chosen by time",
+        "predictor_dim": "chosen by time",
+        "queue_size": "chosen by the corpus: about half its clips",
+        "symmetric": "chosen by workshop runs: both directions learned their task, one did not",
+        "log_every": "chosen by time: a logged step waits for the device",
+        "save_every": "chosen by time: a stage that is cut loses less than half a minute",
+    },
+}

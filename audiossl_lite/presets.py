@@ -1,6 +1,7 @@
-"""Every experiment's settings at three scales, side by side: their difference is the documentation.
+"""Every experiment's settings at its scales, side by side: their difference is the documentation.
 
-`paper` comes first and is the paper's (or the official code's) own; `workshop` and `lite` say only what they change.
+`paper` comes first and is the paper's (or the official code's) own; the others say only what they change. `gpu` is
+what stage 5 of `make gpu` trains in minutes on one card; experiments that it does not train have no such scale.
 Where each `paper` value comes from stands in `preset_sources.py`; chapter 05 prints both as a table.
 """
 
@@ -11,14 +12,14 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Any
 
-from audiossl_lite.preset_sources import SOURCES
+from audiossl_lite.preset_sources import GPU_SOURCES, SOURCES
 from audiossl_lite.presets_encoders import ENCODER_RUNS, ENCODER_RUNS_SOURCES
 from audiossl_lite.presets_eval import EVALUATED, EVALUATED_SOURCES
 from audiossl_lite.presets_few_shot import FEW_SHOT, FEW_SHOT_SOURCES
 from audiossl_lite.presets_mae import MASKED, MASKED_SOURCES
 from audiossl_lite.presets_uamix import TUNED, TUNED_SOURCES
 
-SCALES = ("lite", "workshop", "paper")
+SCALES = ("lite", "workshop", "gpu", "paper")
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,30 @@ CNN = {"encoder": "byola_cnn", "segment_s": 0.95, "warmup_steps": 0}
 FAST_TEACHER = {"batch_size": 32, "momentum": 0.95}
 TINY_CNN = CNN | FAST_TEACHER | {"encoder": "byola_tiny", "steps": 100}
 
+# Minutes on one GPU, on the workshop corpus. `steps` is only the length of a schedule: the stage sets what fits.
+GPU = {
+    "clip_s": 5.0,
+    "steps": 3000,
+    "warmup_steps": 300,
+    "batch_size": 512,
+    "final_momentum": 0.99,
+    "precision": "bf16-mixed",
+    "log_every": 50,
+    "save_every": 1000,
+}
+ATST_GPU = {"segment_s": 1.0, "hidden_dim": 2048, "learning_rate": 1e-3}
+BYOLA_GPU = {
+    "segment_s": 0.95,
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "final_learning_rate": 1e-6,
+    "hidden_dim": 2048,
+}
+
 EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
     "atst": {
         "paper": ATST_PAPER,
+        "gpu": replace(ATST_PAPER, **GPU | ATST_GPU),
         "workshop": replace(ATST_PAPER, **WORKSHOP | ATST_WORKSHOP),
         "lite": replace(ATST_PAPER, **LITE | ATST_LITE),
     },
@@ -198,6 +220,7 @@ EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
     },
     "byola": {
         "paper": BYOLA_PAPER,
+        "gpu": replace(BYOLA_PAPER, **GPU | BYOLA_GPU),
         "workshop": replace(BYOLA_PAPER, **WORKSHOP | CNN | FAST_TEACHER),
         "lite": replace(BYOLA_PAPER, **LITE | TINY_CNN),
     },
@@ -260,11 +283,13 @@ def preset(experiment: str, scale: str = "lite", overrides: dict[str, Any] | Non
 
 
 def preset_table(experiment: str) -> list[dict[str, Any]]:
-    """One row a setting: its value at each scale and the source of the `paper` value."""
+    """One row a setting: its value at each scale, the source of the `paper` value, and why `gpu` has another."""
     scales = FAMILIES[experiment]
+    reasons = GPU_SOURCES.get(experiment, {})
     return [
         {"setting": field.name}
-        | {scale: getattr(scales[scale], field.name) for scale in SCALES}
+        | {scale: getattr(scales[scale], field.name) for scale in SCALES if scale in scales}
         | {"source of the paper value": ALL_SOURCES[experiment][field.name]}
+        | ({"source of the gpu value": reasons.get(field.name, "as paper")} if reasons else {})
         for field in dataclasses.fields(scales["paper"])
     ]

@@ -1,4 +1,4 @@
-"""The masked autoencoder's settings at three scales, and where each `paper` value comes from."""
+"""The masked autoencoder's settings at four scales, and where each `paper` value comes from."""
 
 from __future__ import annotations
 
@@ -90,6 +90,23 @@ SMALL = {
 MASKED: dict[str, dict[str, MaskedPretraining]] = {
     "audiomae": {
         "paper": AUDIOMAE_PAPER,
+        "gpu": replace(
+            AUDIOMAE_PAPER,
+            n_frames=208,
+            normalisation="fitted",
+            count_padding=False,
+            encoder="audiomae_small",
+            decoder="global",
+            decoder_dim=256,
+            decoder_depth=4,
+            decoder_heads=4,
+            clip_s=5.0,
+            steps=4600,
+            warmup_steps=460,
+            learning_rate=1e-3,
+            log_every=50,
+            save_every=1000,
+        ),
         "workshop": replace(
             AUDIOMAE_PAPER,
             **SMALL,

@@ -1,4 +1,4 @@
-"""uaMix-MAE's settings at three scales, and where each `paper` value comes from."""
+"""uaMix-MAE's settings at four scales, and where each `paper` value comes from."""
 
 from __future__ import annotations
 
@@ -72,6 +72,24 @@ SMALL = {"checkpoint": "", "precision": "32-true", "hidden_dim": 512, "predictor
 TUNED: dict[str, dict[str, Tuning]] = {
     "uamix": {
         "paper": UAMIX_PAPER,
+        "gpu": replace(
+            UAMIX_PAPER,
+            checkpoint="",
+            n_frames=208,
+            head_steps=300,
+            head_batch_size=256,
+            head_learning_rate=1e-3,
+            steps=2000,
+            batch_size=256,
+            learning_rate=1e-3,
+            layer_decay=1.0,
+            hidden_dim=1024,
+            predictor_dim=2048,
+            queue_size=4096,
+            symmetric=True,
+            log_every=50,
+            save_every=1000,
+        ),
         "workshop": replace(
             UAMIX_PAPER,
             **SMALL,

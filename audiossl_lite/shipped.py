@@ -12,10 +12,12 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from audiossl_lite import encoders
 from audiossl_lite.data.store_format import write_whole
+from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.parameters import nearest
 from audiossl_lite.weights import PretrainedEncoder, WeightsError, load_state
@@ -37,8 +39,12 @@ def save_encoder(
     maker: str,
     options: dict[str, Any] | None = None,
     about: dict[str, Any] | None = None,
+    chunk_frames: int = 0,
+    half: bool = False,
 ) -> None:
     """Write an encoder with its frontend's constants to a safetensors file.
+
+    `chunk_frames`: clips are embedded in chunks of that many frames, averaged; 0: whole. `half`: weights in 16 bits.
 
     `maker`, `options`: the function of `audiossl_lite.encoders` that makes this network, and its arguments. `about`:
     plain values on its origin (data, licence, settings, scores). Raises KeyError for another maker or frontend,
@@ -49,9 +55,13 @@ def save_encoder(
         raise KeyError(f"unknown frontend {kind}; known: {', '.join(FRONTENDS)}")
     constants = {RENAMED.get(name, name): getattr(frontend, name) for name in FRONTENDS[kind][1]}
     state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     load_state(_make(maker, options or {}), state, path)
     metadata = {
-        "encoder": json.dumps({"maker": maker, "options": options or {}}),
+        "encoder": json.dumps(
+            {"maker": maker, "options": options or {}, "chunk_frames": chunk_frames}
+        ),
         "frontend": json.dumps({"class": kind, "constants": constants}),
         "about": json.dumps(about or {}),
     }
@@ -97,8 +107,16 @@ def load_encoder(path: str | Path) -> PretrainedEncoder:
     load_state(encoder, safetensors.torch.load_file(path), path)
     encoder.eval().requires_grad_(False)
 
+    chunk_frames = made.get("chunk_frames", 0)
+
     def embed(waveform: Tensor) -> Tensor:
-        return encoder(frontend(waveform))
+        spec = frontend(waveform)
+        if not chunk_frames:
+            return encoder(spec)
+        frames = torch.full((len(spec),), frontend.n_frames(waveform.shape[1]))
+        multiple = getattr(frontend, "frame_multiple", 1)
+        spec = spec[:, : -(-int(frames[0]) // multiple) * multiple]  # no chunk of padding alone
+        return in_chunks(encoder, chunk_frames)(spec, frames)
 
     return PretrainedEncoder(encoder, frontend, embed)
 

@@ -20,7 +20,8 @@ from audiossl_lite.ablations import (
 )
 from audiossl_lite.encoders import atst_tiny, byola_tiny
 from audiossl_lite.experiments import TrainTest, few_shot_of, pretrain
-from audiossl_lite.presets import SCALES, preset
+from audiossl_lite.parameters import SCALES
+from audiossl_lite.presets import preset
 from audiossl_lite.results import load
 from tests.test_experiments import TINY, tiny, tones
 

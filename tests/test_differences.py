@@ -17,7 +17,8 @@ from audiossl_lite.differences import (
 )
 from audiossl_lite.encoder_set import EncoderSet
 from audiossl_lite.experiments_uamix import tuning_pools
-from audiossl_lite.presets import SCALES, preset
+from audiossl_lite.parameters import SCALES
+from audiossl_lite.presets import preset
 from audiossl_lite.results import ROOT, record
 
 TINY = {"byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2}

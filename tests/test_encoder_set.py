@@ -10,7 +10,8 @@ import torch
 from audiossl_lite.data.held_out import held_out_classes
 from audiossl_lite.encoder_set import SHIPPED, EncoderSet, joined
 from audiossl_lite.experiments_uamix import tuning_pools
-from audiossl_lite.presets import SCALES, preset
+from audiossl_lite.parameters import SCALES
+from audiossl_lite.presets import preset
 
 TINY = {"byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2}
 FEW = {"clips_per_class": 3, "clip_s": 1.5}

@@ -103,7 +103,7 @@ def test_a_clip_embeds_the_same_in_any_company():
 def test_every_setting_of_paper_has_a_source():
     fields = [field.name for field in dataclasses.fields(MaskedPretraining)]
     for experiment, scales in MASKED.items():
-        assert set(scales) == {"lite", "workshop", "paper"}
+        assert set(scales) == {"lite", "workshop", "gpu", "paper"}
         assert set(MASKED_SOURCES[experiment]) == set(fields)
         assert [row["setting"] for row in preset_table(experiment)] == fields
 
@@ -117,7 +117,7 @@ def test_the_paper_values_are_the_facts():
     assert (config.weight_decay, config.beta_2) == (1e-4, 0.95)
 
 
-@pytest.mark.parametrize("scale", ["lite", "workshop", "paper"])
+@pytest.mark.parametrize("scale", ["lite", "workshop", "gpu", "paper"])
 def test_the_model_is_what_the_preset_says(scale):
     config = preset("audiomae", scale)
     with torch.device("meta"):

@@ -216,3 +216,38 @@ def test_half_precision_and_double_come_out_as_float32(name):
     wave = noise(1, 4000).double()
     out = FRONTENDS[name]()(wave)
     assert out.dtype == torch.float32
+
+
+FITTED = {
+    "atst paper": (ATSTFrontend("paper"), lambda f: (f.min_db, f.max_db)),
+    "atst official": (ATSTFrontend("official"), lambda f: (f.min_db, f.max_db)),
+    "byola": (BYOLAFrontend(), lambda f: (f.mean, f.std)),
+    "audiomae": (AudioMAEFrontend(16), lambda f: (f.mean, f.std)),
+}
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_batch_of_padded_clips_fits_as_the_clips_alone(name):
+    frontend, constants = FITTED[name]
+    lengths = torch.tensor([4000, 9137, 6400])
+    generator = torch.Generator().manual_seed(3)
+    clips = [0.3 * torch.randn(1, n, generator=generator) for n in lengths.tolist()]
+    padded = torch.cat([torch.nn.functional.pad(c, (0, 12_000 - c.shape[1])) for c in clips])
+    fitted = constants(frontend.fit(padded, lengths))
+    if name.startswith("atst"):
+        alone = [constants(frontend.fit(c)) for c in clips]
+        expected = min(a for a, _ in alone), max(b for _, b in alone)
+    else:
+        compute = frontend.log_mel if name == "byola" else frontend.fbank
+        cells = torch.cat([compute(c).flatten() for c in clips])
+        expected = cells.mean().item(), cells.std().item()
+    assert fitted == pytest.approx(expected, rel=1e-4)
+    ignoring = constants(frontend.fit(padded))
+    assert ignoring[0] < expected[0] - 0.5  # zeros pull the range or the mean down
+
+
+def test_full_lengths_change_nothing():
+    wave = 0.1 * torch.randn(3, 8000, generator=torch.Generator().manual_seed(0))
+    full = torch.full((3,), 8000)
+    for frontend, constants in FITTED.values():
+        assert constants(frontend.fit(wave, full)) == pytest.approx(constants(frontend.fit(wave)))

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from audiossl_lite import encoders
+from audiossl_lite.preset_sources import GPU_SOURCES
 from audiossl_lite.presets import (
     EXPERIMENTS,
     SCALES,
@@ -56,7 +57,17 @@ ALL = [(experiment, scale) for experiment in EXPERIMENTS for scale in EXPERIMENT
 def test_every_experiment_has_the_three_scales():
     assert set(PAPER_VALUES) <= set(EXPERIMENTS)
     for scales in EXPERIMENTS.values():
-        assert set(SCALES) <= set(scales)
+        assert set(scales) <= set(SCALES) <= set(scales) | {"gpu"}
+
+
+@pytest.mark.parametrize("experiment", GPU_SOURCES)
+def test_every_value_of_gpu_that_is_not_the_papers_says_how_it_was_chosen(experiment):
+    paper, gpu = (dataclasses.asdict(preset(experiment, scale)) for scale in ("paper", "gpu"))
+    changed = {name for name in paper if paper[name] != gpu[name]}
+    assert changed <= set(GPU_SOURCES[experiment])
+    rows = {row["setting"]: row for row in preset_table(experiment)}
+    assert all(row["source of the gpu value"] for row in rows.values())
+    assert rows["steps"]["gpu"] == gpu["steps"]
 
 
 @pytest.mark.parametrize("experiment", PAPER_VALUES)
@@ -83,7 +94,8 @@ def test_every_setting_of_paper_has_a_source(experiment):
     table = preset_table(experiment)
     assert [row["setting"] for row in table] == list(FIELDS)
     for row in table:
-        for scale in SCALES:
+        assert ("gpu" in row) == ("gpu" in EXPERIMENTS[experiment])
+        for scale in EXPERIMENTS[experiment]:
             assert row[scale] == getattr(preset(experiment, scale), row["setting"])
         assert row["source of the paper value"] == SOURCES[experiment][row["setting"]]
 

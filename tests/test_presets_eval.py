@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from audiossl_lite.presets import FAMILIES, SCALES, preset, preset_table
+from audiossl_lite.parameters import SCALES
+from audiossl_lite.presets import FAMILIES, preset, preset_table
 from audiossl_lite.presets_eval import (
     ATST_FINETUNE_RATES,
     ATST_FINETUNE_TASKS,

@@ -12,7 +12,8 @@ import torch
 from audiossl_lite.encoder_set import EncoderSet
 from audiossl_lite.evaluation import check_folds, cross_validation
 from audiossl_lite.experiments_uamix import tuning_pools
-from audiossl_lite.presets import SCALES, preset
+from audiossl_lite.parameters import SCALES
+from audiossl_lite.presets import preset
 from audiossl_lite.probe_job import (
     LOG_MEL,
     NEVER,

@@ -46,7 +46,7 @@ def is_esc50(root: Path) -> bool:
 def is_fsdd(root: Path) -> bool:
     """Whether the folder is laid out as the Free Spoken Digit Dataset."""
     folder = root / "recordings"
-    return folder.is_dir() and any(_FSDD_NAME.fullmatch(path.stem) for path in _audio_in(folder))
+    return folder.is_dir() and any(_FSDD_NAME.fullmatch(path.stem) for path in audio_in(folder))
 
 
 def list_esc50(root: Path) -> Listing:
@@ -56,10 +56,10 @@ def list_esc50(root: Path) -> Listing:
     `{fold}-{source}-{take}-{target}` does not agree with its columns. A full table beside a part of the
     audio is not an error: rows of folds without any file are left out silently.
     """
-    rows = _read_csv(
+    rows = read_csv(
         root / "meta" / "esc50.csv", ("filename", "fold", "target", "category", "src_file")
     )
-    present = {path.name for path in _audio_in(root / "audio")}
+    present = {path.name for path in audio_in(root / "audio")}
     here = {name.split("-")[0] for name in present}
     category_of: dict[str, str] = {}
     entries, skipped, seen = [], [], set()
@@ -102,7 +102,7 @@ def list_fsdd(root: Path) -> Listing:
     is not `{digit}_{speaker}_{index}` is skipped.
     """
     entries, skipped = [], []
-    for path in _audio_in(root / "recordings"):
+    for path in audio_in(root / "recordings"):
         parts = _FSDD_NAME.fullmatch(path.stem)
         if parts is None:
             skipped.append(Skip(path.name, "file name is not {digit}_{speaker}_{index}"))
@@ -122,10 +122,10 @@ def list_folder(root: Path) -> Listing:
     """
     entries = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != "."):
-        for path in _audio_in(folder, deep=True):
+        for path in audio_in(folder, deep=True):
             name = path.relative_to(root).as_posix()
             entries.append(Entry(name, path, {"class": folder.name}))
-    skipped = tuple(Skip(path.name, "lies in no class folder") for path in _audio_in(root))
+    skipped = tuple(Skip(path.name, "lies in no class folder") for path in audio_in(root))
     return Listing("class folders", ("class",), tuple(entries), skipped)
 
 
@@ -136,7 +136,7 @@ def list_manifest(path: Path) -> Listing:
     skipped. Raises ValueError naming a missing column.
     """
     entries, skipped, seen = [], [], set()
-    for number, row in enumerate(_read_csv(path, ("path", "label")), start=2):
+    for number, row in enumerate(read_csv(path, ("path", "label")), start=2):
         name = row["path"]
         file = (path.parent / name).resolve()
         fault = None
@@ -187,13 +187,13 @@ def find_listing(root: Path, pool: str) -> Listing | None:
     return list_folder(root)
 
 
-def _audio_in(folder: Path, deep: bool = False) -> list[Path]:
+def audio_in(folder: Path, deep: bool = False) -> list[Path]:
     """Audio files of a folder in a fixed order; a folder with an audio suffix is listed and fails later."""
     paths: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
     return sorted(p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES and p.name[0] != ".")
 
 
-def _read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+def read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     """Rows of a CSV with stripped values; raises ValueError naming the missing columns."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:

@@ -1,9 +1,17 @@
 """Encoders: a spectrogram `(B, T, F)` in, an embedding `(B, D)` out."""
 
-from audiossl_lite.encoders.atst import ATSTEncoder, atst_base, atst_mini, atst_small, atst_tiny
+from audiossl_lite.encoders.atst import (
+    ATSTEncoder,
+    atst_base,
+    atst_compact,
+    atst_mini,
+    atst_small,
+    atst_tiny,
+)
 from audiossl_lite.encoders.audiomae import (
     AudioMAEEncoder,
     audiomae_base,
+    audiomae_compact,
     audiomae_small,
     audiomae_tiny,
 )
@@ -14,10 +22,12 @@ __all__ = [
     "AudioMAEEncoder",
     "BYOLAEncoder",
     "atst_base",
+    "atst_compact",
     "atst_mini",
     "atst_small",
     "atst_tiny",
     "audiomae_base",
+    "audiomae_compact",
     "audiomae_small",
     "audiomae_tiny",
     "byola_cnn",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from audiossl_lite.gpu.task import Stage
 
 # The jobs of both papers, largest doubt first: (name of the job, title).
@@ -14,6 +16,91 @@ TIMED = {
     "uamix_head": "uaMix-MAE, step 1",
 }
 
+
+def learnt(
+    name: str,
+    title: str,
+    share: float,
+    *,
+    needs: Sequence[str] = (),
+    seconds: float = 5.0,
+    **options,
+) -> Stage:
+    """A stage that trains on real sounds: `options` name the method and settings of its preset."""
+    return Stage(
+        f"learnt_{name}",
+        f"Learnt: {title}",
+        "audiossl_lite.gpu.learnt:run",
+        share,
+        at_least_s=seconds,
+        needs=("sounds", *(f"learnt_{n}" for n in needs)),
+        options=options,
+    )
+
+
+# What is trained on real sounds. A stage that is `like` another takes its steps and sizes, so that the two differ in
+# what its options say alone; where they take longer than its share, a second call goes on.
+LEARNT = (
+    learnt("atst", "ATST-Small", 8.0, method="atst"),
+    learnt("audiomae", "AudioMAE", 8.0, method="audiomae"),
+    learnt(
+        "uamix", "uaMix-MAE, T-CutMix", 5.0, needs=["audiomae"], method="uamix", mixing="t_cutmix"
+    ),
+    *(
+        learnt(
+            f"uamix_{mixing}",
+            f"uaMix-MAE, {title}",
+            5.0,
+            needs=["audiomae", "uamix"],
+            method="uamix",
+            mixing=mixing,
+            like="learnt_uamix",
+        )
+        for mixing, title in (("none", "No Mixing"), ("mixup", "MixUp"))
+    ),
+    learnt("byola", "BYOL-A", 4.0, method="byola"),
+    learnt("cnn", "CNN, InfoNCE", 5.0, method="cnn"),
+)
+# Small enough to bring back and to ship: a file of 13 MB in 16 bits, where ATST-Small has 43.
+LATE = {
+    "share": 0.1,
+    "seconds": 60.0,
+}  # for a second call: the first one's time belongs to the rest
+COMPACT = (
+    learnt("atst_compact", "ATST, compact", **LATE, method="atst", encoder="atst_compact"),
+    learnt(
+        "audiomae_compact",
+        "AudioMAE, compact",
+        **LATE,
+        method="audiomae",
+        encoder="audiomae_compact",
+    ),
+    learnt(
+        "uamix_compact",
+        "uaMix-MAE, compact",
+        **LATE,
+        needs=["audiomae_compact"],
+        method="uamix",
+        mixing="t_cutmix",
+        start="learnt_audiomae_compact",
+    ),
+)
+SEEDS = tuple(
+    learnt(
+        f"{stage.name.removeprefix('learnt_')}_seed_{seed}",
+        f"{stage.title.removeprefix('Learnt: ')}, seed {seed}",
+        **LATE,
+        needs=[
+            stage.name.removeprefix("learnt_"),
+            *([f"audiomae_seed_{seed}"] if stage.options["method"] == "uamix" else []),
+        ],
+        **stage.options
+        | {"seed": seed, "like": stage.name, "start": f"learnt_audiomae_seed_{seed}"},
+    )
+    for seed in (1, 2)
+    for stage in LEARNT
+)
+
 STAGES: tuple[Stage, ...] = (
     Stage("card", "Card", "audiossl_lite.gpu.card:run", 1.0, at_most_s=30.0),
     Stage("right", "Right", "audiossl_lite.gpu.right:run", 3.0, at_most_s=90.0),
@@ -25,9 +112,8 @@ STAGES: tuple[Stage, ...] = (
         for job, title in TIMED.items()
     ),
     Stage("fed", "Fed", "audiossl_lite.gpu.fed:run", 1.5, at_most_s=40.0, needs=("card",)),
-    Stage("sounds", "Sounds, decoded", "audiossl_lite.gpu.sounds:run", 1.5, at_most_s=60.0),
-    Stage("learnt_atst", "Learnt: ATST", "audiossl_lite.gpu.learnt:run", 8.0, needs=("sounds",),
-          options={"method": "atst", "seed": 0}),
-    Stage("learnt_audiomae", "Learnt: AudioMAE", "audiossl_lite.gpu.learnt:run", 8.0, needs=("sounds",),
-          options={"method": "audiomae", "seed": 0}),
+    Stage("sounds", "Sounds, decoded", "audiossl_lite.gpu.sounds:run", 4.0, at_most_s=90.0),
+    *LEARNT,
+    *COMPACT,
+    *SEEDS,
 )  # fmt: skip

@@ -16,7 +16,8 @@ from audiossl_lite.evaluation.grids import (
     mix_groups,
     treated_features,
 )
-from audiossl_lite.presets import SCALES, preset, preset_table
+from audiossl_lite.parameters import SCALES
+from audiossl_lite.presets import preset, preset_table
 from audiossl_lite.uamix_job import VARIANTS
 
 

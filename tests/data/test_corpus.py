@@ -1,0 +1,206 @@
+"""The corpus: which clips training hears, what is held out, and tasks whose groups stay apart."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiossl_lite.data.clips import Clips
+from audiossl_lite.data.corpus import (
+    HELD_SHARE,
+    Sound,
+    embedded_sounds,
+    held_names,
+    held_out,
+    list_sounds,
+    tasks,
+)
+from audiossl_lite.data.held_out import HELD_OUT
+from audiossl_lite.data.synthetic import POOLS, synthetic_clips
+from tests.data.sounds import put
+
+ACTORS = ["Actor_03", "Actor_05", "Actor_12", "Actor_14", "Actor_17", "Actor_20"]
+
+
+def write_manifest(folder: Path, rows: list[dict[str, str]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "manifest.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_esc50(root: Path) -> None:
+    classes = ["dog", "rain", "siren", "clock_tick"]
+    rows = []
+    for target, category in enumerate(classes):
+        for source in range(3):
+            name = f"1-{100 + 10 * target + source}-A-{target}.wav"
+            put(root / "audio" / name)
+            row = {"filename": name, "fold": "1", "target": str(target), "category": category}
+            rows.append(row | {"src_file": str(100 + 10 * target + source)})
+    (root / "meta").mkdir()
+    with (root / "meta" / "esc50.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """ESC-50, notes, Arabic words, kitchen sounds and a folder without a table, a few clips each."""
+    write_esc50(tmp_path / "ESC-50")
+    notes = [
+        {"path": f"{family}/{i}-{pitch}.ogg", "label": family, "group": f"{family}-{i}", "pitch": str(pitch)}
+        for family in ("bass", "brass")
+        for i in range(8)
+        for pitch in (40, 41)
+    ]  # fmt: skip
+    write_manifest(tmp_path / "FluidR3-notes", notes)
+    words = [
+        {"path": f"{word}/{speaker}.ogg", "label": word, "group": f"{speaker:08d}"}
+        for word in ("left", "right")
+        for speaker in range(8)
+    ]
+    write_manifest(tmp_path / "ArabicSpeechCommands", words)
+    kitchen = [
+        {"path": f"{label}/{i}.ogg", "label": label, "group": f"freesound-{label}-{i}"}
+        for label in ("boiling_water", "book", "peel")
+        for i in range(8)
+    ]
+    write_manifest(tmp_path / "Kitchen20", kitchen)
+    put(tmp_path / "street" / "deep" / "a.wav")
+    return tmp_path
+
+
+def test_every_set_is_listed_under_its_name(root):
+    counts = Counter(sound.source for sound in list_sounds(root))
+    assert counts == {
+        "ESC-50": 12, "FluidR3-notes": 32, "ArabicSpeechCommands": 16, "Kitchen20": 24, "street": 1,
+    }  # fmt: skip
+
+
+def test_training_hears_nothing_that_is_held_out(root):
+    sounds = list_sounds(root)
+    heard = [s for s, held in zip(sounds, held_out(sounds).tolist(), strict=True) if not held]
+    assert {s.value("label") for s in heard if s.source == "ESC-50"} == {"dog", "clock_tick"}
+    assert not HELD_OUT["ESC-50"] & {s.value("label") for s in heard}
+    assert "boiling_water" not in {s.value("label") for s in heard}
+    for family in ("bass", "brass"):  # two of eight instruments of each family
+        assert len({s.value("group") for s in heard if s.value("label") == family}) == 6
+    assert len({s.value("group") for s in heard if s.source == "ArabicSpeechCommands"}) == 6
+    assert any(s.source == "street" for s in heard)
+    for task in tasks(sounds):
+        clips = {id(sounds[i]) for i in task.clips[task.never].tolist()}
+        assert not clips & {id(s) for s in heard}, task.name
+
+
+def test_held_instruments_are_whole_and_so_are_speakers(root):
+    sounds = list_sounds(root)
+    held = held_out(sounds).tolist()
+    for source in ("FluidR3-notes", "ArabicSpeechCommands"):
+        by_group: dict[str, set[bool]] = {}
+        for sound, is_held in zip(sounds, held, strict=True):
+            if sound.source == source:
+                by_group.setdefault(sound.value("group"), set()).add(is_held)
+        assert all(len(kinds) == 1 for kinds in by_group.values())
+
+
+def test_the_tasks_are_those_of_the_sets_that_are_there(root):
+    names = [task.name for task in tasks(list_sounds(root))]
+    assert names == [
+        "events",
+        "note families",
+        "instruments",
+        "speakers",
+        "words",
+        "kitchen scenes",
+    ]
+    assert [task.name for task in tasks(list_sounds(root / "ESC-50"))] == ["events"]
+    only_notes = tasks(list_sounds(root / "FluidR3-notes"))
+    assert [task.name for task in only_notes] == ["note families", "instruments"]
+    assert only_notes[1].class_names[0] == "bass-0"
+
+
+def test_labels_and_groups_are_numbers_of_their_columns(root):
+    sounds = list_sounds(root)
+    words = next(task for task in tasks(sounds) if task.name == "words")
+    for i, label, group in zip(words.clips.tolist(), words.labels, words.groups, strict=True):
+        assert words.class_names[label] == sounds[i].value("label")
+        assert int(sounds[i].value("group")) == group
+    heard, never = words.labels_of(never=False), words.labels_of(never=True)
+    assert ((heard >= 0) ^ (never >= 0)).all()
+    assert torch.equal(never >= 0, words.never)
+    assert not set(words.groups[heard >= 0].tolist()) & set(words.groups[never >= 0].tolist())
+
+
+def test_the_rule_for_names_is_fixed():
+    """It was fixed before the first recorded run: another seed, hash or share would make records incomparable."""
+    names = [f"Actor_{i:02d}" for i in range(1, 25)]
+    held = held_names(names, "RAVDESS")
+    assert sorted(held) == ACTORS
+    assert held == held_names(reversed(names), "RAVDESS") and len(held) == round(HELD_SHARE * 24)
+    assert held != held_names(names, "other")
+    assert held_names(["one"], "x") == frozenset() and len(held_names(["a", "b"], "x")) == 1
+
+
+def test_any_folder_of_sounds_will_do(tmp_path):
+    for name in ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "loose.wav"):
+        put(tmp_path / "mine" / name)
+    sounds = list_sounds(tmp_path / "mine")
+    assert len(sounds) == 5 and {s.source for s in sounds} == {"mine"}
+    (task,) = tasks(sounds)
+    assert task.name == "classes" and task.class_names == ("a", "b") and len(task.clips) == 4
+    assert task.groups.unique().numel() == 4  # each clip is a recording of its own
+    write_manifest(tmp_path / "list", [{"path": "x.wav", "label": "one", "group": ""}])
+    assert list_sounds(tmp_path / "list" / "manifest.csv")[0].source == "manifest"
+    with pytest.raises(FileNotFoundError, match="no sounds at"):
+        list_sounds(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no sounds below"):
+        list_sounds(tmp_path / "empty")
+
+
+def test_the_embedded_sounds_have_every_kind_of_task_but_scenes():
+    parts: list[tuple[str, Clips]] = [
+        (pool, synthetic_clips(pool, clips_per_class=2, duration_s=0.5)) for pool in POOLS
+    ]
+    sounds = embedded_sounds(parts)
+    names = [task.name for task in tasks(sounds)]
+    assert names == ["events", "speakers", "words", "note families", "instruments"]
+    held = {s.value("speaker") for s, h in zip(sounds, held_out(sounds)) if h} - {""}
+    assert held == HELD_OUT["embedded speakers"]
+
+
+def test_a_clip_without_a_group_is_a_recording_of_its_own():
+    assert Sound("here", "a.wav", {}).value("group") == "here/a.wav"
+    assert Sound("here", "a.wav", {"group": "g"}).value("group") == "g"
+    assert Sound("here", "a.wav", {}).value("label") == ""
+
+
+@pytest.mark.shared
+def test_the_shared_corpus_is_what_its_page_says(shared):
+    sounds = list_sounds(shared / "sounds")
+    counts = Counter(sound.source for sound in sounds)
+    assert counts == {
+        "ESC-50": 1600, "UrbanSound8K-part": 1273, "Kitchen20": 906, "FluidR3-notes": 2153,
+        "ArabicSpeechCommands": 2400, "SpeechCommands-3words": 997, "RAVDESS-speech": 720,
+        "DonateACry": 226,
+    }  # fmt: skip
+    assert all(Path(sound.path).is_file() for sound in sounds)
+    by_name = {task.name: task for task in tasks(sounds)}
+    classes = {name: len(task.class_names) for name, task in by_name.items()}
+    assert classes == {
+        "events": 40, "note families": 15, "instruments": 120, "actors": 24, "speakers": 30,
+        "words": 40, "urban scenes": 10, "kitchen scenes": 20,
+    }  # fmt: skip
+    assert by_name["events"].labels[by_name["events"].never].unique().numel() == 10
+    assert by_name["actors"].groups.unique().numel() == 2  # sentences
+    heard = [s for s, h in zip(sounds, held_out(sounds).tolist()) if not h]
+    assert len(heard) == 7799
+    water = {"water_flowing", "boiling_water", "rain", "pouring_water"}
+    assert not water & {s.value("label") for s in heard}

@@ -1,0 +1,133 @@
+"""Clips one after the other: batches equal the clips, silence is cropped, the cache is whole or absent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from audiossl_lite.data.audio import AudioError
+from audiossl_lite.data.corpus import Sound
+from audiossl_lite.data.joined import (
+    LOUDEST,
+    Joined,
+    read_corpus,
+    sounding_span,
+    spectrograms_of,
+    waveforms_of,
+    write_corpus,
+)
+from audiossl_lite.data.sources import ClipSource
+from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend
+
+CPU = torch.device("cpu")
+
+
+def noise(n: int, seed: int = 0, gain: float = 0.1) -> torch.Tensor:
+    return gain * torch.randn(n, generator=torch.Generator().manual_seed(seed))
+
+
+def corpus_of(folder, waves):
+    sounds = [Sound("made", f"{i}", {"label": "x"}) for i in range(len(waves))]
+    return write_corpus(folder / "sounds", sounds, key="k", read=lambda s: waves[int(s.name)])
+
+
+def test_a_batch_is_its_clips_padded_with_silence(tmp_path):
+    waves = [noise(n, n) for n in (4000, 16_000, 9000)]
+    corpus = corpus_of(tmp_path, waves)
+    source = waveforms_of(corpus, CPU)
+    assert isinstance(source, ClipSource) and len(source) == 3
+    clips, lengths = source.batch(torch.tensor([2, 0]), CPU)
+    assert clips.shape == (2, 16_000) and lengths.tolist() == [9000, 4000]
+    step = LOUDEST / 32_767
+    for row, i in ((0, 2), (1, 0)):
+        torch.testing.assert_close(clips[row, : len(waves[i])], waves[i], atol=step, rtol=0)
+        assert not clips[row, len(waves[i]) :].any()
+
+
+def test_overshoots_are_kept(tmp_path):
+    wave = noise(8000)
+    wave[100] = 1.7
+    clips, _ = waveforms_of(corpus_of(tmp_path, [wave]), CPU).batch(torch.tensor([0]))
+    assert clips.max().item() == pytest.approx(1.7, abs=1e-4)
+
+
+def test_views_get_the_part_that_sounds_but_no_less_than_they_need(tmp_path):
+    loud_end = torch.cat([torch.zeros(32_000), noise(16_000), torch.zeros(16_000)])
+    short = torch.cat([noise(3200), torch.zeros(1600)])
+    corpus = corpus_of(tmp_path, [loud_end, short])
+    assert corpus.spans.tolist() == [[32_000, 48_000], [0, 3200]]
+    whole = waveforms_of(corpus, CPU)
+    assert whole.lengths.tolist() == [64_000, 4800]
+    tight = waveforms_of(corpus, CPU, at_least_s=0.1)
+    assert tight.lengths.tolist() == [16_000, 3200]
+    clips, _ = tight.batch(torch.tensor([0]))
+    torch.testing.assert_close(clips[0], loud_end[32_000:48_000], atol=1e-4, rtol=0)
+    wide = waveforms_of(corpus, CPU, at_least_s=2.0)
+    assert wide.lengths.tolist() == [32_000, 4800]  # never more than there is
+
+
+def test_a_quiet_clip_has_a_span_too():
+    samples = np.zeros(1600, dtype=np.int16)
+    samples[800:960] = 3
+    assert sounding_span(samples) == (800, 960)
+    assert sounding_span(samples[800:900]) == (0, 100)
+
+
+@pytest.mark.parametrize("frontend", [ATSTFrontend("paper"), AudioMAEFrontend(1008, n_mels=64)])
+def test_spectrograms_are_those_of_the_clips_alone(tmp_path, frontend):
+    waves = [noise(n, n) for n in (4000, 16_000)]
+    source = spectrograms_of(waveforms_of(corpus_of(tmp_path, waves), CPU), frontend)
+    frames = [frontend.n_frames(len(w)) for w in waves]
+    assert source.lengths.tolist() == frames
+    clips, _ = source.batch(torch.tensor([0, 1]))
+    for i, wave in enumerate(waves):
+        torch.testing.assert_close(
+            clips[i, : frames[i]], frontend(wave[None])[0, : frames[i]], atol=5e-3, rtol=5e-3
+        )
+    silence = frontend(torch.zeros(1, 4000))[0, -1, 0].item()
+    assert clips[0, -1, 0].item() == pytest.approx(silence, abs=1e-3)
+
+
+def test_the_digest_changes_with_the_clips():
+    data = torch.arange(100, dtype=torch.int16)
+    starts, lengths = torch.tensor([0, 50]), torch.tensor([50, 50])
+    digest = Joined(data, starts, lengths, size=50).digest()
+    assert digest == Joined(data.clone(), starts, lengths, size=50).digest()
+    assert digest != Joined(data, starts, lengths, size=40).digest()
+    assert digest != Joined(data + 1, starts, lengths, size=50).digest()
+    assert digest != Joined(data, starts + 1, lengths, size=49).digest()
+
+
+def test_long_files_become_clips_of_the_same_group(tmp_path):
+    wave = noise(16_000 * 21)
+    corpus = corpus_of(tmp_path, [wave, noise(16_000 * 10 + 100)])
+    assert [s.name for s in corpus.sounds] == [
+        "0#0",
+        "0#1",
+        "0#2",
+        "1",
+    ]  # a rest of 6 ms is left out
+    assert len({s.value("group") for s in corpus.sounds[:3]}) == 1
+    assert corpus.lengths.tolist() == [160_000, 160_000, 16_000, 160_000]
+
+
+def test_bad_files_are_named_and_a_folder_is_whole_or_absent(tmp_path):
+    def read(sound):
+        if sound.name == "1":
+            raise AudioError("x.wav", "unreadable", "cut", "replace it")
+        if sound.name == "2":
+            return torch.full((8000,), 1e-7)
+        return noise(8000)
+
+    sounds = [Sound("made", f"{i}", {}) for i in range(3)]
+    corpus = write_corpus(tmp_path / "sounds", sounds, key="k", read=read)
+    assert corpus.skipped == (("made/1", "unreadable"), ("made/2", "silent"))
+    again = read_corpus(tmp_path / "sounds", "k")
+    assert again.sounds == corpus.sounds and np.array_equal(again.samples, corpus.samples)
+    assert read_corpus(tmp_path / "sounds", "other") is None
+    assert read_corpus(tmp_path / "nothing") is None
+    with pytest.raises(ValueError, match="none of 1 files could be used: unreadable"):
+        write_corpus(tmp_path / "sounds", sounds[1:2], key="new", read=read)
+    assert read_corpus(tmp_path / "sounds").key == "k"
+    assert [path.name for path in tmp_path.iterdir()] == ["sounds"]
