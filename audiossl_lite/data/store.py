@@ -5,9 +5,10 @@ Only raw bytes (int16 or float16) are read and travel to the device; they become
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ
 from audiossl_lite.data.clips import Clips, Skip
-from audiossl_lite.data.described import Described, Description
+from audiossl_lite.data.labelling import Labelling, number_labels
 from audiossl_lite.data.recipes import decode_raw
 from audiossl_lite.data.store_format import (
     PART_KEYS,
@@ -35,7 +36,17 @@ if TYPE_CHECKING:
 CLIPS_LIMIT_GIB = 8.0  # `Clips` hold everything in memory, padded to the longest one
 
 
-class PackedStore(Described):
+class Known(NamedTuple):
+    """Names, labels, splits and skips of the clips of a store; `clipped`: those with samples beyond full scale."""
+
+    names: tuple[str, ...]
+    labelling: Labelling
+    splits: tuple[str, ...] | None
+    skipped: tuple[Skip, ...]
+    clipped: tuple[str, ...]
+
+
+class PackedStore:
     """A folder made by `python -m audiossl_lite.pack`, memory-mapped; see `ClipSource` for how it is used.
 
     `kind` "waveform": int16 samples at 16 kHz; "spectrogram": float16 frames `(T, F)` of the frontend that `made`
@@ -53,7 +64,6 @@ class PackedStore(Described):
         self._header = header
         self.kind: str = header["kind"]
         self.made: dict[str, Any] = header["made"]
-        self.form = f"packed as {self.made['name']}"
         self.frame_shape: tuple[int, ...] = (
             () if self.kind == "waveform" else (self.made["n_mels"],)
         )
@@ -179,19 +189,39 @@ class PackedStore(Described):
         """Everything that is wrong with the files by now, one line each; reads all data once."""
         return verify_store(self.folder)
 
-    def _describe(self) -> Description:
+    @functools.cached_property
+    def known(self) -> Known:
+        """What is known of the clips besides their sound; read when first asked for, training needs none of it."""
         header = self._header
-        known = Description(header["data"], tuple(header["tasks"]), header["class_order"])
-        known.skipped = [Skip(name, reason) for name, reason in header["skipped"]]
+        tasks = tuple(header["tasks"])
+        names, splits, clipped, labels, groups = [], [], [], [], []
+        skipped = [Skip(name, reason) for name, reason in header["skipped"]]
         for part in header["parts"]:
             manifest = read_json(part_path(self.folder, part["number"], ".json"), PART_KEYS)
-            known.names += manifest["names"]
-            known.splits += manifest["splits"]
-            known.clipped += manifest["clipped"]
-            known.skipped += [Skip(name, reason) for name, reason, _ in manifest["skipped"]]
-            known.labels += _rows(known.tasks, manifest["labels"])
-            known.groups += _rows(known.tasks, manifest["groups"])
-        return known
+            names += manifest["names"]
+            splits += (split or "" for split in manifest["splits"])
+            clipped += manifest["clipped"]
+            skipped += [Skip(name, reason) for name, reason, _ in manifest["skipped"]]
+            labels += _rows(tasks, manifest["labels"])
+            groups += _rows(tasks, manifest["groups"])
+        return Known(
+            tuple(names),
+            number_labels(tasks, header["class_order"], names, labels, groups),
+            tuple(splits) if any(splits) else None,
+            tuple(skipped),
+            tuple(clipped),
+        )
+
+    @property
+    def source(self) -> str:
+        """One line that a page can print: which data, how many clips."""
+        note = f", {len(self.known.skipped)} skipped" if self.known.skipped else ""
+        note += f", {len(self.known.clipped)} clipped" if self.known.clipped else ""
+        task, classes = next(iter(self.known.labelling.class_names.items()))
+        return (
+            f"{self._header['data']}: {len(self)} clips, {len(classes)} classes ({task}){note}, "
+            f"packed as {self.made['name']}"
+        )
 
     def clips(self, indices: Tensor | Sequence[int] | None = None) -> Clips:
         """The clips, or those at these indices, in memory, for evaluation; waveforms only.
@@ -212,16 +242,16 @@ class PackedStore(Described):
                 f" {CLIPS_LIMIT_GIB:g}; ask for fewer with clips(indices)"
             )
         raw, lengths = self.read(index)
-        names, splits, rows = self.names, self.splits, index.tolist()
+        known, rows = self.known, index.tolist()
         return Clips(
             waveforms=self.decode(raw),
             lengths=lengths,
-            labels={task: label[index] for task, label in self.labels.items()},
-            class_names=self.class_names,
-            groups={task: group[index] for task, group in self.groups.items()},
-            names=tuple(names[row] for row in rows),
-            splits=None if splits is None else tuple(splits[row] for row in rows),
-            skipped=self.skipped,
+            labels={task: label[index] for task, label in known.labelling.labels.items()},
+            class_names=known.labelling.class_names,
+            groups={task: group[index] for task, group in known.labelling.groups.items()},
+            names=tuple(known.names[row] for row in rows),
+            splits=None if known.splits is None else tuple(known.splits[row] for row in rows),
+            skipped=known.skipped,
             source=self.source,
             sample_rate_hz=SAMPLE_RATE_HZ,
         )

@@ -58,9 +58,9 @@ def test_the_round_trip_is_exact(waveforms, clips):
     packed = waveforms.clips()
     assert torch.equal(packed.waveforms, clips.waveforms)
     assert packed.fingerprint() == clips.fingerprint()
-    assert packed.names == waveforms.names == clips.names
+    assert packed.names == waveforms.known.names == clips.names
     assert waveforms.nbytes == 2 * sum(LENGTHS)
-    assert waveforms.clipped == ()
+    assert waveforms.known.clipped == ()
 
 
 def test_every_sixteen_bit_level_survives():
