@@ -13,14 +13,12 @@ import csv
 import hashlib
 import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from archives import ArchiveError
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, Row, decode
-from download import Remote
+from common import NOT_THERE, ArchiveError, Clip, DataSet, Inventory, Plan, Remote, Row, run
+from inventory import decode
 
 SITE = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 TABLES = {
@@ -37,11 +35,6 @@ PARTS = {
 LABELS = "class_labels_indices.csv"
 N_DRAWN, SEED = 200_000, 0
 NAME = re.compile(r"Y?([\w-]{11})(?:_\d+(?:\.\d+)?_\d+(?:\.\d+)?)?", re.ASCII)
-
-
-def is_table(path: PurePosixPath) -> bool:
-    """The three lists of segments and the names of the classes."""
-    return path.name in (LABELS, *TABLES.values())
 
 
 def draw(ids: Iterable[str], n_drawn: int = N_DRAWN, seed: int = SEED) -> set[str]:
@@ -115,11 +108,6 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
     return made
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Which part of AudioSet to prepare."""
-    parser.add_argument("--subset", choices=tuple(PARTS), required=True)
-
-
 def _view(chosen) -> tuple:
     return ("label", "group", chosen)
 
@@ -149,21 +137,16 @@ AUDIOSET = DataSet(
         ),
     ),
     plan=plan,
-    is_table=is_table,
+    tables=(LABELS, *TABLES.values()),
     views={
         "manifest_balanced.csv": _view(_of("balanced")),
         "manifest_200k.csv": _view(_drawn),
         "manifest_2m.csv": _view(_of("balanced", "unbalanced")),
         "manifest_eval.csv": _view(_of("eval")),
     },
-    add_options=add_options,
+    subsets=tuple(PARTS),
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(AUDIOSET, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(AUDIOSET))

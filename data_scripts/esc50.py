@@ -10,9 +10,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, by_tail
-from download import Remote
+from common import NOT_THERE, Clip, DataSet, Inventory, Plan, Remote, run
 
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.layouts import is_esc50
@@ -20,15 +18,10 @@ from audiossl_lite.data.layouts import is_esc50
 TABLE = "esc50.csv"
 
 
-def is_table(path: PurePosixPath) -> bool:
-    """The table of clips, and the licence with the credits of each clip."""
-    return path.name in (TABLE, "LICENSE")
-
-
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = category, group = source recording, split = fold; names and table stay the makers'."""
     made = Plan()
-    found = by_tail(inventory, 1)
+    found = inventory.by_tail(1)
     needed = ("filename", "fold", "target", "category", "src_file", "take")
     rows = inventory.rows(TABLE, *needed)
     for row in rows:
@@ -75,17 +68,12 @@ ESC50 = DataSet(
         Remote("ESC-50-master.zip", "https://github.com/karolpiczak/ESC-50/archive/master.zip"),
     ),
     plan=plan,
-    is_table=is_table,
+    tables=(TABLE, "LICENSE"),
     expected={"fold": {str(fold): 400 for fold in range(1, 6)}},
     n_values={"label": 50},
     check_layout=check_layout,
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(ESC50, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(ESC50))

@@ -11,9 +11,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
-from commands import run
-from data_set import Clip, DataSet, Inventory, Plan, Row
-from download import Remote
+from common import Clip, DataSet, Inventory, Plan, Remote, every, run
 
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.layouts import is_fsdd
@@ -39,11 +37,6 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
         split = "test" if index < N_TEST else "train"
         made.clips.append(Clip(source, f"recordings/{path.name}", digit, speaker, split, more))
     return made
-
-
-def every(row: Row) -> bool:
-    """All rows belong to the view."""
-    return True
 
 
 def check_layout(folder: Path) -> list[str]:
@@ -83,10 +76,5 @@ FSDD = DataSet(
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(FSDD, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(FSDD))

@@ -10,20 +10,13 @@ import sys
 from argparse import Namespace
 from pathlib import PurePosixPath
 
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan
-from download import Remote
+from common import NOT_THERE, Clip, DataSet, Inventory, Plan, Remote, run
 
 TABLES = {
     "train_post_competition.csv": "train",
     "test_post_competition_scoring_clips.csv": "test",
 }
 SITE = "https://zenodo.org/records/2552860/files"
-
-
-def is_table(path: PurePosixPath) -> bool:
-    """The tables with the labels of both parts."""
-    return path.name in TABLES
 
 
 def plan(inventory: Inventory, options: Namespace) -> Plan:
@@ -62,16 +55,11 @@ FSDKAGGLE2018 = DataSet(
         for part in ("meta", "audio_train", "audio_test")
     ),
     plan=plan,
-    is_table=is_table,
+    tables=tuple(TABLES),
     expected={"split": {"train": 9_473, "test": 1_600}},
     n_values={"label": 41},
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(FSDKAGGLE2018, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(FSDKAGGLE2018))

@@ -11,10 +11,18 @@ import sys
 from argparse import Namespace
 from pathlib import PurePosixPath
 
-from archives import ArchiveError
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, Row, by_tail, decode
-from download import Remote
+from common import (
+    NOT_THERE,
+    ArchiveError,
+    Clip,
+    DataSet,
+    Inventory,
+    Plan,
+    Remote,
+    every,
+    run,
+)
+from inventory import decode
 
 TABLE = "examples.json"
 SITE = "http://download.magenta.tensorflow.org/datasets/nsynth"
@@ -25,18 +33,13 @@ MD5 = {
 }
 
 
-def is_table(path: PurePosixPath) -> bool:
-    """The description of the notes, one in each of the three archives."""
-    return path.name == TABLE
-
-
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = family and group = instrument; the second manifest has instrument and pitch.
 
     Split = archive, known by the folder that holds its table.
     """
     made = Plan()
-    found = by_tail(inventory, 3)
+    found = inventory.by_tail(3)
     for name, content in inventory.tables.items():
         folder = PurePosixPath(name).parent.name
         split = folder.removeprefix("nsynth-")
@@ -66,11 +69,6 @@ def _add(made: Plan, source: str | None, split: str, key: str, note: dict) -> No
     made.clips.append(Clip(source, path, family, instrument, split, more))
 
 
-def every(row: Row) -> bool:
-    """All rows belong to the view."""
-    return True
-
-
 NSYNTH = DataSet(
     name="nsynth",
     title="NSynth",
@@ -87,17 +85,12 @@ NSYNTH = DataSet(
         for split, digest in MD5.items()
     ),
     plan=plan,
-    is_table=is_table,
+    tables=(TABLE,),
     expected={"split": {"train": 289_205, "valid": 12_678, "test": 4_096}},
     n_values={"label": 11, "instrument": 1006},
     views={"manifest_instruments.csv": ("instrument", "pitch", every)},
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(NSYNTH, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(NSYNTH))

@@ -10,17 +10,10 @@ import sys
 from argparse import Namespace
 from pathlib import PurePosixPath
 
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, by_tail
-from download import Remote
+from common import NOT_THERE, Clip, DataSet, Inventory, Plan, Remote, run
 
 LISTS = {"validation_list.txt": "valid", "testing_list.txt": "test"}
 NOISE = "_background_noise_"
-
-
-def is_table(path: PurePosixPath) -> bool:
-    """The two lists that decide the split."""
-    return path.name in LISTS
 
 
 def plan(inventory: Inventory, options: Namespace) -> Plan:
@@ -30,7 +23,7 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
     """
     made = Plan()
     split_of = {line: split for name, split in LISTS.items() for line in inventory.lines(name)}
-    found = by_tail(inventory, 2)
+    found = inventory.by_tail(2)
     for clip, source in sorted(found.items()):
         path = PurePosixPath(clip)
         if len(path.parts) != 2 or path.parts[0] == NOISE:
@@ -65,16 +58,11 @@ SPEECH_COMMANDS = DataSet(
         ),
     ),
     plan=plan,
-    is_table=is_table,
+    tables=tuple(LISTS),
     expected={"split": {"train": 84_843, "valid": 9_981, "test": 11_005}},
     n_values={"label": 35},
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(SPEECH_COMMANDS, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(SPEECH_COMMANDS))

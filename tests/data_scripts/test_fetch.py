@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
+from random import Random
 from types import SimpleNamespace
 
 import pytest
 
 from tests.data.sounds import put
 from tests.data_scripts.faulty_server import serving
-from tests.data_scripts.script import module, script, zip_of
+from tests.data_scripts.script import data_set, module, script, zip_of
 
 NAME = "ESC-50-master.zip"
-CONTENT = bytes(range(256)) * 400  # 102,400 bytes
+
+
+def zipped(seed: int, n_bytes: int = 102_000) -> bytes:
+    """A zip of one file of noise, the same for the same seed."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as bundle:
+        bundle.writestr(zipfile.ZipInfo("a.wav"), Random(seed).randbytes(n_bytes))
+    return content.getvalue()
+
+
+CONTENT, OTHER, LONGER = zipped(0), zipped(1), zipped(2, 110_000)
 QUICK = ("--pause", "0.001", "--attempts", "3", "--timeout", "5")
 SCRIPTS = (
     "audioset",
@@ -63,7 +76,7 @@ def test_a_later_run_goes_on_at_the_byte(tmp_path):
         assert done.returncode == 2
         assert "gave up after 3 attempts" in done.stderr
         assert not (tmp_path / NAME).exists()
-        assert (tmp_path / f"{NAME}.part").read_bytes() == CONTENT[:30_000]
+        assert (tmp_path / f"{NAME}.part" / "bytes").read_bytes() == CONTENT[:30_000]
         server.cut_at.clear()
         server.asked.clear()
         done = fetch(server, tmp_path)
@@ -83,30 +96,30 @@ def test_another_version_on_the_server_is_not_glued_to_the_old_part(tmp_path):
     with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
         fetch(server, tmp_path)
         server.cut_at.clear()
-        server.files[NAME], server.etag = CONTENT[::-1], '"two"'
+        server.files[NAME], server.etag = OTHER, '"two"'
         assert fetch(server, tmp_path).returncode == 0
-        assert arrived(tmp_path) == CONTENT[::-1]
+        assert arrived(tmp_path) == OTHER
 
 
 def test_another_length_on_a_server_without_versions_is_noticed(tmp_path):
     with serving({NAME: CONTENT}, cut_at=[30_000] * 9, etag="") as server:
         fetch(server, tmp_path)
         server.cut_at.clear()
-        server.files[NAME] = CONTENT[::-1] + b"longer"
+        server.files[NAME] = LONGER
         assert fetch(server, tmp_path).returncode == 0
-        assert arrived(tmp_path) == CONTENT[::-1] + b"longer"
+        assert arrived(tmp_path) == LONGER
 
 
 def test_a_part_of_another_address_is_not_continued(tmp_path):
     with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
         fetch(server, tmp_path)
         server.cut_at.clear()
-        server.files["other.zip"] = CONTENT[::-1]
+        server.files["other.zip"] = OTHER
         done = script(
             "esc50", "fetch", "--to", tmp_path, "--url", f"{server.url}/other.zip", *QUICK
         )
         assert done.returncode == 0
-        assert arrived(tmp_path) == CONTENT[::-1]
+        assert arrived(tmp_path) == OTHER
 
 
 @pytest.mark.parametrize("left", [CONTENT, CONTENT + b"more"])
@@ -116,7 +129,7 @@ def test_a_part_that_is_already_long_enough(tmp_path, left):
         fetch(server, tmp_path)
         server.cut_at.clear()
         server.asked.clear()
-        (tmp_path / f"{NAME}.part").write_bytes(left)
+        (tmp_path / f"{NAME}.part" / "bytes").write_bytes(left)
         assert fetch(server, tmp_path).returncode == 0
         assert arrived(tmp_path) == CONTENT
         assert len(server.asked) == (0 if left == CONTENT else 2)
@@ -159,7 +172,7 @@ def test_a_server_that_does_not_say_the_length(tmp_path):
     with serving({NAME: whole}, length=False, cut_at=[5000]) as server:
         done = fetch(server, tmp_path / "out")
         assert done.returncode == 2
-        assert "does not say the length" in done.stderr
+        assert "is not the whole file" in done.stderr
         assert list((tmp_path / "out").iterdir()) == []
         assert fetch(server, tmp_path / "out").returncode == 0
         assert arrived(tmp_path / "out") == whole
@@ -205,7 +218,7 @@ def test_a_damaged_beginning_is_fetched_once_more(tmp_path):
     with serving({"a.zip": CONTENT}, cut_at=[30_000, 0]) as server:
         with pytest.raises(download.DownloadError):
             download.fetch(remote, tmp_path, f"{server.url}/a.zip", patience)
-        (tmp_path / "a.zip.part").write_bytes(b"x" * 30_000)
+        (tmp_path / "a.zip.part" / "bytes").write_bytes(b"x" * 30_000)
         download.fetch(remote, tmp_path, f"{server.url}/a.zip", patience)
         assert [wanted for _, wanted in server.asked][-2:] == ["bytes=30000-", ""]
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
@@ -219,7 +232,7 @@ def test_a_file_that_changed_since_its_first_download_is_named(tmp_path):
         assert done.returncode == 1
         assert "written at the first download" in done.stderr
         (tmp_path / NAME).unlink()
-        server.files[NAME] = CONTENT[::-1]
+        server.files[NAME] = OTHER
         done = fetch(server, tmp_path)
         assert done.returncode == 1
         assert "new version" in done.stderr
@@ -255,25 +268,85 @@ def test_an_address_must_be_http_and_belong_to_one_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_info_says_size_licence_and_source(name, tmp_path):
-    done = script(name, "info")
-    assert done.returncode == 0
-    for word in ("size", "licence", "source", "file"):
-        assert f"  {word} " in done.stdout
+def test_every_script_says_size_licence_and_source_and_who_published_a_checksum(tmp_path):
+    faults = []
+    for name in SCRIPTS:
+        declared, done = data_set(name), script(name, "info")
+        lines = done.stdout.splitlines()
+        for word in ("size", "licence", "source", "file"):
+            if done.returncode or not any(line.startswith(f"  {word} ") for line in lines):
+                faults.append(f"{name}: no {word}")
+        if declared.name != name:
+            faults.append(f"{name}: calls itself {declared.name}")
+        for remote in declared.remotes:
+            if not remote.url.startswith(("http://", "https://")):
+                faults.append(f"{remote.name}: {remote.url}")
+            algorithm, _, digest = (remote.checksum or "").partition(":")
+            size = hashlib.new(algorithm).digest_size * 2 if algorithm else 0
+            if len(digest) != size or (digest and not remote.checksum_from):
+                faults.append(f"{remote.name}: {remote.checksum} from {remote.checksum_from!r}")
+    assert not faults
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_every_published_checksum_has_a_source_and_the_right_length(name):
+PAGE = b"<!DOCTYPE html>\n<html><body>Please come back later.</body></html>\n"
+# Files without a published checksum: script, name, content, and where it is cut off.
+UNSUMMED = (
+    ("esc50", NAME, CONTENT, 50_000),
+    ("audioset", "eval_segments.csv", b"# YTID\nabc, 0.0, 10.0, x\n", 15),
+    ("audioset", "ontology.json", b'[{"id": "/m/a", "name": "Speech"}]\n', 15),
+    ("voxceleb1", "iden_split.txt", b"1 a/b/c.wav\n2 d/e/f.wav\n", 15),
+)
+
+
+def test_what_is_not_the_whole_file_is_never_recorded(tmp_path):
+    """A web page, nothing, and a cut-off body of a server that does not say the length; then the server recovers."""
+    faults = []
+    for name, file, content, cut_at in UNSUMMED:
+        with serving({}, length=False) as server:
+            given = ("fetch", "--to", tmp_path / file, "--mirror", server.url, "--only", file)
+            for what, body in (("page", PAGE), ("nothing", b""), ("cut", content[:cut_at])):
+                server.files[file] = body
+                done = script(name, *given, *QUICK)
+                if done.returncode != 2 or "is not the whole file" not in done.stderr:
+                    faults.append(f"{file}, {what}: {done.stderr or done.stdout}")
+                faults += [f"{file}, {what}: {left}" for left in (tmp_path / file).iterdir()]
+            server.files[file] = content
+            assert script(name, *given, *QUICK).returncode == 0
+            assert (tmp_path / file / file).read_bytes() == content
+            # One that was put there by hand is looked into as well before its checksum is recorded.
+            (tmp_path / file / f"{file}.sha256").unlink()
+            (tmp_path / file / file).write_bytes(content[:cut_at])
+            if script(name, *given, *QUICK).returncode != 1:
+                faults.append(f"{file}: a damaged copy is taken")
+            if (tmp_path / file / f"{file}.sha256").exists():
+                faults.append(f"{file}: the checksum of a damaged copy is recorded")
+    assert not faults
+
+
+def test_a_body_without_end_is_left(tmp_path, monkeypatch):
     download = module("download")
-    (data_set,) = [
-        value for value in vars(module(name)).values() if type(value).__name__ == "DataSet"
-    ]
-    assert data_set.name == name
-    for remote in data_set.remotes:
-        assert remote.url.startswith(("http://", "https://"))
-        if remote.checksum is not None:
-            algorithm, digest = remote.checksum.split(":")
-            assert len(digest) == hashlib.new(algorithm).digest_size * 2
-            assert remote.checksum_from
-    assert isinstance(data_set.remotes[0], download.Remote)
+    monkeypatch.setattr(download, "MOST_BYTES", {True: 2**20, False: 2**20})
+    with serving({NAME: CONTENT}, endless=True, length=False) as server:
+        done = fetch(server, tmp_path / "a")
+        assert (done.returncode, len(server.asked)) == (2, 1)
+        assert "more than the 1048576 bytes" in done.stderr
+    with serving({NAME: CONTENT}) as server:  # or says at once that it is too long
+        monkeypatch.setattr(download, "MOST_BYTES", {True: 1000, False: 1000})
+        assert "more than the 1000 bytes" in fetch(server, tmp_path / "a").stderr
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_a_body_that_comes_byte_by_byte_is_left(tmp_path):
+    with serving({NAME: CONTENT}, trickle=True) as server:
+        done = fetch(server, tmp_path, "--timeout", "0.2")
+        assert (done.returncode, len(server.asked)) == (2, 3)
+        assert "gave up after 3 attempts without progress (too slow" in done.stderr
+
+
+def test_a_server_that_sends_on_to_another_protocol_is_not_followed(tmp_path):
+    for moved in ("ftp://127.0.0.1/x.zip", "file:///etc/hostname"):
+        with serving({NAME: CONTENT}, moved=moved) as server:
+            done = fetch(server, tmp_path)
+            assert (done.returncode, len(server.asked)) == (2, 1)
+            assert "not http" in done.stderr and moved in done.stderr
+    assert list(tmp_path.iterdir()) == []
