@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from contextlib import contextmanager
 from random import Random
 from types import SimpleNamespace
 
@@ -43,6 +44,20 @@ def fetch(server, folder, *more):
     return script("esc50", "fetch", "--to", folder, "--mirror", server.url, *QUICK, *more)
 
 
+@contextmanager
+def interrupted(folder, **faults):
+    """A server that has cut every answer of a first run at byte 30,000, and serves well from now on."""
+    with serving({NAME: CONTENT}, cut_at=[30_000] * 9, **faults) as server:
+        done = fetch(server, folder)
+        assert done.returncode == 2
+        assert "gave up after 3 attempts" in done.stderr
+        assert not (folder / NAME).exists()
+        assert (folder / f"{NAME}.part" / "bytes").read_bytes() == CONTENT[:30_000]
+        server.cut_at.clear()
+        server.asked.clear()
+        yield server
+
+
 def arrived(folder) -> bytes:
     assert sorted(path.name for path in folder.iterdir()) == [NAME, f"{NAME}.sha256"]
     return (folder / NAME).read_bytes()
@@ -71,14 +86,7 @@ def test_a_cut_off_download_goes_on_at_the_byte(tmp_path):
 
 
 def test_a_later_run_goes_on_at_the_byte(tmp_path):
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
-        done = fetch(server, tmp_path)
-        assert done.returncode == 2
-        assert "gave up after 3 attempts" in done.stderr
-        assert not (tmp_path / NAME).exists()
-        assert (tmp_path / f"{NAME}.part" / "bytes").read_bytes() == CONTENT[:30_000]
-        server.cut_at.clear()
-        server.asked.clear()
+    with interrupted(tmp_path) as server:
         done = fetch(server, tmp_path)
         assert "continued at byte 30000" in done.stdout
         assert server.asked == [(f"/{NAME}", "bytes=30000-")]
@@ -93,27 +101,21 @@ def test_a_server_without_ranges_makes_it_start_over(tmp_path):
 
 
 def test_another_version_on_the_server_is_not_glued_to_the_old_part(tmp_path):
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
-        fetch(server, tmp_path)
-        server.cut_at.clear()
+    with interrupted(tmp_path) as server:
         server.files[NAME], server.etag = OTHER, '"two"'
         assert fetch(server, tmp_path).returncode == 0
         assert arrived(tmp_path) == OTHER
 
 
 def test_another_length_on_a_server_without_versions_is_noticed(tmp_path):
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9, etag="") as server:
-        fetch(server, tmp_path)
-        server.cut_at.clear()
+    with interrupted(tmp_path, etag="") as server:
         server.files[NAME] = LONGER
         assert fetch(server, tmp_path).returncode == 0
         assert arrived(tmp_path) == LONGER
 
 
 def test_a_part_of_another_address_is_not_continued(tmp_path):
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
-        fetch(server, tmp_path)
-        server.cut_at.clear()
+    with interrupted(tmp_path) as server:
         server.files["other.zip"] = OTHER
         done = script(
             "esc50", "fetch", "--to", tmp_path, "--url", f"{server.url}/other.zip", *QUICK
@@ -125,10 +127,7 @@ def test_a_part_of_another_address_is_not_continued(tmp_path):
 @pytest.mark.parametrize("left", [CONTENT, CONTENT + b"more"])
 def test_a_part_that_is_already_long_enough(tmp_path, left):
     """Killed between the last byte and the final name; or the part is longer than the file."""
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
-        fetch(server, tmp_path)
-        server.cut_at.clear()
-        server.asked.clear()
+    with interrupted(tmp_path) as server:
         (tmp_path / f"{NAME}.part" / "bytes").write_bytes(left)
         assert fetch(server, tmp_path).returncode == 0
         assert arrived(tmp_path) == CONTENT
