@@ -10,8 +10,10 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
@@ -180,37 +182,28 @@ class JoinedFile(io.RawIOBase):
     def __init__(self, pieces: Sequence[Path]) -> None:
         super().__init__()
         self._files = [piece.open("rb") for piece in pieces]
-        sizes = [piece.stat().st_size for piece in pieces]
-        self._starts = [sum(sizes[:number]) for number in range(len(sizes))]
-        self._length = sum(sizes)
+        self._ends = list(accumulate(piece.stat().st_size for piece in pieces))
         self._place = 0
 
     def readable(self) -> bool:
         """Always true."""
         return True
 
-    def seekable(self) -> bool:
-        """Always true."""
-        return True
-
-    def tell(self) -> int:
-        """The place in the joined file, in bytes."""
-        return self._place
+    seekable = readable
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place in the joined file and return it."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._length}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._ends[-1]}[whence]
         self._place = max(0, base + offset)
         return self._place
 
     def readinto(self, buffer) -> int:
         """Fill the buffer from the piece at the current place; 0 at the end."""
-        if self._place >= self._length:
+        number = bisect_right(self._ends, self._place)  # an empty piece is passed over
+        if number == len(self._files):
             return 0
-        # The last piece that starts at or before the place; an empty piece is passed over.
-        number = max(n for n, start in enumerate(self._starts) if start <= self._place)
         file = self._files[number]
-        file.seek(self._place - self._starts[number])
+        file.seek(self._place - self._ends[number], io.SEEK_END)
         count = file.readinto(buffer)
         self._place += count
         return count
