@@ -27,7 +27,6 @@ from audiossl_lite.data.store_format import (
     read_header,
     read_json,
     to_json,
-    verify_store,
 )
 
 if TYPE_CHECKING:
@@ -115,17 +114,12 @@ class PackedStore:
         return torch.int16 if self.kind == "waveform" else torch.float16
 
     def read(
-        self, indices: Tensor | Sequence[int], size: int | None = None
+        self, indices: Tensor | Sequence[int], size: int | None = None, *, pinned: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Raw clips `(B, longest or size[, F])` on the CPU, padded with silence, and their lengths `(B,)`.
 
         With `size`, longer clips are cut at the end. Raises IndexError naming a clip that is not there.
         """
-        return self._read(indices, size, pinned=False)
-
-    def _read(
-        self, indices: Tensor | Sequence[int], size: int | None, pinned: bool
-    ) -> tuple[Tensor, Tensor]:
         index = torch.as_tensor(indices).cpu().long().numpy()
         outside = (index < 0) | (index >= len(self))
         if outside.any():
@@ -147,21 +141,17 @@ class PackedStore:
             row[length:] = self.made["pad_value"]
         return raw, torch.from_numpy(lengths)
 
-    def decode(self, raw: Tensor) -> Tensor:
-        """Raw clips as float32, on the device where they are: what soundfile gives for 16-bit files."""
-        return decode_raw(raw)
-
     def batch(
         self, indices: Tensor | Sequence[int], device: str | torch.device
     ) -> tuple[Tensor, Tensor]:
         """Clips `(B, batch_length[, F])` float32 and lengths `(B,)`, both on the device."""
         device = torch.device(device)
         on_gpu = device.type == "cuda"
-        raw, lengths = self._read(indices, self.batch_length, pinned=on_gpu)
+        raw, lengths = self.read(indices, self.batch_length, pinned=on_gpu)
         if on_gpu:
             lengths = lengths.pin_memory()
         raw = raw.to(device, non_blocking=on_gpu)
-        return self.decode(raw), lengths.to(device, non_blocking=on_gpu)
+        return decode_raw(raw), lengths.to(device, non_blocking=on_gpu)
 
     def resident(self, device: str | torch.device) -> ResidentStore:
         """The same clips with all raw data in the memory of a device; raises StoreError if they do not fit."""
@@ -184,10 +174,6 @@ class PackedStore:
             [part["data_checksum"], part["manifest_checksum"]] for part in self._header["parts"]
         ]
         return checksum_of(to_json({"kind": self.kind, "made": self.made, "parts": sums}))[:8]
-
-    def verify(self) -> list[str]:
-        """Everything that is wrong with the files by now, one line each; reads all data once."""
-        return verify_store(self.folder)
 
     @functools.cached_property
     def known(self) -> Known:
@@ -244,7 +230,7 @@ class PackedStore:
         raw, lengths = self.read(index)
         known, rows = self.known, index.tolist()
         return Clips(
-            waveforms=self.decode(raw),
+            waveforms=decode_raw(raw),
             lengths=lengths,
             labels={task: label[index] for task, label in known.labelling.labels.items()},
             class_names=known.labelling.class_names,
