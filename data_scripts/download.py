@@ -232,7 +232,11 @@ class Part:
                         "run the same command later, it continues where it stopped"
                     )
                 time.sleep(self.patience.pause_s * 2 ** min(failures, 6))
-        os.replace(self._bytes, output_file)
+        Path(output_file).unlink(missing_ok=True)
+        try:  # a second name: a run that is killed while the file is summed must not lose it
+            os.link(self._bytes, output_file)
+        except OSError:  # a disk without links
+            os.replace(self._bytes, output_file)
 
     def _request(self, bar) -> None:
         """Ask for what is missing; raises Trouble unless the server says that this was all of it."""

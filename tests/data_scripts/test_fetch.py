@@ -3,64 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
-from contextlib import contextmanager
-from random import Random
 from types import SimpleNamespace
 
 import pytest
 
 from tests.data.sounds import put
 from tests.data_scripts.faulty_server import serving
-from tests.data_scripts.script import data_set, module, script, zip_of
-
-NAME = "ESC-50-master.zip"
-
-
-def zipped(seed: int, n_bytes: int = 102_000) -> bytes:
-    """A zip of one file of noise, the same for the same seed."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as bundle:
-        bundle.writestr(zipfile.ZipInfo("a.wav"), Random(seed).randbytes(n_bytes))
-    return content.getvalue()
-
-
-CONTENT, OTHER, LONGER = zipped(0), zipped(1), zipped(2, 110_000)
-QUICK = ("--pause", "0.001", "--attempts", "3", "--timeout", "5")
-SCRIPTS = (
-    "audioset",
-    "esc50",
-    "fsdd",
-    "fsdkaggle2018",
-    "nsynth",
-    "speech_commands",
-    "urbansound8k",
-    "voxceleb1",
+from tests.data_scripts.fetched import (
+    CONTENT,
+    LONGER,
+    NAME,
+    OTHER,
+    QUICK,
+    arrived,
+    fetch,
+    interrupted,
 )
-
-
-def fetch(server, folder, *more):
-    return script("esc50", "fetch", "--to", folder, "--mirror", server.url, *QUICK, *more)
-
-
-@contextmanager
-def interrupted(folder, **faults):
-    """A server that has cut every answer of a first run at byte 30,000, and serves well from now on."""
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9, **faults) as server:
-        done = fetch(server, folder)
-        assert done.returncode == 2
-        assert "gave up after 3 attempts" in done.stderr
-        assert not (folder / NAME).exists()
-        assert (folder / f"{NAME}.part" / "bytes").read_bytes() == CONTENT[:30_000]
-        server.cut_at.clear()
-        server.asked.clear()
-        yield server
-
-
-def arrived(folder) -> bytes:
-    assert sorted(path.name for path in folder.iterdir()) == [NAME, f"{NAME}.sha256"]
-    return (folder / NAME).read_bytes()
+from tests.data_scripts.prepared import N_CLIPS
+from tests.data_scripts.script import data_set, module, script, zip_of
 
 
 def test_a_whole_file_is_named_when_complete_and_its_checksum_recorded(tmp_path):
@@ -132,6 +92,20 @@ def test_a_part_that_is_already_long_enough(tmp_path, left):
         assert fetch(server, tmp_path).returncode == 0
         assert arrived(tmp_path) == CONTENT
         assert len(server.asked) == (0 if left == CONTENT else 2)
+
+
+def test_a_run_that_ends_while_the_file_is_summed_loses_nothing(tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with serving({NAME: CONTENT}) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr("pooch.core.hash_matches", interrupt)
+            assert "goes on where it stopped" in fetch(server, tmp_path).stderr
+        server.asked.clear()
+        assert fetch(server, tmp_path).returncode == 0
+        assert arrived(tmp_path) == CONTENT
+        assert server.asked == []
 
 
 def test_a_range_that_was_not_asked_for_is_not_appended(tmp_path):
@@ -269,7 +243,7 @@ def test_an_address_must_be_http_and_belong_to_one_file(tmp_path):
 
 def test_every_script_says_size_licence_and_source_and_who_published_a_checksum(tmp_path):
     faults = []
-    for name in SCRIPTS:
+    for name in ("audioset", *N_CLIPS):
         declared, done = data_set(name), script(name, "info")
         lines = done.stdout.splitlines()
         for word in ("size", "licence", "source", "file"):
@@ -285,67 +259,3 @@ def test_every_script_says_size_licence_and_source_and_who_published_a_checksum(
             if len(digest) != size or (digest and not remote.checksum_from):
                 faults.append(f"{remote.name}: {remote.checksum} from {remote.checksum_from!r}")
     assert not faults
-
-
-PAGE = b"<!DOCTYPE html>\n<html><body>Please come back later.</body></html>\n"
-# Files without a published checksum: script, name, content, and where it is cut off.
-UNSUMMED = (
-    ("esc50", NAME, CONTENT, 50_000),
-    ("audioset", "eval_segments.csv", b"# YTID\nabc, 0.0, 10.0, x\n", 15),
-    ("audioset", "ontology.json", b'[{"id": "/m/a", "name": "Speech"}]\n', 15),
-    ("voxceleb1", "iden_split.txt", b"1 a/b/c.wav\n2 d/e/f.wav\n", 15),
-)
-
-
-def test_what_is_not_the_whole_file_is_never_recorded(tmp_path):
-    """A web page, nothing, and a cut-off body of a server that does not say the length; then the server recovers."""
-    faults = []
-    for name, file, content, cut_at in UNSUMMED:
-        with serving({}, length=False) as server:
-            given = ("fetch", "--to", tmp_path / file, "--mirror", server.url, "--only", file)
-            for what, body in (("page", PAGE), ("nothing", b""), ("cut", content[:cut_at])):
-                server.files[file] = body
-                done = script(name, *given, *QUICK)
-                if done.returncode != 2 or "is not the whole file" not in done.stderr:
-                    faults.append(f"{file}, {what}: {done.stderr or done.stdout}")
-                faults += [f"{file}, {what}: {left}" for left in (tmp_path / file).iterdir()]
-            server.files[file] = content
-            assert script(name, *given, *QUICK).returncode == 0
-            assert (tmp_path / file / file).read_bytes() == content
-            # One that was put there by hand is looked into as well before its checksum is recorded.
-            (tmp_path / file / f"{file}.sha256").unlink()
-            (tmp_path / file / file).write_bytes(content[:cut_at])
-            if script(name, *given, *QUICK).returncode != 1:
-                faults.append(f"{file}: a damaged copy is taken")
-            if (tmp_path / file / f"{file}.sha256").exists():
-                faults.append(f"{file}: the checksum of a damaged copy is recorded")
-    assert not faults
-
-
-def test_a_body_without_end_is_left(tmp_path, monkeypatch):
-    download = module("download")
-    monkeypatch.setattr(download, "MOST_BYTES", {True: 2**20, False: 2**20})
-    with serving({NAME: CONTENT}, endless=True, length=False) as server:
-        done = fetch(server, tmp_path / "a")
-        assert (done.returncode, len(server.asked)) == (2, 1)
-        assert "more than the 1048576 bytes" in done.stderr
-    with serving({NAME: CONTENT}) as server:  # or says at once that it is too long
-        monkeypatch.setattr(download, "MOST_BYTES", {True: 1000, False: 1000})
-        assert "more than the 1000 bytes" in fetch(server, tmp_path / "a").stderr
-    assert list((tmp_path / "a").iterdir()) == []
-
-
-def test_a_body_that_comes_byte_by_byte_is_left(tmp_path):
-    with serving({NAME: CONTENT}, trickle=True) as server:
-        done = fetch(server, tmp_path, "--timeout", "0.2")
-        assert (done.returncode, len(server.asked)) == (2, 3)
-        assert "gave up after 3 attempts without progress (too slow" in done.stderr
-
-
-def test_a_server_that_sends_on_to_another_protocol_is_not_followed(tmp_path):
-    for moved in ("ftp://127.0.0.1/x.zip", "file:///etc/hostname"):
-        with serving({NAME: CONTENT}, moved=moved) as server:
-            done = fetch(server, tmp_path)
-            assert (done.returncode, len(server.asked)) == (2, 1)
-            assert "not http" in done.stderr and moved in done.stderr
-    assert list(tmp_path.iterdir()) == []
