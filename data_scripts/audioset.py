@@ -50,21 +50,21 @@ def segments(name: str, content: bytes) -> dict[str, list[str]]:
     lines = text.splitlines()
     rows = csv.reader((line for line in lines if line and line[0] != "#"), skipinitialspace=True)
     try:
-        found = {row[0]: row[3].split(",") for row in rows}
+        labelled = {row[0]: row[3].split(",") for row in rows}
     except IndexError as error:
         raise ArchiveError(f"{name}: a line has no label; download it again") from error
     counted = re.search(r"num_segs=(\d+)", text[:1000])
-    if counted is None or int(counted[1]) != len(found):
+    if counted is None or int(counted[1]) != len(labelled):
         says = counted[1] if counted else "nothing"
         raise ArchiveError(
-            f"{name}: {len(found)} segments, its header says {says}; download it again"
+            f"{name}: {len(labelled)} segments, its header says {says}; download it again"
         )
-    return found
+    return labelled
 
 
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = class names joined by `;`, group = video, split = train or eval; one folder may hold all subsets."""
-    made = Plan()
+    work = Plan()
     names = {
         row["mid"]: row["display_name"] for row in inventory.rows(LABELS, "mid", "display_name")
     }
@@ -77,20 +77,20 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
     drawn = draw(lists["unbalanced"]) if "unbalanced" in lists else set()
     if options.subset == "200k":
         lists["unbalanced"] = {key: lists["unbalanced"][key] for key in sorted(drawn)}
-    wanted = {key: part for part, found in lists.items() for key in found}
+    wanted = {key: part for part, labelled in lists.items() for key in labelled}
     sources: dict[str, str] = {}
     for source in sorted(inventory.audio):
         match = NAME.fullmatch(PurePosixPath(source).stem)
         if match is None or match[1] not in wanted:
             continue
         if match[1] in sources:
-            made.skipped.append((source, f"second file for the id {match[1]}"))
+            work.skipped.append((source, f"second file for the id {match[1]}"))
         sources.setdefault(match[1], source)
     for key, part in wanted.items():
         # Two letters of a hash: two million files in one folder are too many for most tools.
         path = f"audio/{hashlib.sha256(key.encode()).hexdigest()[:2]}/{key}.flac"
         if key not in sources:
-            made.skipped.append((path, NOT_THERE))
+            work.skipped.append((path, NOT_THERE))
             continue
         codes = lists[part][key]
         label = ";".join(names.get(code, code) for code in codes)
@@ -100,12 +100,12 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
             "codes": ";".join(codes),
         }
         split = "eval" if part == "eval" else "train"
-        made.clips.append(Clip(sources[key], path, label, key, split, more))
+        work.clips.append(Clip(sources[key], path, label, key, split, more))
     if options.subset == "200k":
-        made.listed = {"drawn_200k": {"yes": len(drawn)}}
+        work.listed = {"drawn_200k": {"yes": len(drawn)}}
     else:
-        made.listed = {"subset": {part: len(found) for part, found in lists.items()}}
-    return made
+        work.listed = {"subset": {part: len(labelled) for part, labelled in lists.items()}}
+    return work
 
 
 def _view(chosen) -> tuple:

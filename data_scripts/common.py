@@ -176,10 +176,10 @@ def _fetch(data_set: DataSet, chosen: argparse.Namespace) -> int:
 
 
 def _prepare(data_set: DataSet, chosen: argparse.Namespace) -> int:
-    made = prepare(data_set, chosen.from_archive, chosen.to, chosen)
+    outcome = prepare(data_set, chosen.from_archive, chosen.to, chosen)
     print(
-        f"{made.n_clips} clips in {made.folder}, {made.n_new} of them new; "
-        f"{made.n_skipped} left out, {made.n_limited} limited to full scale"
+        f"{outcome.n_clips} clips in {outcome.folder}, {outcome.n_new} of them new; "
+        f"{outcome.n_skipped} left out, {outcome.n_limited} limited to full scale"
     )
     return _verify(data_set, argparse.Namespace(folder=chosen.to, show=chosen.show))
 

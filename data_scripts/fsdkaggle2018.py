@@ -21,26 +21,26 @@ SITE = "https://zenodo.org/records/2552860/files"
 
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = class, group = Freesound recording, split = the competition's training and scoring parts."""
-    made = Plan()
-    found: dict[tuple[str, str], str] = {}
+    work = Plan()
+    audio: dict[tuple[str, str], str] = {}
     for source in inventory.audio:
         path = PurePosixPath(source)
         for split in TABLES.values():
             if path.parent.name.endswith(f"audio_{split}"):
-                found.setdefault((split, path.name), source)
+                audio.setdefault((split, path.name), source)
     for table, split in TABLES.items():
         for row in inventory.rows(table, "fname", "label"):
             name = row["fname"]
             target = f"{split}/{PurePosixPath(name).stem}.flac"
-            source = found.get((split, name))
+            source = audio.get((split, name))
             if source is None:
-                made.skipped.append((target, NOT_THERE))
+                work.skipped.append((target, NOT_THERE))
                 continue
-            kept = ("manually_verified", "usage", "license")
-            more = {key: row.get(key, "") for key in kept}
+            columns = ("manually_verified", "usage", "license")
+            more = {key: row.get(key, "") for key in columns}
             group = row.get("freesound_id") or name
-            made.clips.append(Clip(source, target, row["label"], group, split, more))
-    return made
+            work.clips.append(Clip(source, target, row["label"], group, split, more))
+    return work
 
 
 FSDKAGGLE2018 = DataSet(

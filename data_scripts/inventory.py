@@ -63,10 +63,10 @@ def decode(name: str, content: bytes) -> str:
         raise ArchiveError(f"{name}: not a text in UTF-8 ({error}); download it again") from error
 
 
-def find_sources(known: Collection[str], given: Sequence[Path]) -> list[Source]:
+def find_sources(known: Collection[str], paths: Sequence[Path]) -> list[Source]:
     """The archives to read: files as given, pieces of a zip together, and `known` ones in a folder."""
     files: list[Path] = []
-    for path in given:
+    for path in paths:
         fetched = [path / name for name in known if (path / name).is_file()]
         # A folder with the tables alone may hold unpacked audio beside them: it is read as a folder.
         archived = any(file.suffix not in TABLE_SUFFIXES for file in fetched)
@@ -84,8 +84,8 @@ def take_inventory(wanted: Collection[str], sources: Sequence[Source]) -> Invent
     audio: dict[str, int] = {}
     for number, source in enumerate(sources):
         seen: set[str] = set()
-        with members(source) as found:
-            for member in found:
+        with members(source) as files:
+            for member in files:
                 path = PurePosixPath(member.path)
                 # Hidden files are the droppings of the systems that archives were packed on.
                 if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):

@@ -95,11 +95,11 @@ def verify(data_set: DataSet, folder: Path) -> list[str]:
     if not marker.get("complete"):
         faults.append("unfinished: the last `prepare` was interrupted; run it again")
     for column, values in {**data_set.expected, **marker.get("listed", {})}.items():
-        found = Counter(row.get(column, "") for row in rows)
+        counted = Counter(row.get(column, "") for row in rows)
         for value, expected in values.items():
-            if found[value] != expected:
+            if counted[value] != expected:
                 faults.append(
-                    f"{column} {value}: {found[value]} clips, the full set has {expected}"
+                    f"{column} {value}: {counted[value]} clips, the full set has {expected}"
                 )
     for column, expected in data_set.n_values.items():
         n_values = len({row.get(column, "") for row in rows})

@@ -38,8 +38,8 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
 
     Split = archive, known by the folder that holds its table.
     """
-    made = Plan()
-    found = inventory.by_tail(3)
+    work = Plan()
+    audio = inventory.by_tail(3)
     for name, content in inventory.tables.items():
         folder = PurePosixPath(name).parent.name
         split = folder.removeprefix("nsynth-")
@@ -48,16 +48,16 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
         try:
             notes = json.loads(decode(name, content))
             for key, note in notes.items():
-                _add(made, found.get(f"{folder}/audio/{key}.wav"), split, key, note)
+                _add(work, audio.get(f"{folder}/audio/{key}.wav"), split, key, note)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArchiveError(f"{name}: not the makers' table ({error!r})") from error
-    return made
+    return work
 
 
-def _add(made: Plan, source: str | None, split: str, key: str, note: dict) -> None:
+def _add(work: Plan, source: str | None, split: str, key: str, note: dict) -> None:
     path = f"{split}/{key}.flac"
     if source is None:
-        made.skipped.append((path, NOT_THERE))
+        work.skipped.append((path, NOT_THERE))
         return
     family, instrument = note["instrument_family_str"], note["instrument_str"]
     more = {
@@ -66,7 +66,7 @@ def _add(made: Plan, source: str | None, split: str, key: str, note: dict) -> No
         "velocity": str(note["velocity"]),
         "sound_source": note["instrument_source_str"],
     }
-    made.clips.append(Clip(source, path, family, instrument, split, more))
+    work.clips.append(Clip(source, path, family, instrument, split, more))
 
 
 NSYNTH = DataSet(

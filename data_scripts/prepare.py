@@ -40,7 +40,7 @@ class Outcome:
     n_limited: int
 
 
-def prepare(data_set: DataSet, given: Sequence[Path], folder: Path, options: Namespace) -> Outcome:
+def prepare(data_set: DataSet, paths: Sequence[Path], folder: Path, options: Namespace) -> Outcome:
     """Convert the clips of the given archives and write the manifest.
 
     A new folder is filled under the name FOLDER.partial and gets its own name when complete; a run after an
@@ -48,14 +48,14 @@ def prepare(data_set: DataSet, given: Sequence[Path], folder: Path, options: Nam
     that exist are not converted again, rows of earlier runs are kept.
     Raises ArchiveError, FileExistsError for a folder that holds something else, OSError.
     """
-    sources = find_sources([remote.name for remote in data_set.remotes], given)
+    sources = find_sources([remote.name for remote in data_set.remotes], paths)
     _working_place(data_set, folder)
     inventory = take_inventory(data_set.tables, sources)
     plan = data_set.plan(inventory, options)
     _refuse_doubles(plan)
     if not plan.clips:
         raise ArchiveError(
-            f"{', '.join(map(str, given))}: none of the expected files; is it the right archive?"
+            f"{', '.join(map(str, paths))}: none of the expected files; is it the right archive?"
         )
     with only_one(folder.with_name(folder.name + ".lock")):
         return _fill(data_set, plan, inventory, sources, folder, max(1, options.workers))
@@ -176,8 +176,8 @@ def _convert_all(
 ) -> Iterator[tuple[Clip, tuple[Row, bool] | str]]:
     """Each wanted clip of a source with what was measured of it, or with why it cannot be used."""
     waiting: deque[tuple[Clip, Future]] = deque()
-    with ThreadPoolExecutor(workers) as threads, members(source) as found:
-        for member in found:
+    with ThreadPoolExecutor(workers) as threads, members(source) as files:
+        for member in files:
             clip = wanted.get(member.path)
             if clip is None:
                 continue

@@ -21,25 +21,25 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
 
     A file name is a speaker and a count, and so occurs in many word folders: a clip is `word/name`, never `name`.
     """
-    made = Plan()
+    work = Plan()
     split_of = {line: split for name, split in LISTS.items() for line in inventory.lines(name)}
-    found = inventory.by_tail(2)
-    for clip, source in sorted(found.items()):
+    audio = inventory.by_tail(2)
+    for clip, source in sorted(audio.items()):
         path = PurePosixPath(clip)
         if len(path.parts) != 2 or path.parts[0] == NOISE:
             continue
         word, speaker = path.parts[0], path.stem.split("_nohash_")[0]
         if speaker == path.stem:
-            made.skipped.append((source, "file name is not {speaker}_nohash_{count}"))
+            work.skipped.append((source, "file name is not {speaker}_nohash_{count}"))
             continue
         target, split = f"{word}/{path.stem}.flac", split_of.get(clip, "train")
-        made.clips.append(Clip(source, target, word, speaker, split))
-    made.skipped += [
+        work.clips.append(Clip(source, target, word, speaker, split))
+    work.skipped += [
         (f"{PurePosixPath(clip).with_suffix('.flac')}", NOT_THERE)
         for clip in split_of
-        if clip not in found
+        if clip not in audio
     ]
-    return made
+    return work
 
 
 SPEECH_COMMANDS = DataSet(

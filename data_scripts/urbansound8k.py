@@ -35,23 +35,23 @@ LABELS = {
 
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = class, group = Freesound recording, split = fold, as the makers ask for ten-fold evaluation."""
-    made = Plan()
-    found = inventory.by_tail(2)
+    work = Plan()
+    audio = inventory.by_tail(2)
     for row in inventory.rows(TABLE, "slice_file_name", "fsID", "fold", "class"):
         name, fold = row["slice_file_name"], row["fold"]
         path = f"audio/fold{fold}/{PurePosixPath(name).stem}.flac"
-        source = found.get(f"fold{fold}/{name}")
+        source = audio.get(f"fold{fold}/{name}")
         if source is None:
-            made.skipped.append((path, NOT_THERE))
+            work.skipped.append((path, NOT_THERE))
             continue
         more = {"fold": fold, "salience": row.get("salience", "")}
-        made.clips.append(Clip(source, path, row["class"], row["fsID"], fold, more))
-    made.keep = {
+        work.clips.append(Clip(source, path, row["class"], row["fsID"], fold, more))
+    work.keep = {
         PurePosixPath(path).name: content
         for path, content in inventory.tables.items()
         if path.endswith(".txt")
     }
-    return made
+    return work
 
 
 URBANSOUND8K = DataSet(

@@ -28,8 +28,8 @@ SHA256 = {
 
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = speaker, group = video, split = `iden_split.txt`."""
-    made = Plan()
-    found = inventory.by_tail(3)
+    work = Plan()
+    audio = inventory.by_tail(3)
     for line in inventory.lines(LIST):
         number, _, name = line.partition(" ")
         parts = PurePosixPath(name.strip()).parts
@@ -37,12 +37,12 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
             raise ArchiveError(f"{LIST}: {line!r} is not `1|2|3 speaker/video/file.wav`")
         speaker, video, file = parts
         path = f"wav/{speaker}/{video}/{PurePosixPath(file).stem}.flac"
-        source = found.get("/".join(parts))
+        source = audio.get("/".join(parts))
         if source is None:
-            made.skipped.append((path, NOT_THERE))
+            work.skipped.append((path, NOT_THERE))
         else:
-            made.clips.append(Clip(source, path, speaker, video, SPLITS[number]))
-    return made
+            work.clips.append(Clip(source, path, speaker, video, SPLITS[number]))
+    return work
 
 
 VOXCELEB1 = DataSet(

@@ -184,10 +184,10 @@ def test_the_command_line_works_from_any_folder(tmp_path):
 def contents(archive) -> dict[str, bytes]:
     """What is read of an archive, by the path of the member."""
     archives = module("archives")
-    with archives.members((archive,)) as found:
+    with archives.members((archive,)) as files:
         return {
             member.path: archives.read_member((archive,), member, 2**20)
-            for member in found
+            for member in files
             if member.size
         }
 
