@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 
 from audiossl_lite._version import __version__
 
 MINIMUM_PYTHON = (3, 11)
-MATCHED_PAIR = ("torch", "torchaudio")
 SHOWN_PACKAGES = ("torch", "torchaudio", "lightning", "numpy", "soundfile")
 
 
@@ -30,8 +29,8 @@ def _installed_version(package: str) -> str:
 def check_env(*, quiet: bool = False) -> dict[str, str]:
     """Return the versions that matter and print them in one line, or fail with one clear sentence.
 
-    Errors: InstallationError when Python is older than 3.11, a package is missing, or torch and
-    torchaudio are not of the same release.
+    Errors: InstallationError when Python is older than 3.11, a package is missing, or
+    torchaudio does not import beside torch.
     """
     if sys.version_info[:2] < MINIMUM_PYTHON:
         raise InstallationError(
@@ -39,12 +38,14 @@ def check_env(*, quiet: bool = False) -> dict[str, str]:
         )
     versions = {"audiossl_lite": __version__, "python": platform.python_version()}
     versions |= {package: _installed_version(package) for package in SHOWN_PACKAGES}
-    releases = {versions[package].split("+")[0] for package in MATCHED_PAIR}
-    if len(releases) != 1:
+    try:
+        import_module("torchaudio")
+    except (ImportError, OSError, RuntimeError) as error:
         raise InstallationError(
-            f"torch {versions['torch']} and torchaudio {versions['torchaudio']} are not a matched "
-            "pair; reinstall with `pip install -c constraints.txt -e .[dev]`."
-        )
+            f"torchaudio {versions['torchaudio']} does not import beside torch {versions['torch']} "
+            f"({error}); take both from PyPI, `pip install -c constraints.txt -e .[dev]`: torch from "
+            "the CPU-only index does not fit, and PyPI's runs without a GPU too."
+        ) from error
     if not quiet:
         print(" | ".join(f"{name} {version}" for name, version in versions.items()))
     return versions

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from audiossl_lite import encoders
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.datasets import load_clips
-from audiossl_lite.data.synthetic import synthetic_clips
+from audiossl_lite.data.sounds import synthetic_clips
 from audiossl_lite.evaluation import embed_clips, few_shot_accuracy
 from audiossl_lite.evaluation.few_shot import FewShotResult
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend

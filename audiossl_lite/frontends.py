@@ -133,7 +133,25 @@ class MelPower(nn.Module):
         return power.transpose(1, 2) @ self.mel_bank
 
 
-class ATSTFrontend(nn.Module):
+class CentredFrames(nn.Module):
+    """What the frontends over `MelPower` share: a frame every 10 ms, the first one around the first sample."""
+
+    hop_s = 0.01
+    n_mels = 64
+    min_samples = 513
+    edge_samples = 512  # a frame reaches this far beyond the end of the clip
+    frame_multiple = 1
+    pad_value = 0.0
+
+    def n_frames(self, n_samples: int | Tensor) -> int | Tensor:
+        """Frames that `n_samples` samples give.
+
+        Where: ATST Sec. 3.1; BYOL-A Sec. 4.1; chapter 01
+        """
+        return n_samples // 160 + 1
+
+
+class ATSTFrontend(CentredFrames):
     """Log-mel in dB, min-max normalised to about [-1, 1]: `(B, S) -> (B, T, 64)`, T = S // 160 + 1.
 
     `variant="official"`: Hann window of 64 ms and a floor 80 dB below the loudest cell of each clip, as the
@@ -142,13 +160,6 @@ class ATSTFrontend(nn.Module):
 
     Where: ATST Sec. 3.1; chapter 01
     """
-
-    hop_s = 0.01
-    n_mels = 64
-    min_samples = 513
-    edge_samples = 512  # a frame reaches this far beyond the end of the clip
-    frame_multiple = 1
-    pad_value = 0.0
 
     def __init__(
         self, variant: str = "official", *, min_db: float = -79.6482, max_db: float = 50.6842
@@ -185,13 +196,6 @@ class ATSTFrontend(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         return (self.decibels(waveform) - self.min_db) / (self.max_db - self.min_db) * 2.0 - 1.0
 
-    def n_frames(self, n_samples: int | Tensor) -> int | Tensor:
-        """Frames that `n_samples` samples give.
-
-        Where: ATST Sec. 3.1; chapter 01
-        """
-        return n_samples // 160 + 1
-
     def fit(self, waveform: Tensor, lengths: Tensor | None = None) -> ATSTFrontend:
         """A frontend of the same variant whose range is the least and greatest dB of these clips `(B, S)`.
 
@@ -205,20 +209,13 @@ class ATSTFrontend(nn.Module):
         )
 
 
-class BYOLAFrontend(nn.Module):
+class BYOLAFrontend(CentredFrames):
     """Natural log-mel, standardised by two scalars of the data: `(B, S) -> (B, T, 64)`, T = S // 160 + 1.
 
     The default `mean`, `std` are those of the authors' example; `fit` measures them, as the authors advise.
 
     Where: BYOL-A Sec. 4.1; chapter 01
     """
-
-    hop_s = 0.01
-    n_mels = 64
-    min_samples = 513
-    edge_samples = 512  # a frame reaches this far beyond the end of the clip
-    frame_multiple = 1
-    pad_value = 0.0
 
     def __init__(self, mean: float = -5.4919195, std: float = 5.0389895) -> None:
         super().__init__()
@@ -241,13 +238,6 @@ class BYOLAFrontend(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         return (self.log_mel(waveform) - self.mean) / self.std
-
-    def n_frames(self, n_samples: int | Tensor) -> int | Tensor:
-        """Frames that `n_samples` samples give.
-
-        Where: BYOL-A Sec. 4.1; chapter 01
-        """
-        return n_samples // 160 + 1
 
     def fit(self, waveform: Tensor, lengths: Tensor | None = None) -> BYOLAFrontend:
         """A frontend with the mean and standard deviation of these clips `(B, S)`.

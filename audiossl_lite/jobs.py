@@ -173,11 +173,9 @@ def open_source(
 ) -> tuple[ClipSource, nn.Module]:
     """The clips of a job with the frontend that belongs to them.
 
-    `data_root`: a packed store of the right kind, a folder of tar shards (jobs that read waveforms), or what
-    `load_clips` reads, which is then held in memory. Raises ValueError with the command that packs a store of the
-    right kind.
+    `data_root`: a packed store of the right kind, or what `load_clips` reads, which is then held in memory. Raises
+    ValueError with the command that packs a store of the right kind.
     """
-    from audiossl_lite.data.shards import ShardStore
     from audiossl_lite.data.store import PackedStore
 
     folder = Path(data_root) if data_root else None
@@ -190,12 +188,6 @@ def open_source(
                 f"python -m audiossl_lite.pack DATA_ROOT STORE --kind {wanted}"
             )
         return store, recipe_frontend(store.made) or default_frontend(job, config)
-    if folder is not None and any(folder.glob("*.tar")):
-        if wanted != "waveform":
-            raise ValueError(
-                f"{job.name} reads spectrograms, {folder} holds shards of sound; set crop_from=waveform, or pack them"
-            )
-        return ShardStore(folder), default_frontend(job, config)
     return _in_memory(job, config, data_root, seed)
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import os
 import stat
 import tarfile
 import zipfile
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 TABLE_SUFFIXES = (".csv", ".txt", ".json")
+CHUNK_BYTES = 2**20
+AGAIN = "download it again"
 # RuntimeError: an encrypted zip or a compression method that Python does not know.
 UNREADABLE = (
     zipfile.BadZipFile,
@@ -65,10 +70,9 @@ def members(source: Source) -> Iterator[Iterator[Member]]:
             elif first.suffix.lower() in TABLE_SUFFIXES:
                 yield iter((Member(first.name, first.stat().st_size, lambda: first.open("rb")),))
             else:
-                remedy = "download it again"
-                raise ArchiveError(f"{first}: neither a zip nor a tar archive; {remedy}")
+                raise ArchiveError(f"{first}: neither a zip nor a tar archive; {AGAIN}")
         except UNREADABLE as error:
-            remedy = "download it again, or look at the disk"
+            remedy = f"{AGAIN}, or look at the disk"
             raise ArchiveError(f"{first}: cannot be unpacked ({error}); {remedy}") from error
 
 
@@ -93,6 +97,16 @@ def _tar_members(archive: Path, bundle: tarfile.TarFile) -> Iterator[Member]:
             raise ArchiveError(f"{archive}: member {info.name!r} is a link or a device; {remedy}")
         path = inside(archive, info.name)
         yield Member(path, info.size, lambda info=info: bundle.extractfile(info))
+    # tarfile stops without a word at a damaged header and where a file was cut off. An archive ends with zeros, and a
+    # compressed one with a checksum, which is compared when its last byte is read.
+    bundle.fileobj.seek(bundle.offset)
+    rest = bundle.fileobj.read(tarfile.BLOCKSIZE)
+    ended = len(rest) == tarfile.BLOCKSIZE
+    while ended and rest:
+        ended = not rest.strip(b"\0")
+        rest = bundle.fileobj.read(CHUNK_BYTES)
+    if not ended:
+        raise ArchiveError(f"{archive}: damaged or cut off at byte {bundle.offset}; {AGAIN}")
 
 
 def _folder_members(folder: Path) -> Iterator[Member]:
@@ -124,11 +138,42 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
     with member.open() as stream:
         content = stream.read(member.size + 1)
     if len(content) != member.size:
-        remedy = "download it again"
         raise ArchiveError(
-            f"{source[0]}: member {member.path!r} is not as long as its header says; {remedy}"
+            f"{source[0]}: member {member.path!r} is not as long as its header says; {AGAIN}"
         )
     return content
+
+
+def read_whole(source: Source) -> None:
+    """Read a source to its end; raises ArchiveError when it is damaged, cut off or empty, or a table is no text."""
+    n_files = 0
+    with members(source) as files:
+        for member in files:
+            n_files += 1
+            with member.open() as stream:
+                head = last = stream.read(CHUNK_BYTES)
+                while block := stream.read(CHUNK_BYTES):
+                    last = block
+            if member.path == source[0].name:  # a table, not packed
+                _look_at_table(source[0], head, last)
+    if not n_files:
+        raise ArchiveError(f"{source[0]}: holds no file; {AGAIN}")
+
+
+def _look_at_table(path: Path, head: bytes, last: bytes) -> None:
+    """A web page in place of the table, no content, or no end of line at the end."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:9].lower()
+    if not start or b"\0" in head:
+        raise ArchiveError(f"{path}: {'not a text' if start else 'empty'}; {AGAIN}")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ArchiveError(f"{path}: a web page, not the table; {AGAIN}")
+    if path.suffix.lower() == ".json":
+        try:
+            json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ArchiveError(f"{path}: damaged or cut off ({error}); {AGAIN}") from error
+    elif not last.endswith((b"\n", b"\r")):
+        raise ArchiveError(f"{path}: ends within a line, so it is cut off; {AGAIN}")
 
 
 class JoinedFile(io.RawIOBase):
@@ -137,37 +182,28 @@ class JoinedFile(io.RawIOBase):
     def __init__(self, pieces: Sequence[Path]) -> None:
         super().__init__()
         self._files = [piece.open("rb") for piece in pieces]
-        sizes = [piece.stat().st_size for piece in pieces]
-        self._starts = [sum(sizes[:number]) for number in range(len(sizes))]
-        self._length = sum(sizes)
+        self._ends = list(accumulate(piece.stat().st_size for piece in pieces))
         self._place = 0
 
     def readable(self) -> bool:
         """Always true."""
         return True
 
-    def seekable(self) -> bool:
-        """Always true."""
-        return True
-
-    def tell(self) -> int:
-        """The place in the joined file, in bytes."""
-        return self._place
+    seekable = readable
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place in the joined file and return it."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._length}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._ends[-1]}[whence]
         self._place = max(0, base + offset)
         return self._place
 
     def readinto(self, buffer) -> int:
         """Fill the buffer from the piece at the current place; 0 at the end."""
-        if self._place >= self._length:
+        number = bisect_right(self._ends, self._place)  # an empty piece is passed over
+        if number == len(self._files):
             return 0
-        # The last piece that starts at or before the place; an empty piece is passed over.
-        number = max(n for n, start in enumerate(self._starts) if start <= self._place)
         file = self._files[number]
-        file.seek(self._place - self._starts[number])
+        file.seek(self._place - self._ends[number], io.SEEK_END)
         count = file.readinto(buffer)
         self._place += count
         return count

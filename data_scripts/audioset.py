@@ -13,14 +13,12 @@ import csv
 import hashlib
 import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from archives import ArchiveError
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, Row, decode
-from download import Remote
+from common import NOT_THERE, ArchiveError, Clip, DataSet, Inventory, Plan, Remote, Row, run
+from inventory import decode
 
 SITE = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 TABLES = {
@@ -39,11 +37,6 @@ N_DRAWN, SEED = 200_000, 0
 NAME = re.compile(r"Y?([\w-]{11})(?:_\d+(?:\.\d+)?_\d+(?:\.\d+)?)?", re.ASCII)
 
 
-def is_table(path: PurePosixPath) -> bool:
-    """The three lists of segments and the names of the classes."""
-    return path.name in (LABELS, *TABLES.values())
-
-
 def draw(ids: Iterable[str], n_drawn: int = N_DRAWN, seed: int = SEED) -> set[str]:
     """The ids whose SHA-256 of "seed:id" is lowest: the same on every machine, whatever the order of the list."""
     return set(
@@ -57,21 +50,21 @@ def segments(name: str, content: bytes) -> dict[str, list[str]]:
     lines = text.splitlines()
     rows = csv.reader((line for line in lines if line and line[0] != "#"), skipinitialspace=True)
     try:
-        found = {row[0]: row[3].split(",") for row in rows}
+        labelled = {row[0]: row[3].split(",") for row in rows}
     except IndexError as error:
         raise ArchiveError(f"{name}: a line has no label; download it again") from error
     counted = re.search(r"num_segs=(\d+)", text[:1000])
-    if counted is None or int(counted[1]) != len(found):
+    if counted is None or int(counted[1]) != len(labelled):
         says = counted[1] if counted else "nothing"
         raise ArchiveError(
-            f"{name}: {len(found)} segments, its header says {says}; download it again"
+            f"{name}: {len(labelled)} segments, its header says {says}; download it again"
         )
-    return found
+    return labelled
 
 
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = class names joined by `;`, group = video, split = train or eval; one folder may hold all subsets."""
-    made = Plan()
+    work = Plan()
     names = {
         row["mid"]: row["display_name"] for row in inventory.rows(LABELS, "mid", "display_name")
     }
@@ -84,20 +77,20 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
     drawn = draw(lists["unbalanced"]) if "unbalanced" in lists else set()
     if options.subset == "200k":
         lists["unbalanced"] = {key: lists["unbalanced"][key] for key in sorted(drawn)}
-    wanted = {key: part for part, found in lists.items() for key in found}
+    wanted = {key: part for part, labelled in lists.items() for key in labelled}
     sources: dict[str, str] = {}
     for source in sorted(inventory.audio):
         match = NAME.fullmatch(PurePosixPath(source).stem)
         if match is None or match[1] not in wanted:
             continue
         if match[1] in sources:
-            made.skipped.append((source, f"second file for the id {match[1]}"))
+            work.skipped.append((source, f"second file for the id {match[1]}"))
         sources.setdefault(match[1], source)
     for key, part in wanted.items():
         # Two letters of a hash: two million files in one folder are too many for most tools.
         path = f"audio/{hashlib.sha256(key.encode()).hexdigest()[:2]}/{key}.flac"
         if key not in sources:
-            made.skipped.append((path, NOT_THERE))
+            work.skipped.append((path, NOT_THERE))
             continue
         codes = lists[part][key]
         label = ";".join(names.get(code, code) for code in codes)
@@ -107,17 +100,12 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
             "codes": ";".join(codes),
         }
         split = "eval" if part == "eval" else "train"
-        made.clips.append(Clip(sources[key], path, label, key, split, more))
+        work.clips.append(Clip(sources[key], path, label, key, split, more))
     if options.subset == "200k":
-        made.listed = {"drawn_200k": {"yes": len(drawn)}}
+        work.listed = {"drawn_200k": {"yes": len(drawn)}}
     else:
-        made.listed = {"subset": {part: len(found) for part, found in lists.items()}}
-    return made
-
-
-def add_options(parser: ArgumentParser) -> None:
-    """Which part of AudioSet to prepare."""
-    parser.add_argument("--subset", choices=tuple(PARTS), required=True)
+        work.listed = {"subset": {part: len(labelled) for part, labelled in lists.items()}}
+    return work
 
 
 def _view(chosen) -> tuple:
@@ -149,21 +137,16 @@ AUDIOSET = DataSet(
         ),
     ),
     plan=plan,
-    is_table=is_table,
+    tables=(LABELS, *TABLES.values()),
     views={
         "manifest_balanced.csv": _view(_of("balanced")),
         "manifest_200k.csv": _view(_drawn),
         "manifest_2m.csv": _view(_of("balanced", "unbalanced")),
         "manifest_eval.csv": _view(_of("eval")),
     },
-    add_options=add_options,
+    subsets=tuple(PARTS),
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(AUDIOSET, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(AUDIOSET))

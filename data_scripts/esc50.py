@@ -10,9 +10,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, by_tail
-from download import Remote
+from common import NOT_THERE, Clip, DataSet, Inventory, Plan, Remote, run
 
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.layouts import is_esc50
@@ -20,35 +18,30 @@ from audiossl_lite.data.layouts import is_esc50
 TABLE = "esc50.csv"
 
 
-def is_table(path: PurePosixPath) -> bool:
-    """The table of clips, and the licence with the credits of each clip."""
-    return path.name in (TABLE, "LICENSE")
-
-
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = category, group = source recording, split = fold; names and table stay the makers'."""
-    made = Plan()
-    found = by_tail(inventory, 1)
+    work = Plan()
+    audio = inventory.by_tail(1)
     needed = ("filename", "fold", "target", "category", "src_file", "take")
     rows = inventory.rows(TABLE, *needed)
     for row in rows:
         name, fold = row["filename"], row["fold"]
         path = f"audio/{name}"
-        if name not in found:
-            made.skipped.append((path, NOT_THERE))
+        if name not in audio:
+            work.skipped.append((path, NOT_THERE))
             continue
         more = {"fold": fold, "take": row["take"], "esc10": row.get("esc10", "")}
         group = row["src_file"]
-        made.clips.append(Clip(found[name], path, row["category"], group, fold, more))
+        work.clips.append(Clip(audio[name], path, row["category"], group, fold, more))
     listed = {row["filename"] for row in rows}
-    made.skipped += [
-        (source, f"not in {TABLE}") for name, source in found.items() if name not in listed
+    work.skipped += [
+        (source, f"not in {TABLE}") for name, source in audio.items() if name not in listed
     ]
-    made.keep = {f"meta/{TABLE}": inventory.table(TABLE)}
+    work.keep = {f"meta/{TABLE}": inventory.table(TABLE)}
     for path, content in inventory.tables.items():
         if PurePosixPath(path).name == "LICENSE":
-            made.keep["LICENSE"] = content
-    return made
+            work.keep["LICENSE"] = content
+    return work
 
 
 def check_layout(folder: Path) -> list[str]:
@@ -57,10 +50,10 @@ def check_layout(folder: Path) -> list[str]:
         return [f"{folder} has no meta/{TABLE} beside audio/; give the folder that holds both"]
     clips = load_clips(folder)
     faults = [f"{skip.name}: {skip.reason}" for skip in clips.skipped]
-    found = {"clips": len(clips), "classes": len(clips.class_names["event"])}
+    counts = {"clips": len(clips), "classes": len(clips.class_names["event"])}
     for what, expected in (("clips", 2000), ("classes", 50)):
-        if found[what] != expected:
-            faults.append(f"{found[what]} {what}, the full set has {expected}")
+        if counts[what] != expected:
+            faults.append(f"{counts[what]} {what}, the full set has {expected}")
     return faults
 
 
@@ -75,17 +68,12 @@ ESC50 = DataSet(
         Remote("ESC-50-master.zip", "https://github.com/karolpiczak/ESC-50/archive/master.zip"),
     ),
     plan=plan,
-    is_table=is_table,
+    tables=(TABLE, "LICENSE"),
     expected={"fold": {str(fold): 400 for fold in range(1, 6)}},
     n_values={"label": 50},
     check_layout=check_layout,
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(ESC50, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(ESC50))

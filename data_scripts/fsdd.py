@@ -11,9 +11,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
-from commands import run
-from data_set import Clip, DataSet, Inventory, Plan, Row
-from download import Remote
+from common import Clip, DataSet, Inventory, Plan, Remote, every, run
 
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.layouts import is_fsdd
@@ -25,25 +23,20 @@ N_TEST = 5  # the makers test on recordings 0 to 4 of each speaker and digit
 
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = digit and group = speaker; the second manifest has them the other way round."""
-    made = Plan()
+    work = Plan()
     for source in sorted(inventory.audio):
         path = PurePosixPath(source)
         if path.parts[-2:-1] not in ((), ("recordings",)):
             continue
         parts = NAME.fullmatch(path.stem)
         if parts is None:
-            made.skipped.append((source, "file name is not {digit}_{speaker}_{index}"))
+            work.skipped.append((source, "file name is not {digit}_{speaker}_{index}"))
             continue
         digit, speaker, index = DIGITS[int(parts[1])], parts[2], int(parts[3])
         more = {"digit": digit, "speaker": speaker, "index": str(index)}
         split = "test" if index < N_TEST else "train"
-        made.clips.append(Clip(source, f"recordings/{path.name}", digit, speaker, split, more))
-    return made
-
-
-def every(row: Row) -> bool:
-    """All rows belong to the view."""
-    return True
+        work.clips.append(Clip(source, f"recordings/{path.name}", digit, speaker, split, more))
+    return work
 
 
 def check_layout(folder: Path) -> list[str]:
@@ -56,9 +49,9 @@ def check_layout(folder: Path) -> list[str]:
     faults = [f"{skip.name}: {skip.reason}" for skip in clips.skipped]
     speakers, digits = len(clips.class_names["speaker"]), len(clips.class_names["digit"])
     counts = ((len(clips), 3000, "clips"), (speakers, 6, "speakers"), (digits, 10, "digits"))
-    for found, expected, what in counts:
-        if found != expected:
-            faults.append(f"{found} {what}, the full set has {expected}")
+    for count, expected, what in counts:
+        if count != expected:
+            faults.append(f"{count} {what}, the full set has {expected}")
     return faults
 
 
@@ -83,10 +76,5 @@ FSDD = DataSet(
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(FSDD, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(FSDD))

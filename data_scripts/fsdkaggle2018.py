@@ -10,9 +10,7 @@ import sys
 from argparse import Namespace
 from pathlib import PurePosixPath
 
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan
-from download import Remote
+from common import NOT_THERE, Clip, DataSet, Inventory, Plan, Remote, run
 
 TABLES = {
     "train_post_competition.csv": "train",
@@ -21,33 +19,28 @@ TABLES = {
 SITE = "https://zenodo.org/records/2552860/files"
 
 
-def is_table(path: PurePosixPath) -> bool:
-    """The tables with the labels of both parts."""
-    return path.name in TABLES
-
-
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = class, group = Freesound recording, split = the competition's training and scoring parts."""
-    made = Plan()
-    found: dict[tuple[str, str], str] = {}
+    work = Plan()
+    audio: dict[tuple[str, str], str] = {}
     for source in inventory.audio:
         path = PurePosixPath(source)
         for split in TABLES.values():
             if path.parent.name.endswith(f"audio_{split}"):
-                found.setdefault((split, path.name), source)
+                audio.setdefault((split, path.name), source)
     for table, split in TABLES.items():
         for row in inventory.rows(table, "fname", "label"):
             name = row["fname"]
             target = f"{split}/{PurePosixPath(name).stem}.flac"
-            source = found.get((split, name))
+            source = audio.get((split, name))
             if source is None:
-                made.skipped.append((target, NOT_THERE))
+                work.skipped.append((target, NOT_THERE))
                 continue
-            kept = ("manually_verified", "usage", "license")
-            more = {key: row.get(key, "") for key in kept}
+            columns = ("manually_verified", "usage", "license")
+            more = {key: row.get(key, "") for key in columns}
             group = row.get("freesound_id") or name
-            made.clips.append(Clip(source, target, row["label"], group, split, more))
-    return made
+            work.clips.append(Clip(source, target, row["label"], group, split, more))
+    return work
 
 
 FSDKAGGLE2018 = DataSet(
@@ -62,16 +55,11 @@ FSDKAGGLE2018 = DataSet(
         for part in ("meta", "audio_train", "audio_test")
     ),
     plan=plan,
-    is_table=is_table,
+    tables=tuple(TABLES),
     expected={"split": {"train": 9_473, "test": 1_600}},
     n_values={"label": 41},
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(FSDKAGGLE2018, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(FSDKAGGLE2018))

@@ -1,14 +1,23 @@
-"""The tables beside prepared audio: manifest, views of it, what was skipped, and the marker of a prepared folder."""
+"""The tables beside prepared audio, and whether a folder is what they say and the whole data set."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
+import zlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data_set import DataSet, Row
+from inventory import Row
+
+from audiossl_lite.data.audio import AUDIO_SUFFIXES
+from audiossl_lite.progress import progress
+
+if TYPE_CHECKING:
+    from common import DataSet
 
 MANIFEST, SKIPPED, MARKER = "manifest.csv", "skipped.csv", "prepare.json"
 FIRST, LAST = ("path", "label", "group", "split"), ("n_samples", "crc32")
@@ -39,11 +48,9 @@ def write_manifests(data_set: DataSet, folder: Path, rows: list[Row]) -> None:
     columns = (*FIRST, *between, *LAST)
     write_table(folder / MANIFEST, columns, rows)
     for name, (label, group, chosen) in data_set.views.items():
-        if any(map(chosen, rows)):
-            seen = (
-                {**row, "label": row[label], "group": row[group]} for row in rows if chosen(row)
-            )
-            write_table(folder / name, columns, seen)
+        view = [{**r, "label": r[label], "group": r[group]} for r in rows if chosen(r)]
+        if view:
+            write_table(folder / name, columns, view)
 
 
 def write_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
@@ -66,3 +73,57 @@ def write_marker(folder: Path, marker: dict) -> None:
     unfinished = folder / (MARKER + ".tmp")
     unfinished.write_text(json.dumps(marker, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(unfinished, folder / MARKER)
+
+
+def verify(data_set: DataSet, folder: Path) -> list[str]:
+    """What is wrong with the folder, each fault named: missing, extra, damaged, left out, and counts that differ.
+
+    Raises FileNotFoundError for a folder that does not exist or was not prepared.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; `prepare` makes it")
+    if not (folder / MANIFEST).exists():
+        if data_set.check_layout is None:
+            raise FileNotFoundError(
+                f"{folder}: no {MANIFEST}; give a folder that `prepare` has filled"
+            )
+        return data_set.check_layout(folder)
+    rows = read_table(folder / MANIFEST)
+    marker = read_marker(folder)
+    faults = _files(folder, rows)
+    faults += [f"left out: {row['name']} ({row['reason']})" for row in read_table(folder / SKIPPED)]
+    if not marker.get("complete"):
+        faults.append("unfinished: the last `prepare` was interrupted; run it again")
+    for column, values in {**data_set.expected, **marker.get("listed", {})}.items():
+        counted = Counter(row.get(column, "") for row in rows)
+        for value, expected in values.items():
+            if counted[value] != expected:
+                faults.append(
+                    f"{column} {value}: {counted[value]} clips, the full set has {expected}"
+                )
+    for column, expected in data_set.n_values.items():
+        n_values = len({row.get(column, "") for row in rows})
+        if n_values != expected:
+            faults.append(f"{n_values} different values of {column}, the full set has {expected}")
+    return faults
+
+
+def _files(folder: Path, rows: list[Row]) -> list[str]:
+    """Faults of single files: missing, damaged since they were prepared, listed twice, not in the manifest."""
+    faults, listed = [], set()
+    for row in progress(rows, "verifying"):
+        path = folder / row["path"]
+        if row["path"] in listed:
+            faults.append(f"listed twice: {row['path']}")
+        listed.add(row["path"])
+        if not path.is_file():
+            faults.append(f"missing: {row['path']}")
+        elif f"{zlib.crc32(path.read_bytes()):08x}" != row["crc32"]:
+            faults.append(
+                f"damaged: {row['path']} (not what was written); remove it and prepare again"
+            )
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file() and name not in listed:
+            faults.append(f"extra: {name} is not in {MANIFEST}")
+    return faults

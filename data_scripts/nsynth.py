@@ -11,10 +11,18 @@ import sys
 from argparse import Namespace
 from pathlib import PurePosixPath
 
-from archives import ArchiveError
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, Row, by_tail, decode
-from download import Remote
+from common import (
+    NOT_THERE,
+    ArchiveError,
+    Clip,
+    DataSet,
+    Inventory,
+    Plan,
+    Remote,
+    every,
+    run,
+)
+from inventory import decode
 
 TABLE = "examples.json"
 SITE = "http://download.magenta.tensorflow.org/datasets/nsynth"
@@ -25,18 +33,13 @@ MD5 = {
 }
 
 
-def is_table(path: PurePosixPath) -> bool:
-    """The description of the notes, one in each of the three archives."""
-    return path.name == TABLE
-
-
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = family and group = instrument; the second manifest has instrument and pitch.
 
     Split = archive, known by the folder that holds its table.
     """
-    made = Plan()
-    found = by_tail(inventory, 3)
+    work = Plan()
+    audio = inventory.by_tail(3)
     for name, content in inventory.tables.items():
         folder = PurePosixPath(name).parent.name
         split = folder.removeprefix("nsynth-")
@@ -45,16 +48,16 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
         try:
             notes = json.loads(decode(name, content))
             for key, note in notes.items():
-                _add(made, found.get(f"{folder}/audio/{key}.wav"), split, key, note)
+                _add(work, audio.get(f"{folder}/audio/{key}.wav"), split, key, note)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArchiveError(f"{name}: not the makers' table ({error!r})") from error
-    return made
+    return work
 
 
-def _add(made: Plan, source: str | None, split: str, key: str, note: dict) -> None:
+def _add(work: Plan, source: str | None, split: str, key: str, note: dict) -> None:
     path = f"{split}/{key}.flac"
     if source is None:
-        made.skipped.append((path, NOT_THERE))
+        work.skipped.append((path, NOT_THERE))
         return
     family, instrument = note["instrument_family_str"], note["instrument_str"]
     more = {
@@ -63,12 +66,7 @@ def _add(made: Plan, source: str | None, split: str, key: str, note: dict) -> No
         "velocity": str(note["velocity"]),
         "sound_source": note["instrument_source_str"],
     }
-    made.clips.append(Clip(source, path, family, instrument, split, more))
-
-
-def every(row: Row) -> bool:
-    """All rows belong to the view."""
-    return True
+    work.clips.append(Clip(source, path, family, instrument, split, more))
 
 
 NSYNTH = DataSet(
@@ -87,17 +85,12 @@ NSYNTH = DataSet(
         for split, digest in MD5.items()
     ),
     plan=plan,
-    is_table=is_table,
+    tables=(TABLE,),
     expected={"split": {"train": 289_205, "valid": 12_678, "test": 4_096}},
     n_values={"label": 11, "instrument": 1006},
     views={"manifest_instruments.csv": ("instrument", "pitch", every)},
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(NSYNTH, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(NSYNTH))

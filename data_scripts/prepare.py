@@ -11,18 +11,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import manifests
 import soundfile
-from archives import TABLE_SUFFIXES, ArchiveError, Source, members, read_member
-from data_set import Clip, DataSet, Inventory, Plan, Row
+from archives import ArchiveError, Source, members, read_member
+from inventory import Inventory, Row, find_sources, take_inventory
 from lock import only_one
 
-from audiossl_lite.data.audio import AUDIO_SUFFIXES, AudioError, load_audio, save_audio
+from audiossl_lite.data.audio import AudioError, load_audio, save_audio
 from audiossl_lite.progress import progress_bar
 
+if TYPE_CHECKING:
+    from common import Clip, DataSet, Plan
+
 MAX_AUDIO_BYTES = 500 * 2**20
-MAX_TABLE_BYTES = 2**30
 SCRATCH = ".unfinished"
 
 
@@ -37,7 +40,7 @@ class Outcome:
     n_limited: int
 
 
-def prepare(data_set: DataSet, given: Sequence[Path], folder: Path, options: Namespace) -> Outcome:
+def prepare(data_set: DataSet, paths: Sequence[Path], folder: Path, options: Namespace) -> Outcome:
     """Convert the clips of the given archives and write the manifest.
 
     A new folder is filled under the name FOLDER.partial and gets its own name when complete; a run after an
@@ -45,14 +48,14 @@ def prepare(data_set: DataSet, given: Sequence[Path], folder: Path, options: Nam
     that exist are not converted again, rows of earlier runs are kept.
     Raises ArchiveError, FileExistsError for a folder that holds something else, OSError.
     """
-    sources = find_sources(data_set, given)
+    sources = find_sources([remote.name for remote in data_set.remotes], paths)
     _working_place(data_set, folder)
-    inventory = take_inventory(data_set, sources)
+    inventory = take_inventory(data_set.tables, sources)
     plan = data_set.plan(inventory, options)
     _refuse_doubles(plan)
     if not plan.clips:
         raise ArchiveError(
-            f"{', '.join(map(str, given))}: none of the expected files; is it the right archive?"
+            f"{', '.join(map(str, paths))}: none of the expected files; is it the right archive?"
         )
     with only_one(folder.with_name(folder.name + ".lock")):
         return _fill(data_set, plan, inventory, sources, folder, max(1, options.workers))
@@ -144,49 +147,6 @@ def _still_missing(
     return [(name, reason) for name, reason in left_out if name not in settled]
 
 
-def find_sources(data_set: DataSet, given: Sequence[Path]) -> list[Source]:
-    """The archives to read: files as given, pieces of a zip together, and what `fetch` left in a given folder."""
-    known = [remote.name for remote in data_set.remotes]
-    files: list[Path] = []
-    for path in given:
-        fetched = [path / name for name in known if (path / name).is_file()]
-        # A folder with the tables alone may hold unpacked audio beside them: it is read as a folder.
-        archived = any(file.suffix not in TABLE_SUFFIXES for file in fetched)
-        files += fetched if archived else [path]
-    pieces: dict[str, list[Path]] = {}
-    for path in files:
-        stem, _, end = path.name.rpartition("_part")
-        pieces.setdefault(stem if stem and len(end) == 2 else str(path), []).append(path)
-    return [tuple(sorted(group, key=lambda path: path.name)) for group in pieces.values()]
-
-
-def take_inventory(data_set: DataSet, sources: Sequence[Source]) -> Inventory:
-    """Read the tables and list the audio of all sources, checking every name before anything is written."""
-    tables: dict[str, bytes] = {}
-    audio: dict[str, int] = {}
-    for number, source in enumerate(sources):
-        seen: set[str] = set()
-        with members(source) as found:
-            for member in found:
-                path = PurePosixPath(member.path)
-                # Hidden files are the droppings of the systems that archives were packed on.
-                if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
-                    continue
-                is_audio = path.suffix.lower() in AUDIO_SUFFIXES
-                if not is_audio and not data_set.is_table(path):
-                    continue
-                if member.path in seen:
-                    raise ArchiveError(
-                        f"{source[0]}: member {member.path!r} occurs twice; download it again"
-                    )
-                seen.add(member.path)
-                if is_audio:
-                    audio.setdefault(member.path, number)
-                elif member.path not in tables:
-                    tables[member.path] = read_member(source, member, MAX_TABLE_BYTES)
-    return Inventory(tables, audio)
-
-
 def _working_place(data_set: DataSet, folder: Path) -> Path:
     """The folder itself when this data set has filled it before, else FOLDER.partial."""
     for place in (folder, folder.with_name(folder.name + ".partial")):
@@ -216,8 +176,8 @@ def _convert_all(
 ) -> Iterator[tuple[Clip, tuple[Row, bool] | str]]:
     """Each wanted clip of a source with what was measured of it, or with why it cannot be used."""
     waiting: deque[tuple[Clip, Future]] = deque()
-    with ThreadPoolExecutor(workers) as threads, members(source) as found:
-        for member in found:
+    with ThreadPoolExecutor(workers) as threads, members(source) as files:
+        for member in files:
             clip = wanted.get(member.path)
             if clip is None:
                 continue

@@ -10,17 +10,10 @@ import sys
 from argparse import Namespace
 from pathlib import PurePosixPath
 
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, by_tail
-from download import Remote
+from common import NOT_THERE, Clip, DataSet, Inventory, Plan, Remote, run
 
 LISTS = {"validation_list.txt": "valid", "testing_list.txt": "test"}
 NOISE = "_background_noise_"
-
-
-def is_table(path: PurePosixPath) -> bool:
-    """The two lists that decide the split."""
-    return path.name in LISTS
 
 
 def plan(inventory: Inventory, options: Namespace) -> Plan:
@@ -28,25 +21,25 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
 
     A file name is a speaker and a count, and so occurs in many word folders: a clip is `word/name`, never `name`.
     """
-    made = Plan()
+    work = Plan()
     split_of = {line: split for name, split in LISTS.items() for line in inventory.lines(name)}
-    found = by_tail(inventory, 2)
-    for clip, source in sorted(found.items()):
+    audio = inventory.by_tail(2)
+    for clip, source in sorted(audio.items()):
         path = PurePosixPath(clip)
         if len(path.parts) != 2 or path.parts[0] == NOISE:
             continue
         word, speaker = path.parts[0], path.stem.split("_nohash_")[0]
         if speaker == path.stem:
-            made.skipped.append((source, "file name is not {speaker}_nohash_{count}"))
+            work.skipped.append((source, "file name is not {speaker}_nohash_{count}"))
             continue
         target, split = f"{word}/{path.stem}.flac", split_of.get(clip, "train")
-        made.clips.append(Clip(source, target, word, speaker, split))
-    made.skipped += [
+        work.clips.append(Clip(source, target, word, speaker, split))
+    work.skipped += [
         (f"{PurePosixPath(clip).with_suffix('.flac')}", NOT_THERE)
         for clip in split_of
-        if clip not in found
+        if clip not in audio
     ]
-    return made
+    return work
 
 
 SPEECH_COMMANDS = DataSet(
@@ -65,16 +58,11 @@ SPEECH_COMMANDS = DataSet(
         ),
     ),
     plan=plan,
-    is_table=is_table,
+    tables=tuple(LISTS),
     expected={"split": {"train": 84_843, "valid": 9_981, "test": 11_005}},
     n_values={"label": 35},
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(SPEECH_COMMANDS, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(SPEECH_COMMANDS))

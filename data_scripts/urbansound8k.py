@@ -10,9 +10,7 @@ import sys
 from argparse import Namespace
 from pathlib import PurePosixPath
 
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, by_tail
-from download import Remote
+from common import NOT_THERE, Clip, DataSet, Inventory, Plan, Remote, run
 
 TABLE = "UrbanSound8K.csv"
 FOLD_SIZES = (873, 888, 925, 990, 936, 823, 838, 806, 816, 837)
@@ -35,30 +33,25 @@ LABELS = {
 }
 
 
-def is_table(path: PurePosixPath) -> bool:
-    """The table of clips, and the texts with licence and credits."""
-    return path.name in (TABLE, "FREESOUNDCREDITS.txt", "UrbanSound8K_README.txt")
-
-
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = class, group = Freesound recording, split = fold, as the makers ask for ten-fold evaluation."""
-    made = Plan()
-    found = by_tail(inventory, 2)
+    work = Plan()
+    audio = inventory.by_tail(2)
     for row in inventory.rows(TABLE, "slice_file_name", "fsID", "fold", "class"):
         name, fold = row["slice_file_name"], row["fold"]
         path = f"audio/fold{fold}/{PurePosixPath(name).stem}.flac"
-        source = found.get(f"fold{fold}/{name}")
+        source = audio.get(f"fold{fold}/{name}")
         if source is None:
-            made.skipped.append((path, NOT_THERE))
+            work.skipped.append((path, NOT_THERE))
             continue
         more = {"fold": fold, "salience": row.get("salience", "")}
-        made.clips.append(Clip(source, path, row["class"], row["fsID"], fold, more))
-    made.keep = {
+        work.clips.append(Clip(source, path, row["class"], row["fsID"], fold, more))
+    work.keep = {
         PurePosixPath(path).name: content
         for path, content in inventory.tables.items()
         if path.endswith(".txt")
     }
-    return made
+    return work
 
 
 URBANSOUND8K = DataSet(
@@ -78,7 +71,7 @@ URBANSOUND8K = DataSet(
         ),
     ),
     plan=plan,
-    is_table=is_table,
+    tables=(TABLE, "FREESOUNDCREDITS.txt", "UrbanSound8K_README.txt"),
     expected={
         "fold": {str(number): size for number, size in enumerate(FOLD_SIZES, start=1)},
         "label": LABELS,
@@ -87,10 +80,5 @@ URBANSOUND8K = DataSet(
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(URBANSOUND8K, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(URBANSOUND8K))

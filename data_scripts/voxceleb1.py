@@ -12,10 +12,7 @@ import sys
 from argparse import Namespace
 from pathlib import PurePosixPath
 
-from archives import ArchiveError
-from commands import run
-from data_set import NOT_THERE, Clip, DataSet, Inventory, Plan, by_tail
-from download import Remote
+from common import NOT_THERE, ArchiveError, Clip, DataSet, Inventory, Plan, Remote, run
 
 LIST = "iden_split.txt"
 SPLITS = {"1": "train", "2": "valid", "3": "test"}
@@ -29,15 +26,10 @@ SHA256 = {
 }
 
 
-def is_table(path: PurePosixPath) -> bool:
-    """The list that decides the split."""
-    return path.name == LIST
-
-
 def plan(inventory: Inventory, options: Namespace) -> Plan:
     """Label = speaker, group = video, split = `iden_split.txt`."""
-    made = Plan()
-    found = by_tail(inventory, 3)
+    work = Plan()
+    audio = inventory.by_tail(3)
     for line in inventory.lines(LIST):
         number, _, name = line.partition(" ")
         parts = PurePosixPath(name.strip()).parts
@@ -45,12 +37,12 @@ def plan(inventory: Inventory, options: Namespace) -> Plan:
             raise ArchiveError(f"{LIST}: {line!r} is not `1|2|3 speaker/video/file.wav`")
         speaker, video, file = parts
         path = f"wav/{speaker}/{video}/{PurePosixPath(file).stem}.flac"
-        source = found.get("/".join(parts))
+        source = audio.get("/".join(parts))
         if source is None:
-            made.skipped.append((path, NOT_THERE))
+            work.skipped.append((path, NOT_THERE))
         else:
-            made.clips.append(Clip(source, path, speaker, video, SPLITS[number]))
-    return made
+            work.clips.append(Clip(source, path, speaker, video, SPLITS[number]))
+    return work
 
 
 VOXCELEB1 = DataSet(
@@ -70,16 +62,11 @@ VOXCELEB1 = DataSet(
         ),
     ),
     plan=plan,
-    is_table=is_table,
+    tables=(LIST,),
     expected={"split": {"train": 138_361, "valid": 6_904, "test": 8_251}},
     n_values={"label": 1251},
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    return run(VOXCELEB1, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(VOXCELEB1))

@@ -12,8 +12,8 @@ import torch
 from audiossl_lite import jobs
 from audiossl_lite.data.audio import save_audio
 from audiossl_lite.data.packing import pack
+from audiossl_lite.data.sounds import synthetic_clips
 from audiossl_lite.data.sources import InMemory
-from audiossl_lite.data.synthetic import synthetic_clips
 from audiossl_lite.jobs import JOBS, find_job, make_parts, open_source, run_job, synthetic_source
 from audiossl_lite.parameters import ParameterError, make_parameters
 from audiossl_lite.presets import preset
@@ -167,10 +167,6 @@ def test_a_store_of_the_right_kind_is_read_and_another_is_refused(tmp_path):
     message = "packed as 'atst_paper', audiomae reads 'audiomae'; make it with: .*--kind audiomae"
     with pytest.raises(ValueError, match=message):
         open_source(find_job("audiomae"), preset("audiomae", "lite"), str(tmp_path / "right"))
-    (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "000000.tar").write_bytes(b"")
-    with pytest.raises(ValueError, match="reads spectrograms, .* holds shards of sound"):
-        open_source(job, config, str(tmp_path / "shards"))
 
 
 def test_a_request_survives_its_way_through_a_file():

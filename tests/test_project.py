@@ -21,8 +21,6 @@ from audiossl_lite.environment import InstallationError, check_env
 
 ROOT = this_project().root
 EXACT = {
-    "torch": "2.11.0",
-    "torchaudio": "2.11.0",
     "jupyter-book": "1.0.4.post1",
     "sphinx-book-theme": "1.1.4",
 }
@@ -66,6 +64,16 @@ def test_the_pairs_that_must_not_drift_are_exact_in_both_places() -> None:
         assert pinned_version(locked()[name]) == version
 
 
+def test_a_newer_torch_is_allowed_and_the_malicious_uploads_are_not() -> None:
+    declared = {item.name: item.specifier for item in declared_requirements()}
+    assert "2.11.0" in declared["torch"] and "2.14.1" in declared["torch"]
+    assert "2.11.1" in declared["torchaudio"] and "2.12.0" not in declared["torchaudio"]
+    assert [v for v in ("2.6.1", "2.6.2", "2.6.3", "2.6.6") if v in declared["lightning"]] == [
+        "2.6.1",
+        "2.6.6",
+    ]
+
+
 def test_what_is_installed_is_what_is_locked() -> None:
     lock = locked()
     for requirement in declared_requirements():
@@ -104,18 +112,26 @@ def test_licences_and_citation() -> None:
     assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
 
 
-def test_check_env_reports_versions_and_refuses_an_unmatched_pair(
+def test_check_env_reports_versions_and_refuses_only_what_does_not_import(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     versions = check_env()
     assert versions["audiossl_lite"] == audiossl_lite.__version__
     assert f"torch {versions['torch']}" in capsys.readouterr().out
-    monkeypatch.setattr(
-        "audiossl_lite.environment.metadata.version",
-        lambda name: "2.12.0" if name == "torchaudio" else "2.11.0",
-    )
-    with pytest.raises(InstallationError, match="not a matched pair"):
+    # A newer torch beside torchaudio 2.11 works.
+    newer = lambda name: "2.14.1" if name == "torch" else "2.11.0"  # noqa: E731
+    monkeypatch.setattr("audiossl_lite.environment.metadata.version", newer)
+    assert check_env(quiet=True)["torch"] == "2.14.1"
+
+    def fails(name: str) -> None:
+        raise OSError("libtorch_cuda.so: cannot open shared object file")
+
+    monkeypatch.setattr("audiossl_lite.environment.import_module", fails)
+    with pytest.raises(
+        InstallationError, match="does not import beside torch 2.14.1 .*libtorch_cuda"
+    ):
         check_env(quiet=True)
+    monkeypatch.setattr("audiossl_lite.environment.metadata.version", metadata.version)
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
     with pytest.raises(InstallationError, match=r"needs Python 3\.11"):
         check_env(quiet=True)

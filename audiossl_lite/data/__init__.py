@@ -3,8 +3,8 @@
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio, save_audio
 from audiossl_lite.data.clips import Clips, Skip
 from audiossl_lite.data.datasets import load_clips
+from audiossl_lite.data.sounds import describe, synthetic_clips
 from audiossl_lite.data.splits import split_classes, split_clips
-from audiossl_lite.data.synthetic import describe, synthetic_clips
 
 __all__ = [
     "SAMPLE_RATE_HZ",

@@ -14,7 +14,7 @@ from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio
 from audiossl_lite.data.clips import Clips, Skip
 from audiossl_lite.data.labelling import number_labels
 from audiossl_lite.data.layouts import Entry, Listing, find_listing
-from audiossl_lite.data.synthetic import POOLS, synthetic_clips
+from audiossl_lite.data.sounds import POOLS, synthetic_clips
 from audiossl_lite.progress import progress
 
 DECODING_THREADS = 4

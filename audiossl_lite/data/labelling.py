@@ -1,4 +1,4 @@
-"""Labels and groups by name become numbers: one rule for clips in memory, in a packed store and in shards."""
+"""Labels and groups by name become numbers: one rule for clips in memory and in a packed store."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.layouts import find_listing
 from audiossl_lite.data.recipes import Recipe, bytes_per_second, encode
+from audiossl_lite.data.sounds import POOLS, synthetic_clips
 from audiossl_lite.data.store_format import StoreError
-from audiossl_lite.data.synthetic import POOLS, synthetic_clips
 
 ITEMS_PER_JOB = 4
 JOBS_AHEAD = 4  # for each worker: enough to keep it busy, not so many that results fill the memory

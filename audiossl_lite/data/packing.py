@@ -91,8 +91,9 @@ def pack(
         write_whole(folder / HEADER, to_json(header))
     store = PackedStore(folder)
     if not len(store):
-        reasons = ", ".join(sorted({skip.reason for skip in store.skipped}))
-        raise ValueError(f"{folder}: no clip left, {len(store.skipped)} skipped: {reasons}")
+        skipped = store.known.skipped
+        reasons = ", ".join(sorted({skip.reason for skip in skipped}))
+        raise ValueError(f"{folder}: no clip left, {len(skipped)} skipped: {reasons}")
     return store
 
 

@@ -80,7 +80,7 @@ def to_int16(waveform: Tensor) -> tuple[Tensor, bool]:
 
 
 def decode_raw(raw: Tensor) -> Tensor:
-    """Raw int16 samples or float16 spectrograms as float32, on the device where they are."""
+    """Raw int16 samples or float16 spectrograms as float32 where they are: what soundfile gives for 16-bit files."""
     if raw.device.type == "cpu":  # numpy asks for large memory pages: half the time of raw.float()
         out = torch.from_numpy(np.empty(tuple(raw.shape), np.float32)).copy_(raw)
     else:

@@ -89,11 +89,7 @@ class ResidentStore:
             beyond = beyond.view(*beyond.shape, *(1,) * (raw.dim() - 2))
             raw.masked_fill_(beyond, self._pad_value)
         device = self.device if device is None else device
-        return self.decode(raw).to(device), lengths
-
-    def decode(self, raw: Tensor) -> Tensor:
-        """Raw clips as float32."""
-        return decode_raw(raw)
+        return decode_raw(raw).to(device), lengths
 
     def digest(self) -> str:
         """That of the store: the same clips give the same run."""

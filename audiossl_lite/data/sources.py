@@ -1,4 +1,4 @@
-"""Where the training loop gets its clips from: memory, a packed store or shards, all with one interface."""
+"""Where the training loop gets its clips from: memory or a packed store, both with one interface."""
 
 from __future__ import annotations
 

@@ -5,9 +5,10 @@ Only raw bytes (int16 or float16) are read and travel to the device; they become
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ
 from audiossl_lite.data.clips import Clips, Skip
-from audiossl_lite.data.described import Described, Description
+from audiossl_lite.data.labelling import Labelling, number_labels
 from audiossl_lite.data.recipes import decode_raw
 from audiossl_lite.data.store_format import (
     PART_KEYS,
@@ -26,7 +27,6 @@ from audiossl_lite.data.store_format import (
     read_header,
     read_json,
     to_json,
-    verify_store,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,17 @@ if TYPE_CHECKING:
 CLIPS_LIMIT_GIB = 8.0  # `Clips` hold everything in memory, padded to the longest one
 
 
-class PackedStore(Described):
+class Known(NamedTuple):
+    """Names, labels, splits and skips of the clips of a store; `clipped`: those with samples beyond full scale."""
+
+    names: tuple[str, ...]
+    labelling: Labelling
+    splits: tuple[str, ...] | None
+    skipped: tuple[Skip, ...]
+    clipped: tuple[str, ...]
+
+
+class PackedStore:
     """A folder made by `python -m audiossl_lite.pack`, memory-mapped; see `ClipSource` for how it is used.
 
     `kind` "waveform": int16 samples at 16 kHz; "spectrogram": float16 frames `(T, F)` of the frontend that `made`
@@ -53,7 +63,6 @@ class PackedStore(Described):
         self._header = header
         self.kind: str = header["kind"]
         self.made: dict[str, Any] = header["made"]
-        self.form = f"packed as {self.made['name']}"
         self.frame_shape: tuple[int, ...] = (
             () if self.kind == "waveform" else (self.made["n_mels"],)
         )
@@ -105,17 +114,12 @@ class PackedStore(Described):
         return torch.int16 if self.kind == "waveform" else torch.float16
 
     def read(
-        self, indices: Tensor | Sequence[int], size: int | None = None
+        self, indices: Tensor | Sequence[int], size: int | None = None, *, pinned: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Raw clips `(B, longest or size[, F])` on the CPU, padded with silence, and their lengths `(B,)`.
 
         With `size`, longer clips are cut at the end. Raises IndexError naming a clip that is not there.
         """
-        return self._read(indices, size, pinned=False)
-
-    def _read(
-        self, indices: Tensor | Sequence[int], size: int | None, pinned: bool
-    ) -> tuple[Tensor, Tensor]:
         index = torch.as_tensor(indices).cpu().long().numpy()
         outside = (index < 0) | (index >= len(self))
         if outside.any():
@@ -137,19 +141,15 @@ class PackedStore(Described):
             row[length:] = self.made["pad_value"]
         return raw, torch.from_numpy(lengths)
 
-    def decode(self, raw: Tensor) -> Tensor:
-        """Raw clips as float32, on the device where they are: what soundfile gives for 16-bit files."""
-        return decode_raw(raw)
-
     def batch(
         self, indices: Tensor | Sequence[int], device: str | torch.device
     ) -> tuple[Tensor, Tensor]:
         """Clips `(B, batch_length[, F])` float32 on the device, and lengths `(B,)` on the host."""
         device = torch.device(device)
         on_gpu = device.type == "cuda"
-        raw, lengths = self._read(indices, self.batch_length, pinned=on_gpu)
+        raw, lengths = self.read(indices, self.batch_length, pinned=on_gpu)
         raw = raw.to(device, non_blocking=on_gpu)
-        return self.decode(raw), lengths
+        return decode_raw(raw), lengths
 
     def resident(self, device: str | torch.device) -> ResidentStore:
         """The same clips with all raw data in the memory of a device; raises StoreError if they do not fit."""
@@ -173,23 +173,39 @@ class PackedStore(Described):
         ]
         return checksum_of(to_json({"kind": self.kind, "made": self.made, "parts": sums}))[:8]
 
-    def verify(self) -> list[str]:
-        """Everything that is wrong with the files by now, one line each; reads all data once."""
-        return verify_store(self.folder)
-
-    def _describe(self) -> Description:
+    @functools.cached_property
+    def known(self) -> Known:
+        """What is known of the clips besides their sound; read when first asked for, training needs none of it."""
         header = self._header
-        known = Description(header["data"], tuple(header["tasks"]), header["class_order"])
-        known.skipped = [Skip(name, reason) for name, reason in header["skipped"]]
+        tasks = tuple(header["tasks"])
+        names, splits, clipped, labels, groups = [], [], [], [], []
+        skipped = [Skip(name, reason) for name, reason in header["skipped"]]
         for part in header["parts"]:
             manifest = read_json(part_path(self.folder, part["number"], ".json"), PART_KEYS)
-            known.names += manifest["names"]
-            known.splits += manifest["splits"]
-            known.clipped += manifest["clipped"]
-            known.skipped += [Skip(name, reason) for name, reason, _ in manifest["skipped"]]
-            known.labels += _rows(known.tasks, manifest["labels"])
-            known.groups += _rows(known.tasks, manifest["groups"])
-        return known
+            names += manifest["names"]
+            splits += (split or "" for split in manifest["splits"])
+            clipped += manifest["clipped"]
+            skipped += [Skip(name, reason) for name, reason, _ in manifest["skipped"]]
+            labels += _rows(tasks, manifest["labels"])
+            groups += _rows(tasks, manifest["groups"])
+        return Known(
+            tuple(names),
+            number_labels(tasks, header["class_order"], names, labels, groups),
+            tuple(splits) if any(splits) else None,
+            tuple(skipped),
+            tuple(clipped),
+        )
+
+    @property
+    def source(self) -> str:
+        """One line that a page can print: which data, how many clips."""
+        note = f", {len(self.known.skipped)} skipped" if self.known.skipped else ""
+        note += f", {len(self.known.clipped)} clipped" if self.known.clipped else ""
+        task, classes = next(iter(self.known.labelling.class_names.items()))
+        return (
+            f"{self._header['data']}: {len(self)} clips, {len(classes)} classes ({task}){note}, "
+            f"packed as {self.made['name']}"
+        )
 
     def clips(self, indices: Tensor | Sequence[int] | None = None) -> Clips:
         """The clips, or those at these indices, in memory, for evaluation; waveforms only.
@@ -210,16 +226,16 @@ class PackedStore(Described):
                 f" {CLIPS_LIMIT_GIB:g}; ask for fewer with clips(indices)"
             )
         raw, lengths = self.read(index)
-        names, splits, rows = self.names, self.splits, index.tolist()
+        known, rows = self.known, index.tolist()
         return Clips(
-            waveforms=self.decode(raw),
+            waveforms=decode_raw(raw),
             lengths=lengths,
-            labels={task: label[index] for task, label in self.labels.items()},
-            class_names=self.class_names,
-            groups={task: group[index] for task, group in self.groups.items()},
-            names=tuple(names[row] for row in rows),
-            splits=None if splits is None else tuple(splits[row] for row in rows),
-            skipped=self.skipped,
+            labels={task: label[index] for task, label in known.labelling.labels.items()},
+            class_names=known.labelling.class_names,
+            groups={task: group[index] for task, group in known.labelling.groups.items()},
+            names=tuple(known.names[row] for row in rows),
+            splits=None if known.splits is None else tuple(known.splits[row] for row in rows),
+            skipped=known.skipped,
             source=self.source,
             sample_rate_hz=SAMPLE_RATE_HZ,
         )

@@ -10,7 +10,7 @@ import torch
 
 from audiossl_lite.data.corpus import embedded_sounds, held_out, list_sounds, tasks
 from audiossl_lite.data.joined import Corpus, listing_key, read_corpus, waveforms_of, write_corpus
-from audiossl_lite.data.synthetic import POOLS, synthetic_clips
+from audiossl_lite.data.sounds.synthetic import POOLS, synthetic_clips
 from audiossl_lite.gpu.scores import (
     BASELINES,
     START,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
 from torch import nn
 
 from audiossl_lite.devices import precision_for
 from audiossl_lite.encoders.transformer import Block
+from audiossl_lite.encoders.windows import WindowBlock
 from audiossl_lite.recompute import looks_across_rows
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class Compute:
         for part in method.modules():
             if isinstance(part, Block):
                 part.recompute = self.recompute
-                if self.compile_blocks:
-                    part.compile()
+            if self.compile_blocks and isinstance(part, (Block, WindowBlock)):
+                part.compile()
 
 
 def precision_of(fabric: Fabric) -> str:
@@ -80,6 +83,9 @@ def make_fabric(device: str, precision: str) -> Fabric:
     Processes that outnumber the GPUs of a host share them, and talk by gloo.
     `precision`: "32-true", "bf16-mixed" or "auto", see `precision_for`.
     """
+    from lightning.fabric import Fabric  # takes as long to import as torch
+    from lightning.fabric.strategies import DDPStrategy
+
     precision = precision_for(precision, device_type(device))
     processes = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if processes == 1:

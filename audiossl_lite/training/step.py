@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from audiossl_lite.ema import cosine_momentum
 from audiossl_lite.parallel import join_batch_norms
 from audiossl_lite.training.compute import Compute
 from audiossl_lite.training.optim import make_optimizer, set_schedule
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 @dataclass

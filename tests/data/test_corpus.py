@@ -20,7 +20,7 @@ from audiossl_lite.data.corpus import (
     tasks,
 )
 from audiossl_lite.data.held_out import HELD_OUT
-from audiossl_lite.data.synthetic import POOLS, synthetic_clips
+from audiossl_lite.data.sounds.synthetic import POOLS, synthetic_clips
 from tests.data.sounds import put
 
 ACTORS = ["Actor_03", "Actor_05", "Actor_12", "Actor_14", "Actor_17", "Actor_20"]

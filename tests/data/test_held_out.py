@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from audiossl_lite.data.held_out import HELD_OUT, held_out_classes, split_heard
-from audiossl_lite.data.synthetic import synthetic_clips
+from audiossl_lite.data.sounds import synthetic_clips
 
 ESC_10 = ("dog", "rain", "sea_waves", "crying_baby", "clock_tick", "sneezing", "helicopter",
           "chainsaw", "rooster", "crackling_fire")  # fmt: skip

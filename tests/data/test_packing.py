@@ -21,7 +21,7 @@ from audiossl_lite.data.pack_items import estimate_bytes, find_material
 from audiossl_lite.data.packing import pack, writer_lock
 from audiossl_lite.data.recipes import make_recipe
 from audiossl_lite.data.store import PackedStore
-from audiossl_lite.data.store_format import StoreError
+from audiossl_lite.data.store_format import StoreError, verify_store
 from audiossl_lite.pack import main
 from tests.conftest import ROOT
 from tests.data.sounds import hum, put
@@ -95,18 +95,18 @@ def test_bad_files_are_skipped_with_their_reasons(tmp_path):
     store = pack(root, tmp_path / "store", workers=0, clips_per_part=2)
     clips = load_clips(root)
     same_description(store.clips(), clips)
-    assert len(store.skipped) == 8
-    assert store.clipped == ("dog/loud.wav",)
+    assert len(store.known.skipped) == 8
+    assert store.known.clipped == ("dog/loud.wav",)
     quiet = clips.waveforms.clamp(-1, 32767 / 32768)
     assert (store.clips().waveforms - quiet).abs().max() <= 1 / 65_536
-    assert store.verify() == []
+    assert verify_store(store.folder) == []
     before = content_of(store.folder)
     pack(root, store.folder, workers=0)  # the skipped files are not tried again
     assert content_of(store.folder) == before
     (root / "dog" / "text.wav").unlink()
     put(root / "dog" / "text.wav")  # repaired
     mended = pack(root, store.folder, workers=0)
-    assert mended.names == (*store.names, "dog/text.wav")
+    assert mended.known.names == (*store.known.names, "dog/text.wav")
 
 
 def test_a_frontend_that_fails_makes_a_skip(tmp_path, monkeypatch):
@@ -141,8 +141,8 @@ def test_new_files_are_appended(tmp_path):
     put(root / "class0" / "00-new.wav", hum(0.2))
     put(root / "another" / "x.wav")
     second = pack(root, tmp_path / "store", workers=0, clips_per_part=2)
-    assert second.names == (*first.names, "another/x.wav", "class0/00-new.wav")
-    assert second.class_names["class"] == ("another", "class0", "class1", "class2")
+    assert second.known.names == (*first.known.names, "another/x.wav", "class0/00-new.wav")
+    assert second.known.labelling.class_names["class"] == ("another", "class0", "class1", "class2")
     assert second.digest() != first.digest()
     assert kept.items() <= content_of(second.folder).items()
     again = content_of(second.folder)
@@ -302,7 +302,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path):
     assert n_parts() < 12
 
     resumed = pack(root, folder, workers=0, clips_per_part=3)
-    assert len(resumed) == len(set(resumed.names)) == 36
+    assert len(resumed) == len(set(resumed.known.names)) == 36
     whole = pack(root, tmp_path / "whole", workers=0, clips_per_part=3)
     assert content_of(folder) == content_of(whole.folder)
     assert not list(folder.glob(".*.aside"))

@@ -12,7 +12,7 @@ import torch
 from audiossl_lite.data import resident, store
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.packing import pack
-from audiossl_lite.data.recipes import make_recipe, recipe_frontend, to_int16
+from audiossl_lite.data.recipes import decode_raw, make_recipe, recipe_frontend, to_int16
 from audiossl_lite.data.sources import ClipSource, InMemory
 from audiossl_lite.data.store import PackedStore
 from audiossl_lite.data.store_format import StoreError, verify_store
@@ -58,9 +58,9 @@ def test_the_round_trip_is_exact(waveforms, clips):
     packed = waveforms.clips()
     assert torch.equal(packed.waveforms, clips.waveforms)
     assert packed.fingerprint() == clips.fingerprint()
-    assert packed.names == waveforms.names == clips.names
+    assert packed.names == waveforms.known.names == clips.names
     assert waveforms.nbytes == 2 * sum(LENGTHS)
-    assert waveforms.clipped == ()
+    assert waveforms.known.clipped == ()
 
 
 def test_every_sixteen_bit_level_survives():
@@ -80,7 +80,7 @@ def test_read_gives_rows_padded_with_silence(waveforms, clips):
     assert raw.shape == (4, int(clips.lengths[indices].max()))
     assert torch.equal(lengths, clips.lengths[indices])
     for row, length, index in zip(raw, lengths, indices):
-        assert torch.equal(waveforms.decode(row[:length]), clips.waveforms[index, :length])
+        assert torch.equal(decode_raw(row[:length]), clips.waveforms[index, :length])
         assert not row[length:].any()
 
 
@@ -92,7 +92,7 @@ def test_read_with_a_size_pads_and_cuts(waveforms, clips):
     assert not wide[:, 6001:].any()
     narrow, lengths = waveforms.read(index, 1000)
     assert torch.equal(lengths, clips.lengths.clamp(max=1000))
-    assert torch.equal(waveforms.decode(narrow), clips.waveforms[:, :1000])
+    assert torch.equal(decode_raw(narrow), clips.waveforms[:, :1000])
 
 
 def test_batches_equal_those_from_memory(waveforms, clips, generator):
@@ -222,12 +222,11 @@ def copy_of(waveforms, folder):
 
 def test_damage_is_named(waveforms, tmp_path):
     folder = copy_of(waveforms, tmp_path)
-    opened = PackedStore(folder)
-    assert opened.verify() == []
+    assert verify_store(folder) == []
     content = bytearray((folder / "part-00001.bin").read_bytes())
     content[100] ^= 1
     (folder / "part-00001.bin").write_bytes(content)
-    assert opened.verify() == [
+    assert verify_store(folder) == [
         f"{folder / 'part-00001.bin'}: wrong checksum, the content has changed"
     ]
     (folder / "part-00001.bin").write_bytes(content[:-2])

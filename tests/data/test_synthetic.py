@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from audiossl_lite.data.synthesis import Scene, overlap_add, spectra, upsample
-from audiossl_lite.data.synthetic import POOLS, describe, synthetic_clips
-from audiossl_lite.data.synthetic_voices import SPEAKERS, WORDS
+from audiossl_lite.data.sounds import POOLS, describe, synthetic_clips
+from audiossl_lite.data.sounds.synthesis import Scene, overlap_add, spectra, upsample
+from audiossl_lite.data.sounds.voices import SPEAKERS, WORDS
 
 TASKS = {
     "event": {"event": 32, "family": 4},

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from audiossl_lite.data.synthetic import synthetic_clips
+from audiossl_lite.data.sounds import synthetic_clips
 
 
 def log_mel(waveforms: Tensor) -> Tensor:

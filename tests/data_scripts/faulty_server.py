@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,7 +15,8 @@ class Server:
     `cut_at`: byte places at which successive answers break off. `ranges`: whether Range is honoured. `status`:
     codes of the next answers. `stall`: answers that stop after 1,000 bytes and say nothing more. `length`:
     whether an answer says how long it is; `chunked`: it does not, but its end can be told. `shift`: how many
-    bytes behind the wanted one the next ranges begin.
+    bytes behind the wanted one the next ranges begin. `moved`: where the next answers send on to. `endless`: a body
+    without end; `trickle`: one that comes byte by byte.
     """
 
     files: dict[str, bytes]
@@ -27,6 +28,9 @@ class Server:
     length: bool = True
     chunked: bool = False
     shift: int = 0
+    moved: str = ""
+    endless: bool = False
+    trickle: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -64,6 +68,11 @@ def answer(server: Server, handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
     wanted = handler.headers.get("Range", "")
     server.asked.append((handler.path, wanted))
+    if server.moved:
+        handler.send_response(302)
+        handler.send_header("Location", server.moved)
+        handler.end_headers()
+        return
     content = server.files.get(handler.path.lstrip("/"))
     status = server.status.pop(0) if server.status else 200
     if content is None or status >= 400:
@@ -91,6 +100,12 @@ def answer(server: Server, handler: BaseHTTPRequestHandler) -> None:
         handler.send_header("Content-Length", str(len(content) - start))
     handler.end_headers()
     end = server.cut_at.pop(0) if server.cut_at else len(content)
+    if server.endless or server.trickle:
+        piece, pause_s = (bytes(65_536), 0.0) if server.endless else (b"x", 0.01)
+        with suppress(OSError):  # until the client has had enough
+            while not server.release.wait(pause_s):
+                handler.wfile.write(piece)
+        return
     if server.stall:
         server.stall -= 1
         handler.wfile.write(content[start : start + 1000])

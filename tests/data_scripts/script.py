@@ -30,12 +30,17 @@ def module(name: str):
         sys.path.remove(str(SCRIPTS))
 
 
+def data_set(name: str):
+    """What the script of this name declares."""
+    (declared,) = [x for x in vars(module(name)).values() if type(x).__name__ == "DataSet"]
+    return declared
+
+
 def script(name: str, *arguments) -> Done:
     """The exit status and the output of a script's command line."""
     out, err = io.StringIO(), io.StringIO()
-    main = module(name).main
     with redirect_stdout(out), redirect_stderr(err):
-        status = main([str(argument) for argument in arguments])
+        status = module("common").run(data_set(name), [str(argument) for argument in arguments])
     return Done(status, out.getvalue(), err.getvalue())
 
 

@@ -9,30 +9,18 @@ import pytest
 
 from tests.data.sounds import put
 from tests.data_scripts.faulty_server import serving
-from tests.data_scripts.script import module, script, zip_of
-
-NAME = "ESC-50-master.zip"
-CONTENT = bytes(range(256)) * 400  # 102,400 bytes
-QUICK = ("--pause", "0.001", "--attempts", "3", "--timeout", "5")
-SCRIPTS = (
-    "audioset",
-    "esc50",
-    "fsdd",
-    "fsdkaggle2018",
-    "nsynth",
-    "speech_commands",
-    "urbansound8k",
-    "voxceleb1",
+from tests.data_scripts.fetched import (
+    CONTENT,
+    LONGER,
+    NAME,
+    OTHER,
+    QUICK,
+    arrived,
+    fetch,
+    interrupted,
 )
-
-
-def fetch(server, folder, *more):
-    return script("esc50", "fetch", "--to", folder, "--mirror", server.url, *QUICK, *more)
-
-
-def arrived(folder) -> bytes:
-    assert sorted(path.name for path in folder.iterdir()) == [NAME, f"{NAME}.sha256"]
-    return (folder / NAME).read_bytes()
+from tests.data_scripts.prepared import N_CLIPS
+from tests.data_scripts.script import data_set, module, script, zip_of
 
 
 def test_a_whole_file_is_named_when_complete_and_its_checksum_recorded(tmp_path):
@@ -58,14 +46,7 @@ def test_a_cut_off_download_goes_on_at_the_byte(tmp_path):
 
 
 def test_a_later_run_goes_on_at_the_byte(tmp_path):
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
-        done = fetch(server, tmp_path)
-        assert done.returncode == 2
-        assert "gave up after 3 attempts" in done.stderr
-        assert not (tmp_path / NAME).exists()
-        assert (tmp_path / f"{NAME}.part").read_bytes() == CONTENT[:30_000]
-        server.cut_at.clear()
-        server.asked.clear()
+    with interrupted(tmp_path) as server:
         done = fetch(server, tmp_path)
         assert "continued at byte 30000" in done.stdout
         assert server.asked == [(f"/{NAME}", "bytes=30000-")]
@@ -80,46 +61,51 @@ def test_a_server_without_ranges_makes_it_start_over(tmp_path):
 
 
 def test_another_version_on_the_server_is_not_glued_to_the_old_part(tmp_path):
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
-        fetch(server, tmp_path)
-        server.cut_at.clear()
-        server.files[NAME], server.etag = CONTENT[::-1], '"two"'
+    with interrupted(tmp_path) as server:
+        server.files[NAME], server.etag = OTHER, '"two"'
         assert fetch(server, tmp_path).returncode == 0
-        assert arrived(tmp_path) == CONTENT[::-1]
+        assert arrived(tmp_path) == OTHER
 
 
 def test_another_length_on_a_server_without_versions_is_noticed(tmp_path):
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9, etag="") as server:
-        fetch(server, tmp_path)
-        server.cut_at.clear()
-        server.files[NAME] = CONTENT[::-1] + b"longer"
+    with interrupted(tmp_path, etag="") as server:
+        server.files[NAME] = LONGER
         assert fetch(server, tmp_path).returncode == 0
-        assert arrived(tmp_path) == CONTENT[::-1] + b"longer"
+        assert arrived(tmp_path) == LONGER
 
 
 def test_a_part_of_another_address_is_not_continued(tmp_path):
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
-        fetch(server, tmp_path)
-        server.cut_at.clear()
-        server.files["other.zip"] = CONTENT[::-1]
+    with interrupted(tmp_path) as server:
+        server.files["other.zip"] = OTHER
         done = script(
             "esc50", "fetch", "--to", tmp_path, "--url", f"{server.url}/other.zip", *QUICK
         )
         assert done.returncode == 0
-        assert arrived(tmp_path) == CONTENT[::-1]
+        assert arrived(tmp_path) == OTHER
 
 
 @pytest.mark.parametrize("left", [CONTENT, CONTENT + b"more"])
 def test_a_part_that_is_already_long_enough(tmp_path, left):
     """Killed between the last byte and the final name; or the part is longer than the file."""
-    with serving({NAME: CONTENT}, cut_at=[30_000] * 9) as server:
-        fetch(server, tmp_path)
-        server.cut_at.clear()
-        server.asked.clear()
-        (tmp_path / f"{NAME}.part").write_bytes(left)
+    with interrupted(tmp_path) as server:
+        (tmp_path / f"{NAME}.part" / "bytes").write_bytes(left)
         assert fetch(server, tmp_path).returncode == 0
         assert arrived(tmp_path) == CONTENT
         assert len(server.asked) == (0 if left == CONTENT else 2)
+
+
+def test_a_run_that_ends_while_the_file_is_summed_loses_nothing(tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with serving({NAME: CONTENT}) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr("pooch.core.hash_matches", interrupt)
+            assert "goes on where it stopped" in fetch(server, tmp_path).stderr
+        server.asked.clear()
+        assert fetch(server, tmp_path).returncode == 0
+        assert arrived(tmp_path) == CONTENT
+        assert server.asked == []
 
 
 def test_a_range_that_was_not_asked_for_is_not_appended(tmp_path):
@@ -159,7 +145,7 @@ def test_a_server_that_does_not_say_the_length(tmp_path):
     with serving({NAME: whole}, length=False, cut_at=[5000]) as server:
         done = fetch(server, tmp_path / "out")
         assert done.returncode == 2
-        assert "does not say the length" in done.stderr
+        assert "is not the whole file" in done.stderr
         assert list((tmp_path / "out").iterdir()) == []
         assert fetch(server, tmp_path / "out").returncode == 0
         assert arrived(tmp_path / "out") == whole
@@ -205,7 +191,7 @@ def test_a_damaged_beginning_is_fetched_once_more(tmp_path):
     with serving({"a.zip": CONTENT}, cut_at=[30_000, 0]) as server:
         with pytest.raises(download.DownloadError):
             download.fetch(remote, tmp_path, f"{server.url}/a.zip", patience)
-        (tmp_path / "a.zip.part").write_bytes(b"x" * 30_000)
+        (tmp_path / "a.zip.part" / "bytes").write_bytes(b"x" * 30_000)
         download.fetch(remote, tmp_path, f"{server.url}/a.zip", patience)
         assert [wanted for _, wanted in server.asked][-2:] == ["bytes=30000-", ""]
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
@@ -219,7 +205,7 @@ def test_a_file_that_changed_since_its_first_download_is_named(tmp_path):
         assert done.returncode == 1
         assert "written at the first download" in done.stderr
         (tmp_path / NAME).unlink()
-        server.files[NAME] = CONTENT[::-1]
+        server.files[NAME] = OTHER
         done = fetch(server, tmp_path)
         assert done.returncode == 1
         assert "new version" in done.stderr
@@ -255,25 +241,21 @@ def test_an_address_must_be_http_and_belong_to_one_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_info_says_size_licence_and_source(name, tmp_path):
-    done = script(name, "info")
-    assert done.returncode == 0
-    for word in ("size", "licence", "source", "file"):
-        assert f"  {word} " in done.stdout
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_every_published_checksum_has_a_source_and_the_right_length(name):
-    download = module("download")
-    (data_set,) = [
-        value for value in vars(module(name)).values() if type(value).__name__ == "DataSet"
-    ]
-    assert data_set.name == name
-    for remote in data_set.remotes:
-        assert remote.url.startswith(("http://", "https://"))
-        if remote.checksum is not None:
-            algorithm, digest = remote.checksum.split(":")
-            assert len(digest) == hashlib.new(algorithm).digest_size * 2
-            assert remote.checksum_from
-    assert isinstance(data_set.remotes[0], download.Remote)
+def test_every_script_says_size_licence_and_source_and_who_published_a_checksum(tmp_path):
+    faults = []
+    for name in ("audioset", *N_CLIPS):
+        declared, done = data_set(name), script(name, "info")
+        lines = done.stdout.splitlines()
+        for word in ("size", "licence", "source", "file"):
+            if done.returncode or not any(line.startswith(f"  {word} ") for line in lines):
+                faults.append(f"{name}: no {word}")
+        if declared.name != name:
+            faults.append(f"{name}: calls itself {declared.name}")
+        for remote in declared.remotes:
+            if not remote.url.startswith(("http://", "https://")):
+                faults.append(f"{remote.name}: {remote.url}")
+            algorithm, _, digest = (remote.checksum or "").partition(":")
+            size = hashlib.new(algorithm).digest_size * 2 if algorithm else 0
+            if len(digest) != size or (digest and not remote.checksum_from):
+                faults.append(f"{remote.name}: {remote.checksum} from {remote.checksum_from!r}")
+    assert not faults

@@ -13,31 +13,75 @@ from audiossl_lite.data.datasets import load_clips
 from tests.data.sounds import hum, put
 from tests.data_scripts import layouts
 from tests.data_scripts.faulty_server import serving
-from tests.data_scripts.prepared import N_CLIPS, by_path, prepared, table
+from tests.data_scripts.prepared import N_CLIPS, by_path, files, prepared, table
 from tests.data_scripts.script import module, script, zip_of
 
+# Data set, manifest, path of a clip, and what its row says of it.
+ROWS = (
+    ("esc50", "", "audio/1-100-A-0.wav", {"label": "dog", "group": "100", "split": "1"}),
+    ("fsdd", "", "recordings/7_ann_5.wav", {"label": "seven", "group": "ann", "split": "train"}),
+    ("fsdd", "_speakers", "recordings/7_ann_4.wav", {"label": "ann", "group": "seven", "split": "test"}),
+    ("urbansound8k", "", "audio/fold2/202-3-0-0.flac", {"label": "siren", "group": "202", "fold": "2", "split": "2"}),
+    ("speech_commands", "", "bed/aa_nohash_0.flac", {"label": "bed", "split": "train"}),
+    ("speech_commands", "", "cat/aa_nohash_0.flac", {"label": "cat", "split": "train"}),
+    ("speech_commands", "", "cat/bb_nohash_0.flac", {"split": "valid"}),
+    ("speech_commands", "", "bed/cc_nohash_0.flac", {"split": "test"}),
+    ("speech_commands", "", "bed/cc_nohash_1.flac", {"group": "cc", "split": "test"}),
+    ("voxceleb1", "", "wav/id10002/2cD_-2/00001.flac", {"label": "id10002", "group": "2cD_-2", "split": "valid"}),
+    ("voxceleb1", "", "wav/id10270/0eF_-3/00001.flac", {"split": "test"}),
+    ("nsynth", "", "train/reed_b-072-100.flac", {"label": "reed", "group": "reed_b", "split": "train"}),
+    ("nsynth", "_instruments", "train/reed_b-072-100.flac", {"label": "reed_b", "group": "72", "split": "train"}),
+    ("fsdkaggle2018", "", "train/00.flac", {"label": "Cough", "manually_verified": "1"}),
+    ("fsdkaggle2018", "", "train/01.flac", {"manually_verified": "0"}),
+    ("fsdkaggle2018", "", "test/00.flac", {"label": "Bark", "group": "13", "manually_verified": ""}),
+)  # fmt: skip
 
-@pytest.mark.parametrize("name", N_CLIPS)
-def test_every_data_set_becomes_16_khz_mono_with_a_manifest(name, tmp_path):
-    out = prepared(name, tmp_path)
-    rows = by_path(out)
-    assert len(rows) == N_CLIPS[name]
-    for path, row in rows.items():
-        info = soundfile.info(out / path)
-        assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
-        assert int(row["n_samples"]) == info.frames > 0
-        assert all(row[column] for column in ("label", "group", "split"))
-    assert table(out / "skipped.csv") == []
-    assert not (tmp_path / "out.partial").exists()
-    clips = load_clips(out / "manifest.csv")
-    assert (len(clips), clips.task, clips.skipped) == (N_CLIPS[name], "class", ())
-    assert sorted(clips.names) == sorted(rows)
-    assert len(set(clips.splits)) > 1
+
+@pytest.fixture(scope="module")
+def outs(tmp_path_factory) -> dict[str, Path]:
+    """The folder that `prepare` has filled, by data set."""
+    return {name: prepared(name, tmp_path_factory.mktemp(name)) for name in N_CLIPS}
 
 
-def test_the_sound_survives(tmp_path):
+def test_every_data_set_becomes_16_khz_mono_with_a_manifest(outs):
+    faults = []
+    for name, out in outs.items():
+        rows = by_path(out)
+        for path, row in rows.items():
+            info = soundfile.info(out / path)
+            form = (info.samplerate, info.channels, info.subtype, str(info.frames))
+            named = all(row[column] for column in ("label", "group", "split"))
+            if form != (16_000, 1, "PCM_16", row["n_samples"]) or not info.frames or not named:
+                faults.append(f"{name}: {path} {form} {row}")
+        clips = load_clips(out / "manifest.csv")
+        seen = (len(rows), len(clips), clips.task, clips.skipped, table(out / "skipped.csv"))
+        if seen != (N_CLIPS[name], N_CLIPS[name], "class", (), []) or len(set(clips.splits)) < 2:
+            faults.append(f"{name}: {seen}")
+        if sorted(clips.names) != sorted(rows) or out.with_name("out.partial").exists():
+            faults.append(f"{name}: {clips.names}")
+    for name, view, path, expected in ROWS:
+        row = by_path(outs[name], f"manifest{view}.csv")[path]
+        faults += [f"{name}: {path} {k} {row[k]}" for k, v in expected.items() if row[k] != v]
+    assert not faults
+
+
+def test_a_repeated_run_changes_nothing(outs):
+    for name, out in outs.items():
+        before = files(out)
+        given = [
+            path
+            for path in sorted(out.with_name("made").iterdir())
+            if (path.suffix in (".zip", ".gz", ".txt") or "_part" in path.name)
+            and path.name != "dev.zip"
+        ]
+        done = script(name, "prepare", "--from-archive", *given, "--to", out)
+        assert "0 of them new" in done.stdout, name
+        assert files(out) == before, name
+
+
+def test_the_sound_survives(outs):
     """44.1 kHz, 24 bit stereo becomes the same tone at 16 kHz, at the same level."""
-    out = prepared("urbansound8k", tmp_path)
+    out = outs["urbansound8k"]
     samples, _ = soundfile.read(out / "audio" / "fold1" / "101-3-0-0.flac")
     expected = hum(0.1)
     inner = slice(200, -200)  # the resampling filter has not settled at the ends
@@ -45,75 +89,22 @@ def test_the_sound_survives(tmp_path):
     assert np.abs(samples[inner] - expected[inner]).max() < 5e-3
 
 
-def test_esc50_keeps_its_layout(tmp_path):
-    out = prepared("esc50", tmp_path)
-    clips = load_clips(out)
-    assert clips.source.startswith("ESC-50: 8 clips")
-    rows = by_path(out)
-    assert rows["audio/1-100-A-0.wav"]["label"] == "dog"
-    assert rows["audio/1-100-A-0.wav"]["group"] == "100"
-    assert {row["split"] for row in rows.values()} == {"1", "2"}
-    assert (out / "LICENSE").read_text() == "credits"
+def test_the_makers_files_and_layouts_are_kept(outs):
+    clips = load_clips(outs["esc50"])
+    assert clips.source.startswith("ESC-50: 8 clips") and set(clips.splits) == {"1", "2"}
+    assert (outs["esc50"] / "LICENSE").read_text() == "credits"
+    assert load_clips(outs["fsdd"], pool="voice").class_names["speaker"] == ("ann", "bob")
+    assert (outs["urbansound8k"] / "FREESOUNDCREDITS.txt").exists()
+    instruments = load_clips(outs["nsynth"] / "manifest_instruments.csv")
+    assert instruments.class_names["class"] == ("bass_a", "bass_c", "reed_b")
+    assert len(instruments.groups["class"].unique()) == 2
 
 
-def test_fsdd_keeps_its_layout_and_has_both_tasks(tmp_path):
-    out = prepared("fsdd", tmp_path)
-    assert load_clips(out, pool="voice").class_names["speaker"] == ("ann", "bob")
-    row = by_path(out)["recordings/7_ann_5.wav"]
-    assert (row["label"], row["group"], row["split"]) == ("seven", "ann", "train")
-    other = by_path(out, "manifest_speakers.csv")["recordings/7_ann_4.wav"]
-    assert (other["label"], other["group"], other["split"]) == ("ann", "seven", "test")
-
-
-def test_urbansound8k_has_its_folds_and_sources(tmp_path):
-    out = prepared("urbansound8k", tmp_path)
-    row = by_path(out)["audio/fold2/202-3-0-0.flac"]
-    assert (row["label"], row["group"], row["fold"], row["split"]) == ("siren", "202", "2", "2")
-    assert (out / "FREESOUNDCREDITS.txt").exists()
-
-
-def test_speech_commands_keeps_equal_names_of_different_words(tmp_path):
-    out = prepared("speech_commands", tmp_path)
-    rows = by_path(out)
-    assert rows["bed/aa_nohash_0.flac"]["label"] == "bed"
-    assert rows["cat/aa_nohash_0.flac"]["label"] == "cat"
+def test_speech_commands_keeps_equal_names_of_different_words(outs):
+    out = outs["speech_commands"]
     first, second = (soundfile.read(out / w / "aa_nohash_0.flac")[0] for w in ("bed", "cat"))
     assert not np.array_equal(first, second)
-    assert {path: row["split"] for path, row in rows.items()} == {
-        "bed/aa_nohash_0.flac": "train",
-        "cat/aa_nohash_0.flac": "train",
-        "cat/bb_nohash_0.flac": "valid",
-        "bed/cc_nohash_0.flac": "test",
-        "bed/cc_nohash_1.flac": "test",
-    }
-    assert rows["bed/cc_nohash_1.flac"]["group"] == "cc"
     assert not (out / "_background_noise_").exists()
-
-
-def test_voxceleb1_from_the_pieces_of_a_zip(tmp_path):
-    out = prepared("voxceleb1", tmp_path)
-    row = by_path(out)["wav/id10002/2cD_-2/00001.flac"]
-    assert (row["label"], row["group"], row["split"]) == ("id10002", "2cD_-2", "valid")
-    assert by_path(out)["wav/id10270/0eF_-3/00001.flac"]["split"] == "test"
-
-
-def test_nsynth_has_families_and_instruments(tmp_path):
-    out = prepared("nsynth", tmp_path)
-    path = "train/reed_b-072-100.flac"
-    row, other = by_path(out)[path], by_path(out, "manifest_instruments.csv")[path]
-    assert (row["label"], row["group"], row["split"]) == ("reed", "reed_b", "train")
-    assert (other["label"], other["group"], other["split"]) == ("reed_b", "72", "train")
-    few = load_clips(out / "manifest_instruments.csv")
-    assert few.class_names["class"] == ("bass_a", "bass_c", "reed_b")
-    assert len(few.groups["class"].unique()) == 2
-
-
-def test_fsdkaggle2018_keeps_train_and_test_apart(tmp_path):
-    rows = by_path(prepared("fsdkaggle2018", tmp_path))
-    assert rows["train/00.flac"]["label"] == "Cough"
-    assert rows["test/00.flac"]["label"] == "Bark"
-    assert rows["test/00.flac"]["group"] == "13"
-    assert [row["manually_verified"] for row in rows.values()] == ["", "1", "0"]
 
 
 def audioset(folder: Path, subset: str):
@@ -179,17 +170,8 @@ def test_a_cut_off_list_of_segments_is_refused(tmp_path):
     tables, clips = layouts.audioset(tmp_path)
     path = tables / "eval_segments.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    done = script(
-        "audioset",
-        "prepare",
-        "--subset",
-        "eval",
-        "--from-archive",
-        tables,
-        clips,
-        "--to",
-        tmp_path / "o",
-    )
+    given = ("--subset", "eval", "--from-archive", tables, clips, "--to", tmp_path / "o")
+    done = script("audioset", "prepare", *given)
     assert done.returncode == 2
     assert "0 segments, its header says 1" in done.stderr
 

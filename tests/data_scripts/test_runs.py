@@ -5,22 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.data_scripts import layouts
-from tests.data_scripts.prepared import N_CLIPS, by_path, files, prepared, table
+from tests.data_scripts.prepared import by_path, files, prepared, table
 from tests.data_scripts.script import module, script
-
-
-@pytest.mark.parametrize("name", N_CLIPS)
-def test_a_repeated_run_changes_nothing(name, tmp_path):
-    out = prepared(name, tmp_path)
-    before = files(out)
-    archives = sorted((tmp_path / "made").iterdir())
-    given = [
-        path for path in archives if path.suffix in (".zip", ".gz", ".txt") or "_part" in path.name
-    ]
-    given = [path for path in given if path.name != "dev.zip"]
-    done = script(name, "prepare", "--from-archive", *given, "--to", out)
-    assert "0 of them new" in done.stdout
-    assert files(out) == before
 
 
 @pytest.mark.parametrize("killed_after", [0, 1, 4])

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
-from audiossl_lite.data.synthetic import synthetic_clips
+from audiossl_lite.data.sounds import synthetic_clips
 from audiossl_lite.evaluation import knn_accuracy, project, silhouette, tsne
 from audiossl_lite.evaluation.projection import (
     COLUMNS,

@@ -15,6 +15,7 @@ from torch import nn
 
 from audiossl_lite.data.sources import InMemory
 from audiossl_lite.encoders.transformer import Block
+from audiossl_lite.encoders.windows import WindowBlock
 from audiossl_lite.recompute import in_parts
 from audiossl_lite.training import Compute
 from audiossl_lite.training.feed import batches
@@ -250,3 +251,28 @@ def test_processes_are_counted_by_torchrun_alone(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     assert run().history[-1]["step"] == 23
+
+
+def test_compiled_window_blocks_are_compiled_in_two_programs():
+    """With and without a shift: the sixteen blocks of AudioMAE's decoder share them."""
+    decoder = nn.Sequential(
+        *(WindowBlock(32, 2, columns=4, shift_time=2 * (n % 2)) for n in range(6))
+    ).eval()
+    x, programs = torch.randn(2, 8 * 4, 32), []
+    expected = decoder(x)
+
+    def backend(graph, inputs):
+        programs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    compiled = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WindowBlock, "compile", lambda block: compiled.append(block))
+        Compute(compile_blocks=True).apply(decoder)
+    assert compiled == list(decoder)
+    for block in decoder:
+        block.compile(backend=backend)
+    torch.testing.assert_close(decoder(x), expected)
+    torch.compiler.reset()
+    assert len(programs) <= 3  # the first sees an input without gradient

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.signal
 
-from audiossl_lite.data.synthesis import (
+from audiossl_lite.data.sounds.synthesis import (
     BIN_HZ,
     CONTROL_SAMPLES,
     HOP_SAMPLES,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiossl_lite.data.synthesis import Scene
+from audiossl_lite.data.sounds.synthesis import Scene
 
 PITCHES_MIDI = tuple(range(48, 72, 2))  # whole tones over two octaves, C3 to A#4
 _NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")

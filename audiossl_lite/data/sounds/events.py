@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from audiossl_lite.data.synthesis import Scene
+from audiossl_lite.data.sounds.synthesis import Scene
 
 # ---- impulsive: what matters is when the hits come -------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiossl_lite.data.synthesis import BIN_HZ, CONTROL_SAMPLES, HOP_SAMPLES, Scene
+from audiossl_lite.data.sounds.synthesis import BIN_HZ, CONTROL_SAMPLES, HOP_SAMPLES, Scene
 
 # Formants in Hz of an average adult; typical textbook values, rounded.
 VOWELS_HZ = {

@@ -1,19 +1,100 @@
-"""The command line that the data scripts share: `info`, `fetch`, `prepare` and `verify`."""
+"""What a data script declares of its data set, and the command line: `info`, `fetch`, `prepare` and `verify`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from archives import ArchiveError
-from data_set import DataSet
-from download import ChecksumError, DownloadError, Patience, RegistrationError, fetch
+from download import ChecksumError, DownloadError, Patience, RegistrationError, Remote, fetch
+from inventory import Inventory, Row
+from manifests import verify
 from prepare import prepare
-from verify import verify
 
 FINE, PROBLEMS, CANNOT = 0, 1, 2
+NOT_THERE = "listed by its maker, not in the given archives"
+Counts = Mapping[str, Mapping[str, int]]  # column -> value -> how many clips
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to be prepared: its path in the archive, its path in the folder, and its row of the manifest."""
+
+    source: str
+    path: str
+    label: str
+    group: str = ""
+    split: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)
+
+    def row(self) -> Row:
+        """The columns of the manifest that do not depend on the audio."""
+        named = {"path": self.path, "label": self.label, "group": self.group, "split": self.split}
+        return {**named, **self.more}
+
+
+@dataclass
+class Plan:
+    """What to make of the archives: clips, what was left out and why, files to keep, and counts read from tables."""
+
+    clips: list[Clip] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    keep: dict[str, bytes] = field(default_factory=dict)
+    listed: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def every(row: Row) -> bool:
+    """All rows belong to the view."""
+    return True
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as its script declares it.
+
+    `tables`: names of the files that `plan` reads whole; `plan` turns an inventory into clips; `expected`: counts
+    of the full set by column and value, `n_values`: the number of different values in a column. `views`: further
+    manifests, file name -> (column that becomes the label, column that becomes the group, which rows).
+    `check_layout` looks at a folder in the maker's layout without a manifest. `subsets`: what `--subset` may name.
+    """
+
+    name: str
+    title: str
+    licence: str
+    size: str
+    source: str
+    remotes: tuple[Remote, ...]
+    plan: Callable[[Inventory, Namespace], Plan]
+    tables: tuple[str, ...] = ()
+    subsets: tuple[str, ...] = ()
+    notes: str = ""
+    expected: Counts = field(default_factory=dict)
+    n_values: Mapping[str, int] = field(default_factory=dict)
+    views: Mapping[str, tuple[str, str, Callable[[Row], bool]]] = field(default_factory=dict)
+    check_layout: Callable[[Path], list[str]] | None = None
+
+    def info(self) -> str:
+        """Size, licence and source, as `info` prints them and `fetch` does before it starts."""
+        lines = [
+            self.title,
+            f"  size     {self.size}",
+            f"  licence  {self.licence}",
+            f"  source   {self.source}",
+        ]
+        for remote in self.remotes:
+            size = f", {remote.size_bytes / 2**20:,.1f} MiB" if remote.size_bytes else ""
+            how = "by hand, after registration" if remote.by_hand else remote.url
+            known = remote.checksum.split(":")[0] if remote.checksum else ""
+            checked = f"{known} from {remote.checksum_from}" if known else "checksum recorded"
+            lines.append(f"  file     {remote.name}{size}; {checked}; {how}")
+        if self.notes:
+            lines.append(f"  note     {self.notes}")
+        return "\n".join(lines)
 
 
 def run(data_set: DataSet, arguments: list[str] | None = None) -> int:
@@ -60,7 +141,8 @@ def _parser(data_set: DataSet) -> argparse.ArgumentParser:
     )
     make.add_argument("--to", type=Path, required=True, metavar="FOLDER")
     make.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
-    data_set.add_options(make)
+    if data_set.subsets:
+        make.add_argument("--subset", choices=data_set.subsets, required=True)
     check = commands.add_parser("verify", help="what is missing, extra or damaged")
     for command in (make, check):
         command.add_argument("--show", type=int, default=50, help="problems named at most")
@@ -94,10 +176,10 @@ def _fetch(data_set: DataSet, chosen: argparse.Namespace) -> int:
 
 
 def _prepare(data_set: DataSet, chosen: argparse.Namespace) -> int:
-    made = prepare(data_set, chosen.from_archive, chosen.to, chosen)
+    outcome = prepare(data_set, chosen.from_archive, chosen.to, chosen)
     print(
-        f"{made.n_clips} clips in {made.folder}, {made.n_new} of them new; "
-        f"{made.n_skipped} left out, {made.n_limited} limited to full scale"
+        f"{outcome.n_clips} clips in {outcome.folder}, {outcome.n_new} of them new; "
+        f"{outcome.n_skipped} left out, {outcome.n_limited} limited to full scale"
     )
     return _verify(data_set, argparse.Namespace(folder=chosen.to, show=chosen.show))
 
