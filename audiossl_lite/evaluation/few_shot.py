@@ -203,7 +203,8 @@ def score_episodes(features: Tensor, episodes: Episodes, *, chunk: int = 16) -> 
         prototypes = features[support].mean(2)  # (E, way, D)
         queries = features[query.clamp_min(0).flatten(1)]  # (E, way * query, D)
         # |q - p|^2 = |q|^2 - 2 q.p + |p|^2, without |q|^2, which is the same for every prototype
-        distance = prototypes.square().sum(2)[:, None] - 2.0 * queries @ prototypes.transpose(1, 2)
+        products = queries @ prototypes.transpose(1, 2)
+        distance = prototypes.square().sum(2)[:, None] - 2.0 * products
         truth = torch.arange(way).repeat_interleave(n_query)
         asked = (query >= 0).flatten(1)
         right = (distance.argmin(2) == truth) & asked
