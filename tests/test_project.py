@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import audiossl_lite
-from audiossl_lite.chapters import this_project
+from audiossl_lite.book.chapters import this_project
 from audiossl_lite.environment import InstallationError, check_env
 
 ROOT = this_project().root

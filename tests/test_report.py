@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from audiossl_lite.paper_tables import paper_table, paper_tables
-from audiossl_lite.report import (
+from audiossl_lite.book.paper_tables import paper_table, paper_tables
+from audiossl_lite.book.report import (
     DRAWING,
     ITEMS,
     NOT_RUN,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from audiossl_lite.book import BuildError, build_html
-from audiossl_lite.chapters import refresh_chapters, this_project
-from audiossl_lite.staging import stage_book
+from audiossl_lite.book.build import BuildError, build_html
+from audiossl_lite.book.chapters import refresh_chapters, this_project
+from audiossl_lite.book.staging import stage_book
 from tests.book.pages import page_faults, site_pages
 from tests.chapters import NAMES
 from tests.tiny import tiny_project
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.book, pytest.mark.notebook]
 
 RICH_CELLS = [
     "import numpy as np\nfrom matplotlib import pyplot as plt\n"
-    "from audiossl_lite.notebook import (frames_slider, play, provenance, show_figure,\n"
+    "from audiossl_lite.book.notebook import (frames_slider, play, provenance, show_figure,\n"
     "    show_source, show_spectrogram, show_table)",
     "play(np.sin(np.arange(8000) / 5), title='a tone')",
     "ax = show_spectrogram(np.random.default_rng(0).random((50, 16)))\n"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from audiossl_lite.paper_tables import paper_tables
+from audiossl_lite.book.paper_tables import paper_tables
 from tests.book.library_index import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -28,7 +28,6 @@ NO_SCORE = {
     ("03_views", "A bar of 100 % means"),
     ("08_t_cutmix", "Half of the clip is gone"),
     ("08_t_cutmix", "(worked out: 37.5 %)"),
-    ("appendix_api", "One cell as it is printed"),
     ("appendix_differences", "the integer part: 102 of 512"),
     ("appendix_troubleshooting", "a bar stuck at 0 %"),
 }

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from audiossl_lite.chapters import read_record, this_project
-from audiossl_lite.gate import code_cells, problems, read_notebook
-from audiossl_lite.run import main
+from audiossl_lite.book.chapters import read_record, this_project
+from audiossl_lite.book.gate import code_cells, problems, read_notebook
+from audiossl_lite.book.run import main
 from tests.chapters import CHAPTERS, NAMES, executed_chapter
 
 pytestmark = pytest.mark.notebook

@@ -8,11 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from audiossl_lite.chapters import this_project
-from audiossl_lite.gate import cell_source, cell_tags, code_cells, read_notebook
+from audiossl_lite.book.chapters import this_project
+from audiossl_lite.book.gate import cell_source, cell_tags, code_cells, read_notebook
+from audiossl_lite.book.run import declared_parameters
+from audiossl_lite.book.staging import table_of_contents
 from audiossl_lite.parameters import DEFAULTS
-from audiossl_lite.run import declared_parameters
-from audiossl_lite.staging import table_of_contents
 from tests.chapters import CHAPTERS
 
 MAX_CELL_LINES = 60

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiossl_lite.paper_tables import PaperTable, paper_tables
+from audiossl_lite.book.paper_tables import PaperTable, paper_tables
 from audiossl_lite.results import recorded
 from audiossl_lite.uamix_report import as_text
 
