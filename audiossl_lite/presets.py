@@ -239,11 +239,8 @@ ALL_SOURCES: dict[str, dict[str, str]] = (
 )
 
 
-def _unknown(what: str, name: str, known) -> KeyError:
-    names = ", ".join(known)
-    return KeyError(
-        f"unknown {what} {name!r}; did you mean {nearest(name, known)!r}? Known: {names}."
-    )
+def _hint(name: str, known) -> str:
+    return f"; did you mean {nearest(name, known)!r}? Known: {', '.join(known)}."
 
 
 def override(config: Any, overrides: dict[str, Any] | None) -> Any:
@@ -252,7 +249,7 @@ def override(config: Any, overrides: dict[str, Any] | None) -> Any:
     changes = {}
     for name, value in (overrides or {}).items():
         if name not in known:
-            raise _unknown("setting", name, known)
+            raise KeyError(f"unknown setting {name!r}{_hint(name, known)}")
         changes[name] = typed_value(name, value, known[name])
     return replace(config, **changes)
 
@@ -260,9 +257,9 @@ def override(config: Any, overrides: dict[str, Any] | None) -> Any:
 def preset(experiment: str, scale: str = "lite", overrides: dict[str, Any] | None = None) -> Any:
     """Settings of an experiment at a scale, with overrides; every misspelling is an error that names the nearest."""
     if experiment not in FAMILIES:
-        raise _unknown("experiment", experiment, FAMILIES)
+        raise KeyError(f"unknown experiment {experiment!r}{_hint(experiment, FAMILIES)}")
     if scale not in FAMILIES[experiment]:
-        raise _unknown("scale", scale, FAMILIES[experiment])
+        raise KeyError(f"unknown scale {scale!r}{_hint(scale, FAMILIES[experiment])}")
     return override(FAMILIES[experiment][scale], overrides)
 
 

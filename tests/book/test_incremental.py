@@ -37,7 +37,7 @@ class Counted:
     def __init__(self, root: Path) -> None:
         self.marks = root / "marks.txt"
         self.code = f"with open({str(self.marks)!r}, 'a') as file:\n    _ = file.write('x')"
-        self.project = tiny_project(root / "project", [self.code, "print(parameters.seed)"])
+        self.project = tiny_project(root / "project", [self.code, "print(seed)"], check="pass")
         self.chapter = self.project.notebooks / "01_tiny.ipynb"
 
     def runs_after(self, change: Callable[[], object] = lambda: None, **options: object) -> int:

@@ -85,7 +85,7 @@ def test_references_come_after_unknown_appendices() -> None:
 
 @pytest.mark.notebook
 def test_a_book_is_staged_from_complete_runs_only(tmp_path: Path) -> None:
-    project = tiny_project(tmp_path / "project", ["print('shown on the page')"])
+    project = tiny_project(tmp_path / "project", ["print('shown on the page')"], check="pass")
     staged = tmp_path / "staged"
     with pytest.raises(StagingError, match="01_tiny has no complete run"):
         stage_book(project, staged)
