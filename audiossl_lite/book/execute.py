@@ -25,12 +25,11 @@ from audiossl_lite.book.gate import problems, read_notebook, warning_lines
 AUTOSAVE_S = 10
 GRACE_S = 10.0
 OK, FAILED, TIMED_OUT, KILLED = "ok", "failed", "timed out", "killed"
-# Threads of OpenMP that wait for work give their core away after a moment: a training step beside another program
-# takes a fraction of the time, and on a quiet machine the same. The number of turns is short for GNU's, a millisecond
-# for Intel's implementation.
+# Threads of OpenMP that wait for work give their core away after a moment (turns for GNU's library, milliseconds for
+# Intel's): beside another program a training step takes a fraction of the time. The Makefile has the same.
 WAITING_THREADS = {
     "OMP_WAIT_POLICY": "PASSIVE",
-    "GOMP_SPINCOUNT": "10000",
+    "GOMP_SPINCOUNT": "1000",
     "KMP_BLOCKTIME": "1",
 }
 
