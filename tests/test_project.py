@@ -144,6 +144,14 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     assert "set -euo pipefail" in lines and lines[-1] == "make test"
 
 
+def test_every_file_of_the_library_goes_into_the_wheel() -> None:
+    library = ROOT / "audiossl_lite"
+    packed = pyproject()["tool"]["setuptools"]["package-data"]["audiossl_lite"]
+    listed = {path for pattern in ("**/*.py", *packed) for path in library.glob(pattern)}
+    others = {path for path in library.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert others - listed == set()
+
+
 def source_files() -> list[Path]:
     folders = ("audiossl_lite", "tests", "data_scripts")
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]

@@ -40,14 +40,14 @@ def with_modules(page: str) -> str:
 
 
 def as_rst(text: str) -> list[str]:
-    """A docstring as lines of reStructuredText: outside of code nothing is markup; `Where:` begins a paragraph."""
+    """A docstring as lines of reStructuredText: outside of code nothing is markup; a place in a paper is a paragraph."""
     lines: list[str] = []
     for paragraph in re.split(r"\n\s*\n|\n(?=Where:)", text.strip()):
         if paragraph.startswith(" "):
             lines += ["::", "", *(f"    {line}" for line in paragraph.splitlines()), ""]
             continue
         pieces = CODE.split(" ".join(paragraph.split()))
-        # Code that touches a letter is none for sphinx: an escaped blank, which is not shown, stands between them.
+        # For sphinx, code that touches a letter is none: an escaped blank, which is not shown, stands between them.
         pieces[::2] = [re.sub(r"([\\*_|`])", r"\\\1", piece) for piece in pieces[::2]]
         pieces[1::2] = [f"\\ ``{piece.strip('`')}``\\ " for piece in pieces[1::2]]
         lines += ["".join(pieces), ""]

@@ -13,8 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from audiossl_lite.book.execute import WAITING_THREADS, failed_path, run_notebook, worker_environment
 from audiossl_lite.book.chapters import this_project
+from audiossl_lite.book.execute import (
+    WAITING_THREADS,
+    failed_path,
+    run_notebook,
+    worker_environment,
+)
 from audiossl_lite.book.gate import read_notebook
 from tests import tiny
 
@@ -147,7 +152,9 @@ def test_a_notebook_that_is_no_notebook_is_a_failure_with_a_reason(tmp_path: Pat
     assert not (tmp_path / "out.ipynb").exists()
 
 
-def test_waiting_threads_are_quiet_in_workers_as_in_the_makefile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_threads_are_quiet_in_workers_as_in_the_makefile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in WAITING_THREADS:
         monkeypatch.delenv(name, raising=False)
     assert WAITING_THREADS.items() <= worker_environment().items()
