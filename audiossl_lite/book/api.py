@@ -40,7 +40,7 @@ def with_modules(page: str) -> str:
 
 
 def as_rst(text: str) -> list[str]:
-    """A docstring as lines of reStructuredText: outside of code nothing is markup; a place in a paper is a paragraph."""
+    """A docstring as lines of reStructuredText: nothing outside of code is markup; a paper stands apart."""
     lines: list[str] = []
     for paragraph in re.split(r"\n\s*\n|\n(?=Where:)", text.strip()):
         if paragraph.startswith(" "):
