@@ -13,6 +13,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 CHECKED := audiossl_lite tests $(wildcard data_scripts notebooks)
 
+# Threads that wait for work give their core away after a moment, as in the workers that run chapters
+# (audiossl_lite/book/execute.py): beside another program a training step takes a fraction of the time.
+QUIET := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 KMP_BLOCKTIME=1
+
 .PHONY: help install book test lint lab bench gpu strip clean distclean
 .DEFAULT_GOAL := help
 
@@ -52,10 +56,10 @@ test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lab: $(STAMP)
-	$(BIN)/jupyter lab --notebook-dir=. --port=$(PORT) notebooks
+	$(QUIET) $(BIN)/jupyter lab --notebook-dir=. --port=$(PORT) notebooks
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.benchmarks
+	$(QUIET) $(BIN)/python -m tests.benchmarks
 
 gpu: $(STAMP)
 	@$(BIN)/python -m audiossl_lite gpu --data "$(DATA)" --minutes "$(MINUTES)" --out "$(OUT)" --device "$(DEVICE)"

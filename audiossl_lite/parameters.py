@@ -1,4 +1,4 @@
-"""The parameters of a chapter: six names, their types, and strict checks with helpful messages."""
+"""Settings as people type them: text read as the type it stands for, and the six parameters of a chapter, checked."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from audiossl_lite.namespace import assigned_parameter_names
 
 SCALES = ("lite", "workshop", "paper")
 DEFAULTS: dict[str, Any] = {
@@ -30,10 +28,36 @@ class ParameterError(ValueError):
     """A parameter has an unknown name or a value that cannot be used."""
 
 
-def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """Return the known name that looks most like `name`."""
+    known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     return close[0] if close else known[0]
+
+
+def typed_value(name: str, value: Any, default: Any) -> Any:
+    """Return a setting's value in the type of its default; text is read, for command lines hand over nothing else.
+
+    Errors: TypeError naming the setting, the value and the type that is needed.
+    """
+    kind, typed = type(default), value
+    if isinstance(value, str) and kind is not str:
+        try:
+            typed = kind(value) if kind in (int, float) else _literal(value)
+        except ValueError:
+            pass
+    if kind is float and type(typed) is int:
+        typed = float(typed)
+    if type(typed) is not kind:
+        words = {
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+            "str": "text",
+        }
+        wanted = words.get(kind.__name__, f"a {kind.__name__} such as {default!r}")
+        raise TypeError(f"{name!r} must be {wanted}, got {value!r}.")
+    return typed
 
 
 @dataclass(frozen=True)
@@ -200,7 +224,7 @@ CHECKS = {
 def unknown_parameter(name: str) -> ParameterError:
     """Build the error for a name that is no parameter, naming the nearest one that is."""
     return ParameterError(
-        f"unknown parameter {name!r}; did you mean {nearest(name, tuple(DEFAULTS))!r}? "
+        f"unknown parameter {name!r}; did you mean {nearest(name, DEFAULTS)!r}? "
         f"Parameters: {', '.join(DEFAULTS)}."
     )
 
@@ -217,20 +241,34 @@ def make_parameters(values: Mapping[str, Any]) -> Parameters:
     return Parameters(**checked)
 
 
-def check_parameters(namespace: Mapping[str, Any]) -> Parameters:
-    """Check the parameters of a running notebook; call it in the cell after the parameters.
+def split_assignments(items: Sequence[str]) -> dict[str, str]:
+    """Split `name=value` items at the first `=`; errors name the item that has none."""
+    result: dict[str, str] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise ParameterError(f"-p {item}: write -p name=value, for example -p seed=1.")
+        if name in result:
+            raise ParameterError(f"parameter {name!r} is given twice.")
+        result[name] = text
+    return result
 
-    namespace: `globals()` of the notebook. Papermill silently accepts a misspelt `-p` name; at this
-    point of a notebook such a name is the only unexpected variable, so that it can be found here.
-    Errors: ParameterError for an unknown name (naming the nearest), a missing one or a bad value.
-    """
-    for name in assigned_parameter_names(namespace):
-        if name not in DEFAULTS:
-            raise unknown_parameter(name)
-    names = [item.name for item in fields(Parameters)]
-    missing = [name for name in names if name not in namespace]
-    if missing:
-        raise ParameterError(
-            f"parameter {missing[0]!r} is not set; run the cell tagged `parameters` first."
-        )
-    return make_parameters({name: namespace[name] for name in names})
+
+def parameter_file(path: Path) -> dict[str, Any]:
+    """Read parameters from a YAML file of `name: value` lines."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ParameterError(f"parameter file {path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ParameterError(f"parameter file {path} must hold `name: value` lines.")
+    return {str(name): value for name, value in values.items()}
+
+
+def merged_overrides(typed: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
+    """`overrides` of a file with those of the command line put over them, key by key; empty when one has none."""
+    if not (typed.get("overrides") and texts.get("overrides")):
+        return {}
+    return {"overrides": parse_overrides(typed["overrides"]) | parse_overrides(texts["overrides"])}

@@ -8,10 +8,10 @@ Where each `paper` value comes from stands in `preset_sources.py`; chapter 05 pr
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass, replace
 from typing import Any
 
+from audiossl_lite.parameters import nearest, typed_value
 from audiossl_lite.preset_sources import GPU_SOURCES, SOURCES
 from audiossl_lite.presets_encoders import ENCODER_RUNS, ENCODER_RUNS_SOURCES
 from audiossl_lite.presets_eval import EVALUATED, EVALUATED_SOURCES
@@ -239,27 +239,8 @@ ALL_SOURCES: dict[str, dict[str, str]] = (
 )
 
 
-def _nearest(name: str, known) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-
-
-def _converted(name: str, value: Any, current: Any) -> Any:
-    """`value` in the type of `current`; papermill and command lines hand over strings."""
-    wanted = type(current)
-    if isinstance(value, str) and wanted is bool:
-        if value.lower() in ("true", "false"):
-            return value.lower() == "true"
-    elif isinstance(value, str) and wanted in (int, float):
-        try:
-            return wanted(value)
-        except ValueError:
-            value = str(value)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted:
-        raise TypeError(f"{name} is a {wanted.__name__} such as {current!r}, got {value!r}")
-    return value
+def _hint(name: str, known) -> str:
+    return f"; did you mean {nearest(name, known)!r}? Known: {', '.join(known)}."
 
 
 def override(config: Any, overrides: dict[str, Any] | None) -> Any:
@@ -268,17 +249,17 @@ def override(config: Any, overrides: dict[str, Any] | None) -> Any:
     changes = {}
     for name, value in (overrides or {}).items():
         if name not in known:
-            raise KeyError(f"unknown setting {name!r}{_nearest(name, known)}")
-        changes[name] = _converted(name, value, known[name])
+            raise KeyError(f"unknown setting {name!r}{_hint(name, known)}")
+        changes[name] = typed_value(name, value, known[name])
     return replace(config, **changes)
 
 
 def preset(experiment: str, scale: str = "lite", overrides: dict[str, Any] | None = None) -> Any:
     """Settings of an experiment at a scale, with overrides; every misspelling is an error that names the nearest."""
     if experiment not in FAMILIES:
-        raise KeyError(f"unknown experiment {experiment!r}{_nearest(experiment, FAMILIES)}")
+        raise KeyError(f"unknown experiment {experiment!r}{_hint(experiment, FAMILIES)}")
     if scale not in FAMILIES[experiment]:
-        raise KeyError(f"unknown scale {scale!r}{_nearest(scale, FAMILIES[experiment])}")
+        raise KeyError(f"unknown scale {scale!r}{_hint(scale, FAMILIES[experiment])}")
     return override(FAMILIES[experiment][scale], overrides)
 
 

@@ -21,9 +21,16 @@ from typing import TYPE_CHECKING, Any
 from torch.distributed.elastic.multiprocessing import errors as elastic_errors
 
 from audiossl_lite.jobs import find_job, find_start, run_job
-from audiossl_lite.parameters import ParameterError, Parameters, make_parameters
-from audiossl_lite.presets import preset
-from audiossl_lite.run import merged_overrides, parameter_file, split_assignments
+from audiossl_lite.parameters import (
+    ParameterError,
+    Parameters,
+    make_parameters,
+    merged_overrides,
+    parameter_file,
+    split_assignments,
+    typed_value,
+)
+from audiossl_lite.presets import override, preset
 from audiossl_lite.training import Compute, TrainingResult
 
 if TYPE_CHECKING:
@@ -54,11 +61,12 @@ class JobRequest:
         """The request in the parameters of a notebook or a file; KeyError for an unknown job."""
         rest = dict(parameters.overrides)
         job = find_job(str(rest.pop("job", default_job))).name
-        start, processes = str(rest.pop("start", "")), rest.pop("processes", 1)
-        if not isinstance(processes, int) or processes < 1:
+        start = str(rest.pop("start", ""))
+        processes = typed_value("processes", rest.pop("processes", 1), 1)
+        if processes < 1:
             raise ParameterError(f"processes must be a whole number from 1, got {processes!r}")
         names = [item.name for item in dataclasses.fields(Compute)]
-        compute = Compute(**{name: rest.pop(name) for name in names if name in rest})
+        compute = override(Compute(), {name: rest.pop(name) for name in names if name in rest})
         return cls(
             job, parameters.preset, parameters.data_root, parameters.output_dir, parameters.seed,
             parameters.device, start, processes, compute, rest,

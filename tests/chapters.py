@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from audiossl_lite.chapters import refresh_chapters, this_project
-from audiossl_lite.gate import read_notebook
+from audiossl_lite.book.chapters import refresh_chapters, this_project
+from audiossl_lite.book.gate import read_notebook
 
 CHAPTERS = this_project().chapter_paths()
 NAMES = [path.stem for path in CHAPTERS]

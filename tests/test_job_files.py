@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from audiossl_lite.book.run import collect_parameters
 from audiossl_lite.jobs import JOBS, find_job
-from audiossl_lite.parameters import DEFAULTS, ParameterError, make_parameters
+from audiossl_lite.parameters import DEFAULTS, ParameterError, make_parameters, parameter_file
 from audiossl_lite.presets import preset
 from audiossl_lite.pretrain import JobRequest, read_request
-from audiossl_lite.run import collect_parameters, parameter_file
 from audiossl_lite.training import Compute
 from tests.tiny import write_notebook
 
@@ -79,7 +79,9 @@ def test_the_strict_runner_takes_the_file(path: Path, tmp_path: Path) -> None:
         ("seed: 0", "sead: 0", "unknown parameter 'sead'"),
         ("n_parts: 1 ", "n_parts: 0 ", "n_parts is at least 1"),
         ("processes: 1 ", "processes: 0 ", "processes must be a whole number"),
-        ("batch_size: 1536", "batch_size: many", "batch_size is a int such as 1536, got 'many'"),
+        ("batch_size: 1536", "batch_size: many", "'batch_size' must be a whole number, got 'many'"),
+        ("n_parts: 1 ", "n_parts: two ", "'n_parts' must be a whole number, got 'two'"),
+        ("recompute: false", "recompute: 'no'", "'recompute' must be true or false, got 'no'"),
     ],
 )  # fmt: skip
 def test_a_slip_of_the_pen_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:

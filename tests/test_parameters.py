@@ -7,58 +7,91 @@ from pathlib import Path
 
 import pytest
 
+from audiossl_lite.book.notebook import check_parameters
 from audiossl_lite.parameters import (
     DEFAULTS,
     ParameterError,
     Parameters,
-    check_parameters,
     make_parameters,
     parse_overrides,
+    typed_value,
 )
 from tests.tiny import CHECK_CELL, PARAMETERS_CELL
 
 
-def namespace_after(*cells: str, **extra: object) -> dict[str, object]:
-    """What `globals()` holds in a notebook after these cells, the last one being the running one."""
+def namespace_after(*cells: str) -> dict[str, object]:
+    """What `globals()` holds in a notebook after these cells."""
     names: dict[str, object] = {"In": ["", *cells], "Out": {}, "_i1": "text", "__name__": "x"}
-    for cell in cells[:-1]:
+    for cell in cells:
         exec(cell, names)
     names.pop("__builtins__", None)
-    return names | extra
+    return names
 
 
 def test_defaults_pass_and_are_frozen() -> None:
-    parameters = check_parameters(namespace_after(PARAMETERS_CELL, CHECK_CELL))
+    parameters = check_parameters(namespace_after(PARAMETERS_CELL))
     assert parameters == Parameters()
     assert set(DEFAULTS) == {field.name for field in dataclasses.fields(Parameters)}
     with pytest.raises(dataclasses.FrozenInstanceError):
         parameters.seed = 3  # type: ignore[misc]
 
 
-def test_injected_misspelling_names_the_nearest() -> None:
-    injected = '# Parameters\nprest = "lite"\n'
-    with pytest.raises(ParameterError, match=r"unknown parameter 'prest'; did you mean 'preset'\?"):
-        check_parameters(namespace_after(PARAMETERS_CELL, injected, CHECK_CELL))
-
-
-def test_unknown_value_is_found_without_history() -> None:
-    namespace = dict(DEFAULTS, sed=1)
-    with pytest.raises(ParameterError, match="did you mean 'seed'"):
-        check_parameters(namespace)
+@pytest.mark.parametrize(
+    ("extra", "nearest"),
+    [
+        ('# Parameters\nprest = "lite"\n', "'prest'; did you mean 'preset'"),
+        ("sed = 1", "'sed'; did you mean 'seed'"),
+        ('overide = "a=1"', "'overide'; did you mean 'overrides'"),
+        ("devise = None", "'devise'; did you mean 'device'"),
+    ],
+)
+def test_a_misspelt_name_is_an_error_that_names_the_nearest(extra: str, nearest: str) -> None:
+    with pytest.raises(ParameterError, match=f"unknown parameter {nearest}"):
+        check_parameters(namespace_after(PARAMETERS_CELL, extra))
 
 
 def test_the_check_can_be_run_again_after_the_rest_of_the_chapter() -> None:
-    imports = "import math\nfrom math import pi\nlimit = 3"
-    later = (
-        "n_epochs = 5\nfor step in range(3):\n    loss = 0.5\nwith open('/dev/null') as f: a = 1"
-    )
-    namespace = namespace_after(imports, PARAMETERS_CELL, CHECK_CELL.split("\n")[0], later, "x")
-    assert check_parameters(namespace).preset == "lite"
+    later = "n_epochs = 5\nfor step in range(3):\n    loss = 0.5"
+    imports = "import math\nfrom math import floor"
+    namespace = namespace_after(imports, PARAMETERS_CELL, CHECK_CELL, later, "seed = 4")
+    assert check_parameters(namespace).seed == 4
+    with pytest.raises(ParameterError, match="seed must be"):
+        check_parameters(namespace | {"seed": "x"})
 
 
-def test_a_misspelling_typed_into_the_parameters_cell_is_found() -> None:
-    with pytest.raises(ParameterError, match="did you mean 'overrides'"):
-        check_parameters(namespace_after(PARAMETERS_CELL + '\noveride = "a=1"', CHECK_CELL))
+@pytest.mark.parametrize(
+    ("text", "default", "value"),
+    [
+        ("true", False, True),
+        ("1e-3", 0.5, 1e-3),
+        ("05", 1, 5),
+        ("7", "", "7"),
+        ("[1]", [], [1]),
+        (1, 0.5, 1.0),
+    ],
+)
+def test_a_value_is_read_as_the_type_of_its_default(
+    text: object, default: object, value: object
+) -> None:
+    typed = typed_value("name", text, default)
+    assert typed == value and type(typed) is type(default)
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "message"),
+    [
+        ("1.5", 1, "'name' must be a whole number, got '1.5'"),
+        (True, 1, "a whole number"),
+        (True, 0.5, "a number"),
+        ("yes", False, "true or false"),
+        ("1", False, "true or false"),
+        (3, "", "text"),
+        ("{", [1], r"a list such as \[1\]"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error(value: object, default: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        typed_value("name", value, default)
 
 
 def test_a_missing_parameter_says_to_run_its_cell() -> None:

@@ -143,7 +143,7 @@ def test_presets_are_frozen():
             "unknown setting 'step'; did you mean 'steps'",
         ),
         (lambda: preset("atst", "lite", {"learnig_rate": 3.0}), "did you mean 'learning_rate'"),
-        (lambda: preset("zzzzzz"), "known: atst, "),
+        (lambda: preset("zzzzzz"), "Known: atst, "),
     ],
 )
 def test_a_misspelt_name_is_an_error_that_names_the_nearest(call, message):
@@ -154,16 +154,16 @@ def test_a_misspelt_name_is_an_error_that_names_the_nearest(call, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"steps": 3.0}, "steps is a int"),
-        ({"steps": "many"}, "steps is a int .*'many'"),
-        ({"steps": "3.5"}, "steps is a int .*'3.5'"),
-        ({"steps": True}, "steps is a int .*True"),
-        ({"learning_rate": True}, "learning_rate is a float .*True"),
-        ({"learning_rate": "fast"}, "learning_rate is a float"),
-        ({"learning_rate": None}, "learning_rate is a float .*None"),
-        ({"mixup": 1}, "mixup is a bool"),
-        ({"mixup": "yes"}, "mixup is a bool"),
-        ({"segments": 2}, "segments is a str"),
+        ({"steps": 3.0}, "'steps' must be a whole number"),
+        ({"steps": "many"}, "'steps' must be a whole number, got.*'many'"),
+        ({"steps": "3.5"}, "'steps' must be a whole number, got.*'3.5'"),
+        ({"steps": True}, "'steps' must be a whole number, got.*True"),
+        ({"learning_rate": True}, "'learning_rate' must be a number, got True"),
+        ({"learning_rate": "fast"}, "'learning_rate' must be a number"),
+        ({"learning_rate": None}, "'learning_rate' must be a number, got None"),
+        ({"mixup": 1}, "'mixup' must be true or false"),
+        ({"mixup": "yes"}, "'mixup' must be true or false"),
+        ({"segments": 2}, "'segments' must be text"),
     ],
 )
 def test_a_value_of_another_type_is_an_error(overrides, message):

@@ -130,5 +130,5 @@ def test_a_misspelt_setting_names_the_nearest():
         preset("finetune_ats")
     with pytest.raises(KeyError, match="did you mean 'learning_rates'"):
         preset("linear", "lite", {"learning_rate": 0.5})
-    with pytest.raises(TypeError, match="epochs is a int"):
+    with pytest.raises(TypeError, match="'epochs' must be a whole number"):
         preset("linear", "lite", {"epochs": 0.5})

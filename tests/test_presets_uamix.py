@@ -108,7 +108,7 @@ def test_a_misspelt_name_is_an_error_that_names_the_nearest(call, message):
 )
 def test_a_value_of_another_type_is_an_error(overrides):
     (name,) = overrides
-    with pytest.raises(TypeError, match=f"{name} is a {FIELDS[name].type}"):
+    with pytest.raises(TypeError, match=f"'{name}' must be"):
         preset("uamix", "lite", overrides)
 
 

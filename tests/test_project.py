@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import audiossl_lite
-from audiossl_lite.chapters import this_project
+from audiossl_lite.book.chapters import this_project
 from audiossl_lite.environment import InstallationError, check_env
 
 ROOT = this_project().root
@@ -142,6 +142,14 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     assert os.access(script, os.X_OK)
     lines = script.read_text(encoding="utf-8").splitlines()
     assert "set -euo pipefail" in lines and lines[-1] == "make test"
+
+
+def test_every_file_of_the_library_goes_into_the_wheel() -> None:
+    library = ROOT / "audiossl_lite"
+    packed = pyproject()["tool"]["setuptools"]["package-data"]["audiossl_lite"]
+    listed = {path for pattern in ("**/*.py", *packed) for path in library.glob(pattern)}
+    others = {path for path in library.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert others - listed == set()
 
 
 def source_files() -> list[Path]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import nbformat
 
-from audiossl_lite.chapters import Project, this_project
+from audiossl_lite.book.chapters import Project, this_project
 
 PARAMETERS_CELL = (
     'preset = "lite"\ndata_root = ""\noutput_dir = ""\nseed = 0\ndevice = "auto"\noverrides = ""'
 )
 CHECK_CELL = (
-    "from audiossl_lite.notebook import check_parameters\n\n"
+    "from audiossl_lite.book.notebook import check_parameters\n\n"
     "parameters = check_parameters(globals())"
 )
 
@@ -47,14 +47,14 @@ def write_notebook(
     return path
 
 
-def tiny_project(root: Path, code: Sequence[str]) -> Project:
+def tiny_project(root: Path, code: Sequence[str], check: str = CHECK_CELL) -> Project:
     """Make a project with one chapter, one library file, a lock file and the real book settings."""
     project = Project(root)
-    project.library.mkdir(parents=True)
+    (project.library / "book").mkdir(parents=True)
     (project.library / "losses.py").write_text("SCALE = 1\n")
-    (project.library / "book.py").write_text("# builds\n")
+    (project.library / "book" / "build.py").write_text("# builds\n")
     project.lock.write_text("numpy==1\n")
-    write_notebook(project.notebooks / "01_tiny.ipynb", code)
+    write_notebook(project.notebooks / "01_tiny.ipynb", code, check=check)
     real = this_project().book
     for name in ("_config.yml", "references.bib", "intro.md", "appendix_references.md"):
         project.book.mkdir(exist_ok=True)

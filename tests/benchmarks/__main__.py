@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from audiossl_lite.chapters import this_project
+from audiossl_lite.book.chapters import this_project
 from audiossl_lite.results import device_name, record
 from audiossl_lite.roofline import best_seconds
 from tests.benchmarks.data_pairs import DATA_PAIRS

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from audiossl_lite.book import build_html
-from audiossl_lite.chapters import this_project
-from audiossl_lite.staging import stage_book
+from audiossl_lite.book.build import build_html
+from audiossl_lite.book.chapters import this_project
+from audiossl_lite.book.staging import stage_book
 from tests.chapters import NAMES, executed_chapter
 
 

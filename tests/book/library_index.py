@@ -17,12 +17,10 @@ PLACE = re.compile(r"(?:Eq|Sec|Fig|Table)\.? ?[\d.]*\d|official code|\d[\d.]*\d"
 
 @dataclass(frozen=True)
 class Definition:
-    """A public function, class or method: its file, dotted name, call, first sentence and origin."""
+    """A public function, class or method: its file, dotted name and origin."""
 
     file: str
     name: str
-    call: str
-    summary: str
     where: str
 
 
@@ -33,51 +31,6 @@ def module_paths() -> list[Path]:
 
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
-
-
-def first_sentence(text: str) -> str:
-    """The first sentence of a docstring, in one line."""
-    paragraph = " ".join(text.split("Where:")[0].strip().split("\n\n")[0].split())
-    return re.split(r"(?<=[.!?])\s+(?=[A-Z`])", paragraph)[0]
-
-
-def module_summary(path: Path) -> str:
-    return first_sentence(ast.get_docstring(ast.parse(path.read_text())) or "")
-
-
-def exported(path: Path) -> list[str]:
-    """The names of `__all__`, none when the module has no such list."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return ast.literal_eval(node.value)
-    return []
-
-
-def _arguments(node: ast.FunctionDef) -> str:
-    spec = node.args
-    names = [
-        item.arg for item in (*spec.posonlyargs, *spec.args) if item.arg not in ("self", "cls")
-    ]
-    if spec.vararg:
-        names.append(f"*{spec.vararg.arg}")
-    elif spec.kwonlyargs:
-        names.append("*")
-    names += [item.arg for item in spec.kwonlyargs]
-    if spec.kwarg:
-        names.append(f"**{spec.kwarg.arg}")
-    return ", ".join(names)
-
-
-def _call(node: ast.AST) -> str:
-    if isinstance(node, ast.FunctionDef):
-        is_property = any(getattr(item, "id", "") == "property" for item in node.decorator_list)
-        return "" if is_property else f"({_arguments(node)})"
-    makers = [item for item in node.body if getattr(item, "name", "") == "__init__"]
-    if makers:
-        return f"({_arguments(makers[0])})"
-    is_dataclass = any("dataclass" in ast.unparse(item) for item in node.decorator_list)
-    fields = [item.target.id for item in node.body if isinstance(item, ast.AnnAssign)]
-    return f"({', '.join(fields)})" if is_dataclass and fields else ""
 
 
 def _is_public(node: ast.AST, kinds: tuple[type, ...]) -> bool:
@@ -91,7 +44,7 @@ def definitions(path: Path) -> Iterator[Definition]:
     def entry(node: ast.AST, name: str) -> Definition:
         text = ast.get_docstring(node) or ""
         where = " ".join(text.rsplit("Where:", 1)[1].split()) if "Where:" in text else ""
-        return Definition(file, name, _call(node), first_sentence(text), where)
+        return Definition(file, name, where)
 
     for node in ast.parse(path.read_text()).body:
         if not _is_public(node, (ast.ClassDef, ast.FunctionDef)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from audiossl_lite.book.report import recorded_rows
 from audiossl_lite.encoder_set import BASELINES
-from audiossl_lite.report import recorded_rows
 from audiossl_lite.results import recorded
 from tests.book.library_index import ROOT
 

@@ -14,13 +14,9 @@ from pathlib import Path
 
 from tests.book import bad_inputs
 from tests.book.library_index import (
-    LIBRARY,
     ROOT,
     all_definitions,
     best_test,
-    exported,
-    module_paths,
-    module_summary,
     places,
     relative,
 )
@@ -28,29 +24,6 @@ from tests.book.library_index import (
 COMMAND = "python -m tests.book.reference_pages"
 PART = re.compile(r"^% made: (\w+)\n.*?^% end of \1$", re.MULTILINE | re.DOTALL)
 TABLE_OF_PAPERS = ("ATST", "BYOL-A", "AudioMAE")
-# Headings of the API page; what fits none comes last, so that no module can be forgotten.
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "Sounds": ("data",),
-    "What the network sees": (
-        *("frontends", "augmentations", "masking", "mixing", "views", "tuning_views"),
-    ),
-    "Networks": ("encoders", "heads", "ema", "support_queue"),
-    "Learning": (
-        *("losses", "methods", "training", "presets", "preset_sources", "presets_uamix"),
-        *("experiments", "experiments_uamix"),
-    ),
-    "Scores": ("evaluation", "pretrained", "results", "studies", "ablations", "ablation_job"),
-    "In a notebook": ("notebook", "parameters", "players", "figures", "progress", "environment"),
-    "Running and building": (
-        "run",
-        "execution",
-        "namespace",
-        "gate",
-        "chapters",
-        "staging",
-        "book",
-    ),
-}
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -62,48 +35,6 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
-
-
-def _plain(text: str) -> str:
-    """Prose of a docstring as Markdown: outside of code, nothing is markup."""
-    pieces = re.split(r"(`[^`]*`)", text)
-    return "".join(
-        piece if piece.startswith("`") else re.sub(r"([*_<\[\]{}$\\])", r"\\\1", piece)
-        for piece in pieces
-    )
-
-
-def _top(path: Path) -> str:
-    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
-
-
-def _module_part(path: Path) -> list[str]:
-    dotted = relative(path).removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
-    lines = [f"### `{dotted}`", "", _plain(module_summary(path)), ""]
-    if path.name == "__init__.py":
-        names = exported(path)
-        return [*lines, "Importable from here: " + ", ".join(map(_code, names)) + ".", ""]
-    rows = [
-        (_code(item.name + item.call), _plain(item.summary))
-        for item in all_definitions()
-        if item.file == relative(path)
-    ]
-    return [*lines, _table(("name", "what it is or does"), rows), ""] if rows else lines
-
-
-def api() -> str:
-    """Every public module and name of the library with its first sentence, by subject."""
-    known = {name for names in SECTIONS.values() for name in names}
-    others = {_top(path) for path in module_paths()} - known - {"__init__", "_version"}
-    sections = SECTIONS | ({"Other": tuple(sorted(others))} if others else {})
-    lines = []
-    for title, names in sections.items():
-        lines += [f"## {title}", ""]
-        for name in names:
-            for path in module_paths():
-                if _top(path) == name and (path.name != "__init__.py" or exported(path)):
-                    lines += _module_part(path)
-    return "\n".join(lines).rstrip()
 
 
 def papers() -> str:
@@ -144,7 +75,6 @@ def request_messages() -> str:
 
 
 PARTS = {
-    "api": api,
     "papers": papers,
     "skips": skips,
     "file_messages": file_messages,

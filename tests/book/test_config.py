@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from audiossl_lite.chapters import this_project
+from audiossl_lite.book.chapters import this_project
 
 ALLOWED = {
     "": {

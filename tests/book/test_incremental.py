@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audiossl_lite.chapters import (
+from audiossl_lite.book.chapters import (
     BUILD_FILES,
     Project,
     data_hash,
@@ -37,7 +37,7 @@ class Counted:
     def __init__(self, root: Path) -> None:
         self.marks = root / "marks.txt"
         self.code = f"with open({str(self.marks)!r}, 'a') as file:\n    _ = file.write('x')"
-        self.project = tiny_project(root / "project", [self.code, "print(parameters.seed)"])
+        self.project = tiny_project(root / "project", [self.code, "print(seed)"], check="pass")
         self.chapter = self.project.notebooks / "01_tiny.ipynb"
 
     def runs_after(self, change: Callable[[], object] = lambda: None, **options: object) -> int:
@@ -55,7 +55,10 @@ def test_only_what_can_change_a_result_executes_again(tmp_path: Path) -> None:
     assert counted.runs_after() == 1, "first time"
     assert counted.runs_after() == 0, "nothing changed"
     assert counted.runs_after(lambda: edit_notebook(counted.chapter, 0, "# New prose")) == 0
-    assert counted.runs_after(lambda: (project.library / "book.py").write_text("# new\n")) == 0
+    assert (
+        counted.runs_after(lambda: (project.library / "book" / "build.py").write_text("# new\n"))
+        == 0
+    )
     assert counted.runs_after(lambda: (project.book / "intro.md").write_text("# New\n")) == 0
     assert counted.runs_after(lambda: os.utime(counted.chapter)) == 0, "touched, not changed"
     assert counted.runs_after(lambda: edit_notebook(counted.chapter, 4, "print('new')")) == 1
@@ -129,10 +132,13 @@ def test_every_build_file_exists_and_no_other_file_is_left_out(tmp_path: Path) -
     library = this_project().library
     assert all((library / name).is_file() for name in BUILD_FILES)
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "book.py").write_text("1")
-    before = library_hash(tmp_path)
-    (tmp_path / "sub" / "book.py").write_text("2")
-    assert library_hash(tmp_path) != before, "only the top folder's build files are left out"
+    hashes = {library_hash(tmp_path)}
+    for name in ("sub/run.py", "sound.js", "run.py"):
+        (tmp_path / name).write_text("1")
+        hashes.add(library_hash(tmp_path))
+    assert len(hashes) == 3, (
+        "a script counts, and of two files of that name only the one that runs chapters does not"
+    )
 
 
 def test_a_manifest_counts_with_the_files_that_it_names(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from audiossl_lite.chapters import record_path, refresh_chapters
-from audiossl_lite.gate import cell_source, code_cells, read_notebook
-from audiossl_lite.staging import (
+from audiossl_lite.book.chapters import RECORD as IN_METADATA
+from audiossl_lite.book.chapters import refresh_chapters
+from audiossl_lite.book.gate import cell_source, code_cells, read_notebook
+from audiossl_lite.book.staging import (
     StagingError,
     appendix_rank,
     graft,
@@ -84,7 +85,7 @@ def test_references_come_after_unknown_appendices() -> None:
 
 @pytest.mark.notebook
 def test_a_book_is_staged_from_complete_runs_only(tmp_path: Path) -> None:
-    project = tiny_project(tmp_path / "project", ["print('shown on the page')"])
+    project = tiny_project(tmp_path / "project", ["print('shown on the page')"], check="pass")
     staged = tmp_path / "staged"
     with pytest.raises(StagingError, match="01_tiny has no complete run"):
         stage_book(project, staged)
@@ -102,8 +103,10 @@ def test_a_book_is_staged_from_complete_runs_only(tmp_path: Path) -> None:
     notebook = read_notebook(executed)
     notebook["metadata"]["papermill"]["exception"] = True
     executed.write_text(json.dumps(notebook))
-    with pytest.raises(StagingError, match="01_tiny cannot be shown: a cell raised"):
+    with pytest.raises(StagingError, match="01_tiny has no complete run"):
         stage_book(project, staged)
-    record_path(executed).unlink()
+    notebook["metadata"]["papermill"]["exception"] = None
+    notebook["metadata"].pop(IN_METADATA)
+    executed.write_text(json.dumps(notebook))
     with pytest.raises(StagingError, match="no complete run"):
         stage_book(project, staged)

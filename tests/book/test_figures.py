@@ -17,7 +17,7 @@ import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from audiossl_lite.figures import (
+from audiossl_lite.book.figures import (
     figure_style,
     frames_slider,
     image_html,

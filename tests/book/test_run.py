@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from audiossl_lite.execution import RunRecord
-from audiossl_lite.parameters import ParameterError
-from audiossl_lite.run import (
+from audiossl_lite.book.execute import RunRecord
+from audiossl_lite.book.run import (
     collect_parameters,
     declared_parameters,
     default_limits,
     main,
     summary,
-    typed_value,
 )
+from audiossl_lite.parameters import ParameterError
 from tests.tiny import write_notebook
 
 
@@ -83,14 +82,6 @@ def test_paths_are_made_absolute_for_the_kernel(
     monkeypatch.chdir(tmp_path)
     given = collect_parameters(chapter, {}, {"data_root": "audio"})
     assert given["data_root"] == str((tmp_path / "audio").resolve())
-
-
-@pytest.mark.parametrize(
-    ("text", "default", "value"),
-    [("true", False, True), ("1e-3", 0.5, 1e-3), ("05", 1, 5), ("7", "", "7"), ("[1]", [], [1])],
-)
-def test_text_is_read_as_the_type_of_the_default(text: str, default: object, value: object) -> None:
-    assert typed_value("name", text, default) == value
 
 
 def test_declared_parameters_need_one_tagged_cell_with_plain_values(tmp_path: Path) -> None:

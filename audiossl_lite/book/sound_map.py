@@ -6,7 +6,9 @@ import base64
 import hashlib
 import html
 import itertools
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,22 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from audiossl_lite.players import MAX_TOTAL_BYTES, SAMPLE_RATE_HZ, wav_bytes
-from audiossl_lite.sound_map_page import LETTERS, SCRIPT, STYLE, legend_html, panel_svg
+from audiossl_lite.book.players import MAX_TOTAL_BYTES, SAMPLE_RATE_HZ, wav_bytes
 
 STORED_RATE_HZ = 8_000
 PEAK = 0.7
 FADE_S = 0.01
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# Okabe and Ito's colours, told apart by most readers; each with the ink that is read on it.
+COLOURS = (
+    ("#E69F00", "#000"), ("#56B4E9", "#000"), ("#009E73", "#fff"), ("#F0E442", "#000"),
+    ("#0072B2", "#fff"), ("#D55E00", "#fff"), ("#CC79A7", "#000"), ("#444444", "#fff"),
+)  # fmt: skip
+CORNERS = (0, 4, 3, 4)  # of the shapes; 0 is a circle, the second square stands on its tip
+TURNS = (0.0, math.pi / 4, 0.0, 0.0)
+SIZES = (8.0, 9.9, 11.5, 10.5)
+SIDE = 380.0
+MARGIN = 18.0
 _numbers = itertools.count(1)
 
 
@@ -104,9 +116,9 @@ def sound_map_html(
     listed = ",".join(f'"{sound}"' for sound in sounds)
     return (
         f'<div id="{key}" class="sound-map" role="group" aria-label="{html.escape(title, quote=True)}">'
-        f"<style>{STYLE.replace('#ROOT', '#' + key)}</style>{body}"
+        f"<style>{_beside('css').replace('#ROOT', '#' + key)}</style>{body}"
         f'<script>(function () {{ const root = document.getElementById("{key}");\n'
-        f"const sounds = [{listed}];\n{SCRIPT}}})();</script></div>"
+        f"const sounds = [{listed}];\n{_beside('js')}}})();</script></div>"
     )
 
 
@@ -174,3 +186,77 @@ def _check(
         )
     if len(waveforms) != n or len(names) != n:
         raise ValueError(f"{n} labels, but {len(waveforms)} waveforms and {len(names)} names")
+
+
+def mark_svg(kind: int, x: float = 0.0, y: float = 0.0) -> str:
+    """The mark of a class at (x, y): its colour, its shape, its letter."""
+    fill, ink = COLOURS[kind % len(COLOURS)]
+    turn = (kind // len(COLOURS) + kind) % 4  # the second round of colours comes in other shapes
+    corners, size = CORNERS[turn], SIZES[turn]
+    if corners:
+        angles = [TURNS[turn] - math.pi / 2 + 2 * math.pi * c / corners for c in range(corners)]
+        path = " ".join(
+            f"{x + size * math.cos(a):.1f},{y + size * math.sin(a):.1f}" for a in angles
+        )
+        shape = f'<polygon points="{path}"'
+    else:
+        shape = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}"'
+    base = y + (4.4 if corners == 3 else 3.4)  # the middle of a triangle lies low
+    return (
+        f'{shape} fill="{fill}" stroke="#222" stroke-width="0.8"/>'
+        f'<text x="{x:.1f}" y="{base:.1f}" text-anchor="middle" font-size="9.5" font-weight="700" '
+        f'font-family="sans-serif" fill="{ink}">{LETTERS[kind]}</text>'
+    )
+
+
+def panel_svg(
+    place: np.ndarray,
+    kinds: Sequence[int],
+    class_names: Sequence[str],
+    names: Sequence[str],
+    title: str,
+) -> str:
+    """One plane as SVG in an open `<figure>`: a mark for each clip, with its name to read, and a ring to light one up.
+
+    `place (n, 2)`, `kinds`: class indices. Both axes have the same scale. The first clip can be reached by Tab, the
+    others from there.
+    """
+    letter = letters_of(kinds)
+    low, high = place.min(0), place.max(0)
+    scale = (SIDE - 2 * MARGIN) / max(float((high - low).max()), 1e-9)
+    at = (place - (low + high) / 2) * scale * (1.0, -1.0) + SIDE / 2
+    marks = []
+    for i, ((x, y), kind, name) in enumerate(zip(at.tolist(), kinds, names, strict=True)):
+        what = f"{LETTERS[letter[kind]]}, {class_names[kind]}: {name}"
+        marks.append(
+            f'<g class="sm-point" role="button" tabindex="{-1 if i else 0}" data-i="{i}" '
+            f'data-kind="{kind}" data-at="{x:.1f} {y:.1f}" data-what="{html.escape(what, quote=True)}" '
+            f'aria-label="{html.escape(what, quote=True)}"><title>{html.escape(what)}</title>'
+            f"{mark_svg(letter[kind], x, y)}</g>"
+        )
+    return (
+        f'<figure><svg class="sm-plane" viewBox="0 0 {SIDE:g} {SIDE:g}" role="group" '
+        f'aria-label="{html.escape(title, quote=True)}: {len(marks)} clips in the plane">'
+        f'{"".join(marks)}<circle class="sm-halo" r="14" cx="0" cy="0"/></svg>'
+    )
+
+
+def legend_html(kinds: Sequence[int], class_names: Sequence[str]) -> str:
+    """A button for each class that is there: pointing at it dims the others, a click keeps them so."""
+    buttons = "".join(
+        f'<button type="button" data-kind="{kind}" aria-pressed="false">'
+        f'<svg width="22" height="22" viewBox="-11.5 -12 23 23" aria-hidden="true">{mark_svg(letter)}</svg>'
+        f"{html.escape(class_names[kind])}</button>"
+        for kind, letter in letters_of(kinds).items()
+    )
+    return f'<div class="sm-legend" role="group" aria-label="classes">{buttons}</div>'
+
+
+def letters_of(kinds: Sequence[int]) -> dict[int, int]:
+    """Number of the letter of each class that is there, in the order of the classes."""
+    return {kind: number for number, kind in enumerate(sorted(set(kinds)))}
+
+
+def _beside(suffix: str) -> str:
+    """The style or the script of a map, which stand in files of their own."""
+    return Path(__file__).with_suffix(f".{suffix}").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiossl_lite.book.paper_tables import PaperTable, paper_tables
 from audiossl_lite.evaluation.statistics import as_text
-from audiossl_lite.paper_tables import PaperTable, paper_tables
 from audiossl_lite.results import recorded
 
 SCALES = ("lite", "workshop", "paper")

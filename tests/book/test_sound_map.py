@@ -15,14 +15,16 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 
-from audiossl_lite.sound_map import (
+from audiossl_lite.book.sound_map import (
+    LETTERS,
     PEAK,
     STORED_RATE_HZ,
+    letters_of,
     loudest_part,
+    mark_svg,
     show_sound_map,
     sound_map_html,
 )
-from audiossl_lite.sound_map_page import LETTERS, letters_of, mark_svg
 
 NAMES = ("rain & <wind>", "dog", "bell (never heard)")
 N = 9

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from audiossl_lite.gate import code_cells, problems, read_notebook, warning_lines
+from audiossl_lite.book.gate import code_cells, problems, read_notebook, warning_lines
 
 
 def complete() -> dict[str, Any]:

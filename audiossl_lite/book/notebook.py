@@ -9,9 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiossl_lite.figures import figure_style, frames_slider, show_figure, show_spectrogram
-from audiossl_lite.parameters import ParameterError, Parameters, check_parameters
-from audiossl_lite.players import play, play_grid
+from audiossl_lite.book.figures import figure_style, frames_slider, show_figure, show_spectrogram
+from audiossl_lite.book.players import play, play_grid
+from audiossl_lite.parameters import (
+    DEFAULTS,
+    ParameterError,
+    Parameters,
+    make_parameters,
+    unknown_parameter,
+)
 from audiossl_lite.progress import progress, progress_bar
 from audiossl_lite.results import current_commit, device_name
 
@@ -32,7 +38,30 @@ __all__ = [
     "show_table",
 ]
 
-LIBRARY_FOLDER = Path(__file__).resolve().parent
+LIBRARY_FOLDER = Path(__file__).resolve().parents[1]
+IPYTHON_NAMES = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
+PLAIN_TYPES = (str, int, float, bool, list, dict, tuple, type(None))
+
+
+def check_parameters(namespace: Mapping[str, Any]) -> Parameters:
+    """Check the parameters of a running notebook; call it in the cell after the parameters.
+
+    namespace: `globals()` of the notebook. Papermill accepts a misspelt `-p` name and assigns it: at this point of a
+    notebook it is the only unexpected plain value. When the cell is run again (`parameters` exists), the chapter's own
+    variables do too, and names are not looked at. Errors: ParameterError for an unknown name (naming the nearest), a
+    missing one or a bad value.
+    """
+    is_first_run = not isinstance(namespace.get("parameters"), Parameters)
+    for name in sorted(namespace) if is_first_run else ():
+        is_ours = name in DEFAULTS or name in IPYTHON_NAMES or name.startswith("_")
+        if isinstance(namespace[name], PLAIN_TYPES) and not is_ours:
+            raise unknown_parameter(name)
+    for name in DEFAULTS:
+        if name not in namespace:
+            raise ParameterError(
+                f"parameter {name!r} is not set; run the cell tagged `parameters` first."
+            )
+    return make_parameters({name: namespace[name] for name in DEFAULTS})
 
 
 def _display_html(page: str, plain: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiossl_lite.players import grid_html, play, player_html, wav_bytes
+from audiossl_lite.book.players import grid_html, play, player_html, wav_bytes
 
 
 def decoded(page: str) -> tuple[np.ndarray, int]:

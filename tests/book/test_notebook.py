@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from audiossl_lite import results
-from audiossl_lite.notebook import (
+from audiossl_lite.book.notebook import (
     current_commit,
     provenance,
     provenance_html,
@@ -55,7 +55,7 @@ def test_commit_without_git_is_the_version(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_source_is_shown_with_its_place(shown: list) -> None:
     show_source(table_html)
-    assert source_location(table_html).startswith("audiossl_lite/notebook.py, line ")
+    assert source_location(table_html).startswith("audiossl_lite/book/notebook.py, line ")
     assert "def table_html" in shown[0]["text/plain"]
     assert source_location(table_html) in shown[0]["text/html"]
 

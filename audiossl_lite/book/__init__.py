@@ -1,0 +1,1 @@
+"""The book: what chapters show with, how they are run, and how the pages are built from them."""

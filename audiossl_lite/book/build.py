@@ -1,0 +1,87 @@
+"""Turn chapters and prose pages into HTML, with every warning counted as an error.
+
+Always from an empty folder: a page that Sphinx does not read again cannot warn again. The finished site replaces the
+old one in one step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from audiossl_lite.book.chapters import Project, refresh_chapters
+from audiossl_lite.book.run import summary
+from audiossl_lite.book.staging import StagingError, stage_book
+
+COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+STRICT = ("-W", "-n", "--keep-going", "--quiet")
+
+
+class BuildError(RuntimeError):
+    """The HTML could not be built without warnings."""
+
+
+def build_html(staged: Path, output: Path, *, log: Path) -> None:
+    """Turn a staged folder into HTML at `output`, warnings counting as errors.
+
+    Errors: BuildError with the lines that Sphinx complained about.
+    """
+    work = staged / "_work"
+    shutil.rmtree(work, ignore_errors=True)
+    command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(staged), "--path-output", str(work)]
+    done = subprocess.run(
+        [*command, *STRICT], capture_output=True, text=True, cwd=staged, check=False
+    )
+    printed = COLOUR_CODES.sub("", done.stdout + done.stderr)
+    log.write_text(printed, encoding="utf-8")
+    built = work / "_build" / "html"
+    lines = [
+        line.replace(str(staged) + os.sep, "")
+        for line in printed.splitlines()
+        if "WARNING" in line or "ERROR" in line
+    ]
+    if done.returncode or lines or not (built / "index.html").is_file():
+        detail = "\n".join(lines) or "\n".join(printed.splitlines()[-15:])
+        raise BuildError(f"the book did not build cleanly (full log: {log}):\n{detail}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    old = output.with_name(output.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        os.replace(output, old)
+    os.replace(built, output)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def make_book(
+    project: Project,
+    *,
+    data_root: str = "",
+    only: Sequence[str] = (),
+    texts: dict[str, str] | None = None,
+) -> Path:
+    """Bring every page up to date and return the path of the page to open first.
+
+    Errors: StagingError when a chapter failed, BuildError when the pages do not build cleanly.
+    """
+    output = project.build / "html"
+    start = time.monotonic()
+    records = refresh_chapters(project, data_root=data_root, only=only, texts=texts)
+    if records:
+        print(summary(records), flush=True)
+    failed = [record.name for record in records if not record.ok]
+    if failed:
+        raise StagingError(f"no book was built, since these chapters failed: {', '.join(failed)}.")
+    ran_s = time.monotonic() - start
+    staged = output.with_name("html.staged")
+    stage_book(project, staged, data_root=data_root, chapters=project.chosen_chapters(only))
+    build_html(staged, output, log=output.with_name("html.log"))
+    print(f"chapters {ran_s:.0f} s, pages {time.monotonic() - start - ran_s:.0f} s", flush=True)
+    return output / "index.html"

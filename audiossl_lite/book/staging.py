@@ -1,0 +1,149 @@
+"""Put the pages of the book together: current prose, known outputs, table of contents, settings."""
+
+from __future__ import annotations
+
+import copy
+import html
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from audiossl_lite._version import __version__
+from audiossl_lite.book.chapters import Project, read_record
+from audiossl_lite.book.gate import INJECTED_TAG, cell_source, cell_tags, code_cells, read_notebook
+
+PARTS: tuple[tuple[str, range], ...] = (
+    ("Foundations", range(1, 4)),
+    ("Teacher-student", range(4, 6)),
+    ("Masked autoencoders", range(6, 7)),
+    ("Instance discrimination", range(7, 10)),
+    ("Evaluation", range(10, 13)),
+    ("Scale", range(13, 100)),
+)
+# Appendices that stand in this order; others follow by name, the references last.
+APPENDICES = ("notation", "glossary", "data", "data_guide", "differences", "api", "troubleshooting")
+
+
+class StagingError(RuntimeError):
+    """A chapter cannot be shown; the message says which and why."""
+
+
+def appendix_rank(page: Path) -> tuple[int, str]:
+    """Return a sort key that puts known appendices in their order and the references last."""
+    name = page.stem.removeprefix("appendix_")
+    order = (*APPENDICES, "", "references")
+    return (order.index(name if name in order else ""), name)
+
+
+def table_of_contents(chapters: Sequence[Path], pages: Sequence[Path]) -> dict[str, Any]:
+    """Return the content of `_toc.yml` for the chapters and prose pages that exist."""
+    files = {
+        title: [f"notebooks/{path.stem}" for path in sorted(chapters) if int(path.stem[:2]) in part]
+        for title, part in PARTS
+    }
+    appendices = sorted((page for page in pages if page.stem != "intro"), key=appendix_rank)
+    files["Appendices"] = [f"book/{page.stem}" for page in appendices]
+    parts = [
+        {"caption": title, "chapters": [{"file": name} for name in names]}
+        for title, names in files.items()
+        if names
+    ]
+    return {"format": "jb-book", "root": "book/intro", "parts": parts}
+
+
+def run_strip(record: dict[str, Any]) -> str:
+    """Return the line under a chapter's title that says how its numbers were made."""
+    parameters = record.get("parameters", {})
+    data_root = parameters.get("data_root")
+    parts = [
+        f"scale {parameters.get('preset', 'lite')}",
+        f"{record['seconds']:.0f} s",
+        *([f"{record['peak_mib']} MiB of memory"] if record.get("peak_mib") else []),
+        f"seed {parameters.get('seed', 0)}",
+        Path(data_root).name if data_root else "embedded sounds",
+        f"audiossl_lite {__version__}",
+    ]
+    line = html.escape(" | ".join(parts))
+    return f'<p class="provenance"><small>This page as run: {line}</small></p>'
+
+
+def graft(
+    current: dict[str, Any], executed: dict[str, Any], record: dict[str, Any]
+) -> dict[str, Any]:
+    """Put the outputs of an executed chapter onto its current text.
+
+    Both must hold the same code cells; the cell that papermill added is left out, and a line on how
+    the page was run goes under its title. Errors: StagingError when the code differs.
+    """
+    page = copy.deepcopy(current)
+    ours, theirs = code_cells(page), code_cells(executed)
+    if [cell_source(cell) for cell in ours] != [cell_source(cell) for cell in theirs]:
+        raise StagingError("its code cells differ from the ones that were executed")
+    for cell, done in zip(ours, theirs, strict=True):
+        cell |= {key: copy.deepcopy(done.get(key)) for key in ("outputs", "execution_count")}
+    if widgets := executed.get("metadata", {}).get("widgets"):
+        page["metadata"]["widgets"] = widgets
+    cells = [cell for cell in page["cells"] if INJECTED_TAG not in cell_tags(cell)]
+    is_title = [
+        cell["cell_type"] == "markdown" and cell_source(cell).lstrip().startswith("# ")
+        for cell in cells
+    ]
+    if any(is_title):
+        strip = {"cell_type": "markdown", "id": "run-strip", "metadata": {}}
+        cells.insert(is_title.index(True) + 1, strip | {"source": run_strip(record)})
+    page["cells"] = cells
+    return page
+
+
+def stage_chapter(source: Path, executed: Path, target: Path) -> None:
+    """Write the page of one chapter; StagingError names it when no complete run of its code exists."""
+    record = read_record(executed)
+    if not record:
+        raise StagingError(f"{source.stem} has no complete run; nothing of it can be shown.")
+    try:
+        page = graft(read_notebook(source), read_notebook(executed), record)
+    except StagingError as error:
+        raise StagingError(f"{source.stem} cannot be shown: {error}.") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def stage_book(
+    project: Project, target: Path, *, data_root: str = "", chapters: Sequence[Path] | None = None
+) -> None:
+    """Fill an empty folder with everything that the HTML is made from, with these chapters (default: all).
+
+    The folder mirrors the repository (`book/`, `notebooks/`), so a relative link means the same in
+    both. Errors: StagingError for a chapter that cannot be shown.
+    """
+    import yaml
+
+    from audiossl_lite.book.api import with_modules  # these two need the whole library
+    from audiossl_lite.differences import fill_effects
+
+    shutil.rmtree(target, ignore_errors=True)
+    beside = ("_vendor", "_static")
+    others = shutil.ignore_patterns("_config.yml", "_toc.yml", "_build", ".*", *beside)
+    shutil.copytree(project.book, target / "book", ignore=others)
+    for name in beside:
+        shutil.copytree(project.book / name, target / name)
+    chapters = project.chapter_paths() if chapters is None else chapters
+    for path in chapters:
+        executed = project.executed(data_root) / path.name
+        stage_chapter(path, executed, target / "notebooks" / path.name)
+    pages = sorted((target / "book").glob("*.md"))
+    filled = {
+        "appendix_api": with_modules,
+        "appendix_differences": lambda text: fill_effects(text, project.book / "results"),
+    }
+    for page in pages:
+        if page.stem in filled:
+            page.write_text(filled[page.stem](page.read_text("utf-8")), "utf-8")
+    toc = table_of_contents(chapters, pages)
+    (target / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+    config = yaml.safe_load((project.book / "_config.yml").read_text(encoding="utf-8"))
+    config.setdefault("html", {})["extra_footer"] = f"<p>audiossl_lite {__version__}</p>"
+    config["sphinx"]["config"].setdefault("myst_substitutions", {})["version"] = __version__
+    (target / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
