@@ -11,13 +11,13 @@ from difflib import get_close_matches
 COMMANDS = {
     "run": ("run chapters as papermill does, strictly", "audiossl_lite.run",
             "run notebooks/05_atst.ipynb --preset lite -p seed=1"),
-    "pack": ("decode a folder of sounds once, into a store", "audiossl_lite.pack",
+    "pack": ("decode a folder of sounds once, into a store", "audiossl_lite.data.pack",
              "pack AUDIO STORE --kind waveform"),
-    "cost": ("what a job will take: hours, memory, disk", "audiossl_lite.cost",
+    "cost": ("what a job will take: hours, memory, disk", "audiossl_lite.experiments.cost",
              "cost notebooks/jobs/atst_small.yaml"),
-    "pretrain": ("run a job from its file, also under torchrun", "audiossl_lite.pretrain",
+    "pretrain": ("run a job from its file, also under torchrun", "audiossl_lite.experiments.pretrain",
                  "pretrain notebooks/jobs/workshop_atst_small.yaml -p data_root=AUDIO"),
-    "gpu": ("everything that needs a GPU, in some minutes", "audiossl_lite.gpu.command",
+    "gpu": ("everything that needs a GPU, in some minutes", "audiossl_lite.experiments.gpu.command",
             "gpu --data SOUNDS --minutes 9"),
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 HALF = (torch.bfloat16, torch.float16)
@@ -68,3 +69,13 @@ def precision_for(precision: str, device_type: str) -> str:
     if precision != "auto":
         return precision
     return "bf16-mixed" if has_bf16_units(device_type) else "32-true"
+
+
+def world_size() -> int:
+    """Number of processes that train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0

@@ -56,7 +56,9 @@ def full_reference(shared: Path):
 @pytest.fixture(scope="session")
 def made_up_weights():
     """The fill rule of the reference outputs."""
-    from audiossl_lite.gpu.compare import made_up_weights  # after AUDIOSSL_PROGRESS is set
+    from audiossl_lite.experiments.gpu.compare import (
+        made_up_weights,  # after AUDIOSSL_PROGRESS is set
+    )
 
     return made_up_weights
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiossl_lite.results import load
+from audiossl_lite.experiments.records import load
 from tests.benchmarks.__main__ import keep, run
 from tests.benchmarks.data_pairs import DATA_PAIRS
 from tests.benchmarks.pairs import Pair, arithmetic_pair, crop_pair, few_shot_pair

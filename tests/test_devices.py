@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from audiossl_lite import augmentations, devices
-from audiossl_lite.augmentations import resized_crop
+from audiossl_lite import devices
 from audiossl_lite.devices import in_float32, precision_for, send
 from audiossl_lite.encoders import AudioMAEEncoder, BYOLAEncoder, audiomae, byola
 from audiossl_lite.losses import (
@@ -20,8 +19,10 @@ from audiossl_lite.losses import (
     mixture_loss,
     nnclr_loss,
 )
-from audiossl_lite.support_queue import SupportQueue
+from audiossl_lite.methods.support_queue import SupportQueue
 from audiossl_lite.training.compute import make_fabric, precision_of
+from audiossl_lite.views import augmentations
+from audiossl_lite.views.augmentations import resized_crop
 from tests.training.tiny_run import make_config, run
 
 

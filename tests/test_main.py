@@ -29,7 +29,7 @@ def test_a_misspelt_command_names_the_nearest(capsys):
 
 def test_arguments_and_status_are_passed_on(monkeypatch):
     seen = []
-    module = importlib.import_module("audiossl_lite.gpu.command")
+    module = importlib.import_module("audiossl_lite.experiments.gpu.command")
     monkeypatch.setattr(module, "main", lambda rest: seen.append(rest) or 7)
     assert main(["gpu", "--minutes", "1"]) == 7
     assert seen == [["--minutes", "1"]]

@@ -11,6 +11,7 @@ from typing import Any
 
 from audiossl_lite.book.figures import figure_style, frames_slider, show_figure, show_spectrogram
 from audiossl_lite.book.players import play, play_grid
+from audiossl_lite.experiments.records import current_commit, device_name
 from audiossl_lite.parameters import (
     DEFAULTS,
     ParameterError,
@@ -19,7 +20,6 @@ from audiossl_lite.parameters import (
     unknown_parameter,
 )
 from audiossl_lite.progress import progress, progress_bar
-from audiossl_lite.results import current_commit, device_name
 
 __all__ = [
     "ParameterError",

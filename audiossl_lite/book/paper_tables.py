@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from audiossl_lite.results import ROOT
+from audiossl_lite.experiments.records import ROOT
 
 PAPER_FILES = {"ATST": "atst.json", "uaMix-MAE": "uamix_mae.json"}
 PAPERS = tuple(PAPER_FILES)

@@ -9,7 +9,7 @@ from typing import Any
 
 from audiossl_lite.book.paper_tables import PaperTable, paper_tables
 from audiossl_lite.evaluation.statistics import as_text
-from audiossl_lite.results import recorded
+from audiossl_lite.experiments.records import recorded
 
 SCALES = ("lite", "workshop", "paper")
 NOT_RUN = "not run"

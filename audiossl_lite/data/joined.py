@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio
 from audiossl_lite.data.corpus import Sound
-from audiossl_lite.data.sources import data_digest
 from audiossl_lite.frontends import reflect_end
+from audiossl_lite.training.sources import data_digest
 
 LOUDEST = (
     2.0  # what full scale of 16 bits stands for: decoders overshoot 1.0, and nothing is clipped
@@ -161,8 +161,10 @@ def spectrograms_of(waveforms: Joined, frontend: nn.Module) -> Joined:
             data = spec.new_empty(int(offsets[-1]), spec.shape[2])
         for row, i in enumerate(index.tolist()):
             data[offsets[i] : offsets[i + 1]] = spec[row, : frames[i]]
-    silence = torch.zeros(1, frontend.min_samples, device=data.device)
-    pad_value = getattr(frontend, "pad_value", frontend(silence).min().item())
+    pad_value = frontend.pad_value
+    if frontend.edge_samples:  # frames that reach beyond a clip's end go on into silence
+        silence = torch.zeros(1, frontend.min_samples, device=data.device)
+        pad_value = frontend(silence).min().item()
     constants = {k: f"{v:.5g}" for k, v in vars(frontend).items() if isinstance(v, float)}
     return Joined(
         data, offsets[:-1], frames, size=int(frames.max()), pad_value=pad_value,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from audiossl_lite.data.recipes import decode_raw
-from audiossl_lite.data.sources import whole_device
 from audiossl_lite.data.store_format import StoreError
 from audiossl_lite.devices import send
+from audiossl_lite.training.sources import whole_device
 
 if TYPE_CHECKING:
     from audiossl_lite.data.store import PackedStore

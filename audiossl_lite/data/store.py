@@ -46,7 +46,7 @@ class Known(NamedTuple):
 
 
 class PackedStore:
-    """A folder made by `python -m audiossl_lite.pack`, memory-mapped; see `ClipSource` for how it is used.
+    """A folder made by `python -m audiossl_lite pack`, memory-mapped; see `ClipSource` for how it is used.
 
     `kind` "waveform": int16 samples at 16 kHz; "spectrogram": float16 frames `(T, F)` of the frontend that `made`
     describes. `lengths (n,)`: valid samples or frames. `batch_length`: what every batch is padded to, so that a

@@ -92,7 +92,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = folder / HEADER
     if not path.is_file():
         raise StoreError(
-            f"{folder}: no {HEADER}, so no packed store; make one with python -m audiossl_lite.pack"
+            f"{folder}: no {HEADER}, so no packed store; make one with python -m audiossl_lite pack"
         )
     content = read_json(path, ("format", "version"))
     if content["format"] != FORMAT:

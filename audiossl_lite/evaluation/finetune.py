@@ -16,7 +16,7 @@ from audiossl_lite.evaluation.finetune_views import FineTuneViews
 from audiossl_lite.evaluation.folds import SELECTIONS, divide_for_choice
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.metrics import classes_without_positives, score
-from audiossl_lite.presets_eval import FineTuning
+from audiossl_lite.evaluation.settings import FineTuning
 from audiossl_lite.training import loop
 from audiossl_lite.training.identity import data_digest
 from audiossl_lite.training.loop import NotFiniteError, TrainConfig

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.augmentations import RandomResizedCrop, SpecAugment, uniform, valid_frames
 from audiossl_lite.encoders.audiomae import PATCH
-from audiossl_lite.masking import structured_masking
+from audiossl_lite.evaluation.settings import FineTuning
 from audiossl_lite.mixing import draw_lambda, mixup
-from audiossl_lite.presets_eval import FineTuning
 from audiossl_lite.training.identity import data_digest
-from audiossl_lite.tuning_views import SpectralGain
+from audiossl_lite.views.augmentations import RandomResizedCrop, SpecAugment, uniform, valid_frames
+from audiossl_lite.views.masks import structured_masking
+from audiossl_lite.views.mixtures import SpectralGain
 
 
 def power_mixup(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.metrics import score
-from audiossl_lite.presets_eval import LinearEvaluation
+from audiossl_lite.evaluation.settings import LinearEvaluation
 from audiossl_lite.progress import progress_bar
 from audiossl_lite.training.loop import NotFiniteError
 from audiossl_lite.training.schedules import cosine

@@ -16,8 +16,8 @@ from audiossl_lite.evaluation.folds import SELECTIONS, divide_for_choice, fold_p
 from audiossl_lite.evaluation.heads import train_heads
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.metrics import classes_without_positives, score
+from audiossl_lite.evaluation.settings import LinearEvaluation
 from audiossl_lite.evaluation.statistics import mean_interval
-from audiossl_lite.presets_eval import LinearEvaluation
 
 
 def frozen_features(

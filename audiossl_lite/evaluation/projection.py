@@ -14,7 +14,7 @@ from torch import Tensor
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import held_out_classes
 from audiossl_lite.evaluation.labelled import numbered
-from audiossl_lite.presets_eval import Projection
+from audiossl_lite.evaluation.settings import Projection
 
 COLUMNS = (
     "kNN accuracy, features",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.ema import ema_update, make_teacher
-from audiossl_lite.heads import mlp_head
 from audiossl_lite.losses import byol_loss
+from audiossl_lite.methods.heads import mlp_head
 from audiossl_lite.methods.health import spread, spread_and_rank
-from audiossl_lite.recompute import in_parts, looks_across_rows
+from audiossl_lite.methods.recompute import in_parts, looks_across_rows
+from audiossl_lite.methods.teacher import ema_update, make_teacher
 
 
 class BYOL(nn.Module):

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiossl_lite.ema import ema_update, make_teacher
-from audiossl_lite.heads import mlp_head, nnclr_projector
 from audiossl_lite.losses import cosines, mixture_loss
+from audiossl_lite.methods.distributed import gather, gather_labels
+from audiossl_lite.methods.heads import mlp_head, nnclr_projector
 from audiossl_lite.methods.health import spread_and_rank
-from audiossl_lite.parallel import gather, gather_labels
-from audiossl_lite.recompute import in_parts
-from audiossl_lite.support_queue import SupportQueue
+from audiossl_lite.methods.recompute import in_parts
+from audiossl_lite.methods.support_queue import SupportQueue
+from audiossl_lite.methods.teacher import ema_update, make_teacher
 
 
 class NNCLRTuning(nn.Module):

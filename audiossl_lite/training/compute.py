@@ -12,7 +12,7 @@ from torch import nn
 from audiossl_lite.devices import precision_for
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.encoders.windows import WindowBlock
-from audiossl_lite.recompute import looks_across_rows
+from audiossl_lite.methods.recompute import looks_across_rows
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

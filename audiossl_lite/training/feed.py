@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from audiossl_lite.data.sources import ClipSource, InMemory
 from audiossl_lite.devices import send
+from audiossl_lite.training.sources import ClipSource, InMemory
 
 
 def batches(

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from audiossl_lite.data.sources import ClipSource, InMemory, data_digest, data_sums, same_sums
+from audiossl_lite.training.sources import ClipSource, InMemory, data_digest, data_sums, same_sums
 
 __all__ = ["data_digest", "differences", "module_digest", "run_identity"]
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.data.sources import ClipSource, InMemory
 from audiossl_lite.devices import has_bf16_units
-from audiossl_lite.parallel import total
+from audiossl_lite.methods.distributed import total
 from audiossl_lite.progress import progress_bar
 from audiossl_lite.training.compute import Compute, make_fabric, precision_of
 from audiossl_lite.training.feed import batches
 from audiossl_lite.training.identity import run_identity
 from audiossl_lite.training.run_log import RunLog
+from audiossl_lite.training.sources import ClipSource, InMemory
 from audiossl_lite.training.step import Run, start_run, step_generator, step_views, training_step
 
 RANK_SHARE = 0.05  # of the directions that a batch can have: fewer are warned of

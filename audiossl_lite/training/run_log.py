@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from audiossl_lite.parallel import rank, world_size
+from audiossl_lite.devices import rank, world_size
 from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from audiossl_lite.training.identity import differences
 

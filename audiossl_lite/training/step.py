@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.ema import cosine_momentum
-from audiossl_lite.parallel import join_batch_norms
+from audiossl_lite.methods.distributed import join_batch_norms
+from audiossl_lite.methods.teacher import cosine_momentum
 from audiossl_lite.training.compute import Compute
 from audiossl_lite.training.optim import make_optimizer, set_schedule
 

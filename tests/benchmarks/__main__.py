@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from audiossl_lite.book.chapters import this_project
-from audiossl_lite.results import device_name, record
-from audiossl_lite.roofline import best_seconds
+from audiossl_lite.experiments.records import device_name, record
+from audiossl_lite.experiments.roofline import best_seconds
 from tests.benchmarks.data_pairs import DATA_PAIRS
 from tests.benchmarks.pairs import PAIRS, Pair
 from tests.benchmarks.step_pairs import STEP_PAIRS

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from audiossl_lite.augmentations import RandomResizedCrop, uniform
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import make_recipe, recipe_frontend
 from audiossl_lite.frontends import ATSTFrontend
-from audiossl_lite.views import ViewMaker, random_starts
+from audiossl_lite.views.augmentations import RandomResizedCrop, uniform
+from audiossl_lite.views.segments import ViewMaker, random_starts
 from tests.benchmarks.pairs import Pair
 
 EPS = torch.finfo(torch.float32).eps

@@ -11,8 +11,8 @@ from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from audiossl_lite.augmentations import RandomResizedCrop, resized_crop
 from audiossl_lite.evaluation.few_shot import Episodes, draw_episodes, score_episodes
+from audiossl_lite.views.augmentations import RandomResizedCrop, resized_crop
 
 
 @dataclass(frozen=True)

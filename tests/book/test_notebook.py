@@ -7,7 +7,6 @@ import re
 import pandas as pd
 import pytest
 
-from audiossl_lite import results
 from audiossl_lite.book.notebook import (
     current_commit,
     provenance,
@@ -17,6 +16,7 @@ from audiossl_lite.book.notebook import (
     source_location,
     table_html,
 )
+from audiossl_lite.experiments import records as results
 from audiossl_lite.parameters import Parameters, make_parameters
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 
 from audiossl_lite.book.paper_tables import NOT_PRINTED, PAPER_FILES, PAPERS, paper_table
-from audiossl_lite.results import ROOT
+from audiossl_lite.experiments.records import ROOT
 
 UAMIX = "uaMix-MAE"
 

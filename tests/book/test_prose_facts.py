@@ -7,11 +7,11 @@ import re
 
 import pytest
 
+from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
+from audiossl_lite.experiments.settings.evaluation import FineTuning, LinearEvaluation
+from audiossl_lite.experiments.settings.presets import EXPERIMENTS, Pretraining
+from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.parameters import ParameterError, make_parameters
-from audiossl_lite.presets import EXPERIMENTS, Pretraining
-from audiossl_lite.presets_eval import FineTuning, LinearEvaluation
-from audiossl_lite.presets_mae import MaskedPretraining
-from audiossl_lite.presets_uamix import Tuning
 from tests.book.library_index import LIBRARY, ROOT, all_definitions
 
 BOOK = ROOT / "book"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audiossl_lite.results import recorded
+from audiossl_lite.experiments.records import recorded
 from tests.book import readme_results
 
 

@@ -17,7 +17,7 @@ from audiossl_lite.book.report import (
     state,
     status_rows,
 )  # fmt: skip
-from audiossl_lite.results import ROOT, load, record
+from audiossl_lite.experiments.records import ROOT, load, record
 
 ROW = {"name": "No Mixing", "mean": 50.0, "ci95": 1.5}
 COLUMNS = {"events, heard": {"by_seed": [40.0, 42.0, 44.0], "mean": 42.0, "ci95": 5.0}}

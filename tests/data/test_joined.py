@@ -17,8 +17,8 @@ from audiossl_lite.data.joined import (
     waveforms_of,
     write_corpus,
 )
-from audiossl_lite.data.sources import ClipSource
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend
+from audiossl_lite.training.sources import ClipSource
 
 CPU = torch.device("cpu")
 

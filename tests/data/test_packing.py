@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from audiossl_lite.data.datasets import load_clips
+from audiossl_lite.data.pack import main
 from audiossl_lite.data.pack_items import estimate_bytes, find_material
 from audiossl_lite.data.packing import pack, writer_lock
 from audiossl_lite.data.recipes import make_recipe
 from audiossl_lite.data.store import PackedStore
 from audiossl_lite.data.store_format import StoreError, verify_store
-from audiossl_lite.pack import main
 from tests.conftest import ROOT
 from tests.data.sounds import hum, put
 from tests.data.test_datasets import make_esc50, make_fsdd, write_csv
@@ -261,7 +261,7 @@ def test_a_part_that_was_deleted_is_made_again_and_one_without_data_is_named(tmp
 
 
 def start_packing(root, folder, workers):
-    command = [sys.executable, "-m", "audiossl_lite.pack", str(root), str(folder)]
+    command = [sys.executable, "-m", "audiossl_lite.data.pack", str(root), str(folder)]
     command += ["--clips-per-part", "3", "--workers", str(workers)]
     environment = os.environ | {"AUDIOSSL_PROGRESS": "off", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiossl_lite.data.sources import ClipSource, InMemory, data_digest, data_sums, same_sums
 from audiossl_lite.frontends import ATSTFrontend
 from audiossl_lite.training import identity
+from audiossl_lite.training.sources import ClipSource, InMemory, data_digest, data_sums, same_sums
 
 
 def test_batches_are_the_rows_asked_for(generator):

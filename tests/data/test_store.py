@@ -13,9 +13,9 @@ from audiossl_lite.data import resident, store
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import decode_raw, make_recipe, recipe_frontend, to_int16
-from audiossl_lite.data.sources import ClipSource, InMemory
 from audiossl_lite.data.store import PackedStore
 from audiossl_lite.data.store_format import StoreError, verify_store
+from audiossl_lite.training.sources import ClipSource, InMemory
 from tests.data.sounds import put
 
 LENGTHS = (4000, 6001, 5000, 1600, 6001, 900, 4000)

@@ -17,8 +17,8 @@ from audiossl_lite.evaluation import (
 )
 from audiossl_lite.evaluation.finetune import BestWeights, predict
 from audiossl_lite.evaluation.statistics import mean_interval
+from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
-from audiossl_lite.presets import preset
 from audiossl_lite.training import NotFiniteError, load_checkpoint
 from tests.evaluation.toys import spectrograms
 

@@ -18,8 +18,8 @@ from audiossl_lite.encoders import (
 from audiossl_lite.evaluation import Classifier, drop_path, layer_scales
 from audiossl_lite.evaluation.finetune import FineTuningMethod, finetune_train_config
 from audiossl_lite.evaluation.finetune_network import set_drop_path
-from audiossl_lite.presets import preset
-from audiossl_lite.pretrained_audiomae import FineTunedAudioMAE
+from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.pretrained.audiomae import FineTunedAudioMAE
 from audiossl_lite.training import make_optimizer, set_schedule, warmup_cosine
 
 ATST = preset("finetune_atst", "paper")

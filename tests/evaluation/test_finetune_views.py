@@ -14,8 +14,8 @@ from torch import nn
 from audiossl_lite.evaluation import spectrograms
 from audiossl_lite.evaluation.finetune import soft_loss
 from audiossl_lite.evaluation.finetune_views import FineTuneViews, power_mixup
+from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
-from audiossl_lite.presets import preset
 
 ATST = preset("finetune_atst", "paper")
 MAE = preset("finetune_audiomae", "paper")

@@ -16,9 +16,9 @@ from audiossl_lite.evaluation.grids import (
     mix_groups,
     treated_features,
 )
+from audiossl_lite.experiments.settings.presets import preset, preset_table
+from audiossl_lite.experiments.uamix import VARIANTS
 from audiossl_lite.parameters import SCALES
-from audiossl_lite.presets import preset, preset_table
-from audiossl_lite.uamix_job import VARIANTS
 
 
 def make_clips(labels, class_names, groups) -> Clips:

@@ -16,7 +16,7 @@ from audiossl_lite.evaluation.heads import (
     step_rates,
     train_heads,
 )
-from audiossl_lite.presets import preset
+from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import NotFiniteError
 from tests.evaluation.toys import clouds, several
 

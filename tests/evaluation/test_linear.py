@@ -22,8 +22,8 @@ from audiossl_lite.evaluation.heads import (
     train_heads,
 )
 from audiossl_lite.evaluation.statistics import mean_interval
+from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
-from audiossl_lite.presets import preset
 from tests.evaluation.toys import clouds, several
 
 QUICK = preset(

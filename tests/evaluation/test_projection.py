@@ -22,7 +22,7 @@ from audiossl_lite.evaluation.projection import (
     shared_neighbours,
     silhouettes,
 )
-from audiossl_lite.presets import preset
+from audiossl_lite.experiments.settings.presets import preset
 from tests.evaluation.toys import clouds
 
 QUICK = preset(

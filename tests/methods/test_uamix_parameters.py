@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from audiossl_lite.encoders.audiomae import audiomae_base
-from audiossl_lite.heads import mlp_head, nnclr_projector
+from audiossl_lite.methods.heads import mlp_head, nnclr_projector
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.training.optim import make_optimizer, set_schedule
 from tests.methods.tiny_tuning import B, batch, make, make_encoder

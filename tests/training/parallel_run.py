@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from audiossl_lite.gpu import small_runs
-from audiossl_lite.gpu.small_runs import PROCESSES, STEPS, small_run, train_some
-from audiossl_lite.parallel import rank
+from audiossl_lite.devices import rank
+from audiossl_lite.experiments.gpu import small_runs
+from audiossl_lite.experiments.gpu.small_runs import PROCESSES, STEPS, small_run, train_some
 from audiossl_lite.training import save_checkpoint
 
 __all__ = ["METHODS", "PROCESSES", "STEPS", "train_some"]

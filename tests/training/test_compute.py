@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from audiossl_lite.data.sources import InMemory
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.encoders.windows import WindowBlock
-from audiossl_lite.recompute import in_parts
+from audiossl_lite.methods.recompute import in_parts
 from audiossl_lite.training import Compute
 from audiossl_lite.training.feed import batches
 from audiossl_lite.training.run_log import RunLog
+from audiossl_lite.training.sources import InMemory
 from tests.training.parallel_run import METHODS, train_some
 from tests.training.tiny_run import make_config, make_method, run
 

@@ -12,7 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from audiossl_lite.parallel import JointBatchNorm, gather, gather_labels, join_batch_norms, total
+from audiossl_lite.methods.distributed import (
+    JointBatchNorm,
+    gather,
+    gather_labels,
+    join_batch_norms,
+    total,
+)
 from audiossl_lite.training import load_checkpoint
 from tests.training.parallel_run import METHODS, PROCESSES, STEPS, train_some
 

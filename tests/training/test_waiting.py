@@ -11,20 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite import parallel
-from audiossl_lite.data.sources import InMemory
 from audiossl_lite.devices import send
 from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder, BYOLAEncoder
-from audiossl_lite.encoders.mae_decoders import GlobalDecoder, WindowDecoder
+from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 from audiossl_lite.methods import BYOL, MAE, Contrastive
-from audiossl_lite.methods.mae import MaskedViews
+from audiossl_lite.methods import distributed as parallel
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.training import Run, TrainConfig, make_optimizer, step_views, training_step
 from audiossl_lite.training.feed import batches
 from audiossl_lite.training.loop import _values
-from audiossl_lite.tuning_views import TuningViews
-from audiossl_lite.views import ViewMaker
+from audiossl_lite.training.sources import InMemory
+from audiossl_lite.views.masks import MaskedViews
+from audiossl_lite.views.mixtures import TuningViews
+from audiossl_lite.views.segments import ViewMaker
 from tests.training.pretend_gpu import GPU, Waited, pretended_gpu, put, put_module
 
 CONFIG = TrainConfig(steps=4, batch_size=8, learning_rate=1e-3)

@@ -15,7 +15,7 @@ from torch import nn
 
 from audiossl_lite.methods import BYOL
 from audiossl_lite.training import TrainConfig, TrainingResult, train
-from audiossl_lite.views import ViewMaker
+from audiossl_lite.views.segments import ViewMaker
 
 STEPS = 23
 

@@ -1,0 +1,254 @@
+"""From settings to a trained encoder: the pieces of the library put together, without a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite import encoders
+from audiossl_lite.data.clips import Clips
+from audiossl_lite.data.datasets import load_clips
+from audiossl_lite.data.sounds import synthetic_clips
+from audiossl_lite.evaluation import embed_clips, few_shot_accuracy
+from audiossl_lite.evaluation.few_shot import FewShotResult
+from audiossl_lite.experiments.settings.presets import Pretraining
+from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
+from audiossl_lite.methods import BYOL, Contrastive
+from audiossl_lite.training import TrainConfig, TrainingResult, train
+from audiossl_lite.views.segments import ViewMaker
+
+
+@dataclass
+class Pretrained:
+    """A trained method with what is needed to use it."""
+
+    method: nn.Module
+    frontend: nn.Module
+    config: Pretraining
+    result: TrainingResult
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The network that the method keeps: the teacher of BYOL, the encoder of a contrastive run.
+
+        Where: ATST Sec. 2.2.2; chapter 05
+        """
+        return next(iter(self.method.encoders.values()))
+
+
+def make_frontend(name: str, waveforms: Tensor, lengths: Tensor | None = None) -> nn.Module:
+    """The frontend of a preset, its normalisation fitted to (at most 256 of) these clips `(n, S)`.
+
+    `lengths (n,)`: valid samples; padding does not count.
+
+    Where: ATST Sec. 3.1; chapter 05
+    """
+    every = -(-len(waveforms) // 256)
+    clips = waveforms[::every], None if lengths is None else lengths[::every]
+    makers = {
+        "atst_official": lambda: ATSTFrontend("official").fit(*clips),
+        "atst_paper": lambda: ATSTFrontend("paper").fit(*clips),
+        "byola": lambda: BYOLAFrontend().fit(*clips),
+    }
+    if name not in makers:
+        raise KeyError(f"unknown frontend {name!r}; known: {', '.join(makers)}")
+    return makers[name]()
+
+
+def make_encoder(config: Pretraining, seed: int = 0) -> nn.Module:
+    """A fresh encoder whose initial weights depend on the seed alone."""
+    if config.encoder not in encoders.__all__:
+        raise KeyError(f"unknown encoder {config.encoder!r}; known: {', '.join(encoders.__all__)}")
+    options = {"drop_path": config.drop_path} if config.encoder.startswith("atst") else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return getattr(encoders, config.encoder)(**options)
+
+
+def make_method(config: Pretraining, seed: int = 0) -> nn.Module:
+    """Encoder and heads of a preset, initialised from the seed.
+
+    Where: ATST Sec. 2.1; chapter 05
+    """
+    encoder = make_encoder(config, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        if config.method == "contrastive":
+            return Contrastive(
+                encoder,
+                hidden_dim=config.hidden_dim,
+                projection_dim=config.projection_dim,
+                temperature=config.temperature,
+            )
+        if config.method != "byol":
+            raise KeyError(f"unknown method {config.method!r}; known: byol, contrastive")
+        return BYOL(
+            encoder,
+            hidden_dim=config.hidden_dim,
+            projection_dim=config.projection_dim,
+            head_bias=config.head_bias,
+            reduction=config.reduction,
+            joint_views=config.joint_views,
+            predictor=config.predictor,
+            stop_gradient=config.stop_gradient,
+        )
+
+
+def train_config(config: Pretraining, seed: int) -> TrainConfig:
+    """The part of a preset that the training loop reads."""
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    shared = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.name in names
+    }
+    return TrainConfig(**shared, seed=seed)
+
+
+def make_views(config: Pretraining, frontend: nn.Module) -> ViewMaker:
+    """The views of a preset: segments of `config.segment_s`, mixup, resized crop.
+
+    Where: ATST Fig. 1; chapter 05
+    """
+    frames = round(config.segment_s / frontend.hop_s)
+    return ViewMaker(
+        frames + 1 if config.crop_from == "spectrogram" else frames * 160,
+        segments=config.segments,
+        crop_from=config.crop_from,
+        frontend=frontend,
+        mixup=config.mixup,
+        resized_crop=config.resized_crop,
+        memory_size=config.memory_size,
+        shared_memory=config.shared_memory,
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the training loop reads: a fitted frontend, waveforms or spectrograms, and their valid lengths."""
+
+    frontend: nn.Module
+    data: Tensor
+    lengths: Tensor
+
+
+@torch.no_grad()
+def prepare(clips: Clips, config: Pretraining) -> Prepared:
+    """Fit the frontend and, for `crop_from="spectrogram"`, compute the spectrogram of every clip `(n, T, F)` once.
+
+    Runs that share clips, frontend and `crop_from` can share the result.
+
+    Where: ATST Sec. 2.2.1; chapter 05
+    """
+    frontend = make_frontend(config.frontend, clips.waveforms, clips.lengths)
+    if config.crop_from != "spectrogram":
+        return Prepared(frontend, clips.waveforms, clips.lengths)
+    spectrograms = torch.cat([frontend(part) for part in clips.waveforms.split(64)])
+    return Prepared(frontend, spectrograms, frontend.n_frames(clips.lengths))
+
+
+def pretrain(
+    clips: Clips,
+    config: Pretraining,
+    *,
+    prepared: Prepared | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    output_dir: str | Path | None = None,
+    probe: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None,
+    description: str = "pretraining",
+    stop_after: int | None = None,
+) -> Pretrained:
+    """Pretrain on clips without looking at their labels.
+
+    `probe(encoder, frontend)` returns numbers for the history every `config.probe_every` steps. `prepared` saves
+    computing `prepare(clips, config)` again. See `train` for resuming from `output_dir` and for errors.
+
+    Where: ATST Sec. 3.1; BYOL-A Sec. 4.1; chapter 05
+    """
+    prepared = prepared or prepare(clips, config)
+    frontend = prepared.frontend
+    views, method = make_views(config, frontend), make_method(config, seed)
+
+    def probe_method(trained: nn.Module) -> dict[str, float]:
+        return probe(next(iter(trained.encoders.values())), frontend)
+
+    result = train(
+        method,
+        views,
+        prepared.data,
+        train_config(config, seed),
+        lengths=prepared.lengths,
+        device=device,
+        output_dir=output_dir,
+        probe=probe_method if probe else None,
+        description=description,
+        stop_after=stop_after,
+    )
+    return Pretrained(method, frontend, config, result)
+
+
+def few_shot_of(
+    encoder: nn.Module,
+    frontend: nn.Module,
+    clips: Clips,
+    *,
+    task: str | None = None,
+    features: Callable[[Tensor, Tensor], Tensor] | None = None,
+    device: str | torch.device | None = None,
+    grouped: bool = True,
+    **protocol,
+) -> FewShotResult:
+    """Few-shot accuracy of an encoder on labelled clips, support and query from different groups where there are any.
+
+    Where: uaMix-MAE Sec. 4.1; chapter 10
+    """
+    task = task or clips.task
+    embedded = embed_clips(
+        encoder, frontend, clips.waveforms, clips.lengths, features=features, device=device
+    )
+    groups = clips.groups.get(task) if grouped else None
+    return few_shot_accuracy(embedded, clips.labels[task], groups=groups, **protocol)
+
+
+@dataclass(frozen=True)
+class TrainTest:
+    """Clips to pretrain on, clips to score on, and one line that says how the two relate."""
+
+    train: Clips
+    test: Clips
+    note: str
+
+
+def train_and_test(
+    data_root: str, config: Pretraining, *, seed: int = 0, pool: str = "event"
+) -> TrainTest:
+    """Clips for a self-supervised run and for its score.
+
+    Embedded sounds: two disjoint sets of new clips of the same classes. Real audio: all clips serve both, the labels
+    only the score; support and query are kept apart by group (source recording, speaker).
+    """
+    if data_root in ("", "synthetic"):
+        train, test = (
+            synthetic_clips(
+                pool,
+                clips_per_class=config.clips_per_class,
+                seed=2 * seed + part,
+                duration_s=config.clip_s,
+            )
+            for part in (0, 1)
+        )
+        return TrainTest(
+            train, test, "scored on new clips of the same classes, never heard in training"
+        )
+    clips = load_clips(data_root, pool=pool, seed=seed)
+    return TrainTest(
+        clips,
+        clips,
+        "scored on the clips it was trained on without labels, source-disjoint episodes",
+    )

@@ -1,0 +1,198 @@
+"""Progressive retraining put together: cached filter banks, step 1, step 2."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite.data.datasets import load_clips
+from audiossl_lite.experiments.build import TrainTest, train_and_test
+from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
+from audiossl_lite.experiments.settings.uamix import Tuning
+from audiossl_lite.methods.uamix import NNCLRTuning
+from audiossl_lite.training import TrainConfig, TrainingResult, train
+from audiossl_lite.training.identity import data_digest
+from audiossl_lite.views.mixtures import TuningViews
+
+NOTE = "classes heard in training are scored on its own clips; no known recording or word on both sides of an episode"
+
+
+@dataclass
+class Tuned:
+    """A tuned encoder with its method and the record of the run.
+
+    Where: uaMix-MAE Sec. 3; chapter 09
+    """
+
+    method: NNCLRTuning
+    config: Tuning
+    result: TrainingResult
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The network that is evaluated.
+
+        Where: uaMix-MAE Sec. 4.1; chapter 10
+        """
+        return self.method.encoder
+
+
+def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0) -> NNCLRTuning:
+    """The method of step 1 or 2 around a copy of `encoder`; the given encoder stays as it is.
+
+    The method remembers a digest of the weights it starts from, so that a folder that holds a run from another
+    encoder is not mistaken for this one.
+
+    Where: uaMix-MAE Sec. 3; chapter 09
+    """
+    if step not in (1, 2):
+        raise ValueError(f"progressive retraining has steps 1 and 2, got {step}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        method = NNCLRTuning(
+            copy.deepcopy(encoder),
+            trainable="head" if step == 1 else "upper",
+            hidden_dim=config.hidden_dim,
+            predictor_dim=config.predictor_dim,
+            projection_dim=config.projection_dim,
+            queue_size=config.queue_size,
+            k=config.k,
+            temperature=config.temperature,
+            symmetric=config.symmetric,
+            ema_projector=config.ema_projector and step == 2,
+            layer_decay=config.layer_decay,
+            head_decay_scale=config.head_decay_scale,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    method.starts_from = data_digest(nn.utils.parameters_to_vector(encoder.parameters()))
+    return method
+
+
+def tuning_train_config(config: Tuning, step: int, seed: int) -> TrainConfig:
+    """The part of a preset that the training loop reads in step 1 or 2.
+
+    Where: uaMix-MAE Sec. 4; chapter 09
+    """
+    steps = config.head_steps if step == 1 else config.steps
+    return TrainConfig(
+        steps=steps,
+        batch_size=config.head_batch_size if step == 1 else config.batch_size,
+        learning_rate=config.head_learning_rate if step == 1 else config.learning_rate,
+        final_learning_rate=0.0,
+        warmup_steps=int(steps * config.warmup_share),
+        weight_decay=config.weight_decay,
+        final_weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        final_momentum=config.momentum,
+        betas=(0.9, 0.95),
+        seed=seed,
+        precision=config.precision,
+        log_every=config.log_every,
+        save_every=config.save_every,
+        probe_every=config.probe_every if step == 2 else 0,
+    )
+
+
+def tuning_views(config: Tuning, frontend: nn.Module, mixing: str) -> TuningViews:
+    """The augmentations of a preset with one kind of mixing, in the units of its frontend.
+
+    Where: uaMix-MAE Fig. 1; chapter 09
+    """
+    return TuningViews(
+        mixing,
+        rule=config.rule,
+        alpha=config.alpha,
+        per_sample=config.per_sample,
+        gain_db=config.gain_db,
+        log_unit=frontend.log_unit,
+        augmentation=config.augmentation,
+    )
+
+
+def train_head(
+    encoder: nn.Module,
+    frontend: nn.Module,
+    data: Tensor,
+    lengths: Tensor,
+    config: Tuning,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    output_dir: str | Path | None = None,
+) -> Tuned:
+    """Step 1: the encoder is frozen, projector and predictor learn on unmixed clips `(n, T, F)`.
+
+    Where: uaMix-MAE Sec. 3; chapter 09
+    """
+    method = make_tuning(encoder, config, step=1, seed=seed)
+    result = train(
+        method,
+        tuning_views(config, frontend, "none"),
+        data,
+        tuning_train_config(config, 1, seed),
+        lengths=lengths,
+        device=device,
+        output_dir=output_dir,
+        description="step 1: head",
+    )
+    return Tuned(method, config, result)
+
+
+def tune(
+    head: Tuned,
+    frontend: nn.Module,
+    data: Tensor,
+    lengths: Tensor,
+    config: Tuning,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    output_dir: str | Path | None = None,
+    probe: Callable[[nn.Module], dict[str, float]] | None = None,
+) -> Tuned:
+    """Step 2: the upper half of the encoder is tuned with the head of step 1, on mixtures (`config.mixing`).
+
+    Every call starts from the same encoder and head, so variants differ by their settings alone. `probe(method)`
+    adds numbers to the history every `config.probe_every` steps, and at both ends.
+
+    Where: uaMix-MAE Sec. 3, Eq. 4; chapter 09
+    """
+    method = make_tuning(head.encoder, config, step=2, seed=seed)
+    method.load_head_state(head.method.head_state())
+    result = train(
+        method,
+        tuning_views(config, frontend, config.mixing),
+        data,
+        tuning_train_config(config, 2, seed + 1),
+        lengths=lengths,
+        device=device,
+        output_dir=output_dir,
+        probe=probe,
+        description=f"step 2: {config.mixing}",
+    )
+    return Tuned(method, config, result)
+
+
+def tuning_pools(
+    data_root: str, config: MaskedPretraining, *, seed: int = 0, voices: bool = True
+) -> list[TrainTest]:
+    """Events, and spoken words where `voices` asks for them, to train on and to score on.
+
+    Real audio: all clips serve both; of the voices, `config.clips_per_class` clips of each speaker. Embedded
+    sounds: two disjoint sets. Where the data has no pool of voices, embedded ones stand in and `.source` says so.
+    """
+    names = ("event", "voice") if voices else ("event",)
+    if data_root in ("", "synthetic"):
+        made = [train_and_test(data_root, config, seed=seed, pool=pool) for pool in names]
+        return [replace(p, note="classes heard in training are scored on new clips") for p in made]
+    pools = []
+    for pool in names:
+        limit = config.clips_per_class if pool == "voice" else None
+        clips = load_clips(data_root, pool=pool, clips_per_class=limit, seed=seed)
+        pools.append(TrainTest(clips, clips, NOTE))
+    return pools

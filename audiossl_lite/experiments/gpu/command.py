@@ -1,0 +1,96 @@
+"""The command `python -m audiossl_lite gpu`: what `make gpu` calls."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from audiossl_lite.experiments.gpu.runner import (
+    FAILED,
+    OVERRAN,
+    GPURunError,
+    choose_device,
+    run_stages,
+    table,
+)
+from audiossl_lite.experiments.gpu.stages import STAGES
+from audiossl_lite.experiments.gpu.task import Stage
+
+EXAMPLE = "example: python -m audiossl_lite gpu --data path/to/sounds --minutes 9 --out runs/gpu"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m audiossl_lite gpu",
+        description="Measure and train everything that needs a GPU, in order of worth, within some minutes. A second "
+        "call goes on where the first ended.",
+        epilog=EXAMPLE,
+    )
+    parser.add_argument(
+        "--data", default="", help="a folder of sounds; without it, built-in sounds"
+    )
+    parser.add_argument("--minutes", type=float, default=9.0, help="for everything (default: 9)")
+    parser.add_argument("--out", default="", help="records, logs, encoders (default: runs/gpu)")
+    parser.add_argument("--device", default="auto", help="auto, cuda:N, or cpu: toy sizes")
+    parser.add_argument("--only", default="", help="names of stages, with commas between")
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="NAME=MODULE:FUNCTION",
+        help="a stage of your own after the others: a function that takes a Task",
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="name the stages and stop")
+    return parser
+
+
+def chosen_stages(only: str, also: Sequence[str]) -> list[Stage]:
+    """The stages that were asked for, in their order; GPURunError names what does not exist."""
+    stages = list(STAGES)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    if unknown := sorted(set(names) - {stage.name for stage in stages}):
+        known = ", ".join(stage.name for stage in stages)
+        raise GPURunError(f"no stage is called {', '.join(unknown)}; there are {known}")
+    if names:
+        stages = [stage for stage in stages if stage.name in names]
+    for text in also:
+        name, _, function = text.partition("=")
+        if not name.isidentifier() or function.count(":") != 1:
+            raise GPURunError(f"--also takes NAME=MODULE:FUNCTION, got {text!r}")
+        if name in {stage.name for stage in stages}:
+            raise GPURunError(f"a stage called {name!r} exists; choose another name")
+        stages.append(Stage(name, name, function))
+    return stages
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the stages and print the table; status 0, 1 when a stage failed or overran, 2 for an impossible request."""
+    asked = parser().parse_args(arguments)
+    began = time.monotonic()
+    try:
+        stages = chosen_stages(asked.only, asked.also)
+        if asked.list:
+            print("\n".join(f"{stage.name:<24} {stage.title}" for stage in stages))
+            return 0
+        if not (math.isfinite(asked.minutes) and asked.minutes > 0):
+            raise GPURunError(f"--minutes is a number above 0, got {asked.minutes}")
+        data = Path(asked.data).expanduser() if asked.data else None
+        if data is not None and not data.exists():
+            raise GPURunError(f"{data} does not exist; --data names a folder of sounds")
+        device = choose_device(asked.device)
+        toy = device.type == "cpu"
+        out = (
+            Path(asked.out).expanduser()
+            if asked.out
+            else Path("runs/gpu-toy" if toy else "runs/gpu")
+        )
+        outcomes = run_stages(stages, out, minutes=asked.minutes, device=device, data=data, toy=toy)
+    except GPURunError as error:
+        print(f"gpu: {error}", file=sys.stderr)
+        return 2
+    print(f"\n{table(outcomes)}\n\n{time.monotonic() - began:.0f} s; records in {out / 'records'}")
+    if toy:
+        print("Toy sizes on a CPU: they show that the stages work, and say nothing about a GPU.")
+    return int(any(outcome.status in (FAILED, OVERRAN) for outcome in outcomes))

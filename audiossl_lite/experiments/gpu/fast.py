@@ -1,0 +1,344 @@
+"""The training step of one job of the papers: clips a second, share of the card's arithmetic, memory, hours, energy."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch.autograd import DeviceType
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from audiossl_lite.encoders.transformer import Block
+from audiossl_lite.experiments.calibration import memory_of, takes_parts
+from audiossl_lite.experiments.cost import SHARE_OF_MEMORY
+from audiossl_lite.experiments.counting import Counted
+from audiossl_lite.experiments.gpu.card import BF16, DATA_SHEETS, Watts
+from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.jobs import Parts, find_job, make_parts, synthetic_source
+from audiossl_lite.experiments.roofline import Clock
+from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.stepping import Stepper
+from audiossl_lite.training import Compute
+from audiossl_lite.training.sources import ClipSource
+
+# Share of the measured bf16 rate that a step should reach; BYOL-A's small convolutions have no target.
+TARGETS = {"atst_small": 0.4, "atst_base": 0.5, "audiomae": 0.5, "uamix": 0.5, "uamix_head": 0.5}
+TIMES_PLAIN = 3.0
+PLAIN_BATCH = 256  # float32 with its attention weights in memory: the paper's batch would not fit
+PUBLISHED = (
+    {"run": "EAT-B, 10 epochs of AudioSet-2M", "gpu_hours": 232.0, "how": "4 RTX 3090 for 58 h",
+     "source": "EAT, public repository"},
+    {"run": "M2D-AS", "gpu_hours": 192.0, "how": "4 GPUs of 48 GB, about two days",
+     "source": "M2D, public repository, audioset/README"},
+    {"run": "AudioMAE, 33 epochs of AudioSet-2M", "gpu_hours": None, "how": "64 GPUs, no hours",
+     "source": "AudioMAE, official code"},
+    {"run": "ATST-Small and -Base", "gpu_hours": None, "how": "4 and 6 GPUs, no hours",
+     "source": "ATST, official code"},
+    {"run": "uaMix-MAE", "gpu_hours": None, "how": "no hours", "source": "uaMix-MAE, Sec. 4"},
+)  # fmt: skip
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Measured steps of `batch` clips: seconds of each one (`whole`), and of its views alone (`viewed`).
+
+    `peak_bytes`: the most memory that tensors took, `watts`: the power drawn, both None where they are not measured.
+    """
+
+    batch: int
+    compute: Compute
+    whole: list[float]
+    viewed: list[float]
+    peak_bytes: int | None = None
+    watts: float | None = None
+
+    @property
+    def step_s(self) -> float:
+        """Median seconds of a step."""
+        return statistics.median(self.whole)
+
+    @property
+    def clips_per_s(self) -> float:
+        """Clips a second at the median step."""
+        return self.batch / self.step_s
+
+
+def run(task: Task) -> None:
+    """Time the step of `task.stage.options["job"]` in several forms; each is recorded as soon as it is known."""
+    job, on_gpu = find_job(task.stage.options["job"]), task.device.type == "cuda"
+    precision = {"precision": "bf16-mixed" if on_gpu else "32-true"}
+    config = preset(job.experiment, "lite" if task.toy else "paper", precision)
+    parts = make_parts(job, config, synthetic_source(job, config, 2)[1])
+    batch = 2 if task.toy else parts.config.batch_size
+    source, _ = synthetic_source(job, config, batch)
+    timing = Timing(
+        parts, source, task.device, budget_s=(0.005 if task.toy else 0.05) * task.seconds
+    )
+    report = Report(task, parts, timing.counted())
+
+    fused = report.add("fused", first_that_fits(timing.measure, timing.ways(batch)))
+    with plainly():
+        plain = replace(parts, config=replace(parts.config, precision="32-true"))
+        measure = replace(timing, parts=plain).measure
+        report.add("plain", first_that_fits(measure, fewer_clips(min(batch, PLAIN_BATCH))))
+    way = (fused.batch, fused.compute)
+    report.add_profile("fused", timing.profile(way, fused.step_s))
+    in_blocks = any(isinstance(part, Block) for part in parts.method.modules())
+    # Compiled blocks stay compiled, so they come last; a toy run only pretends, for compiling takes a CPU long.
+    with torch.compiler.set_stance("default" if on_gpu else "force_eager"):
+        if in_blocks and task.left() > 0.25 * task.seconds:
+            way = (fused.batch, replace(fused.compute, compile_blocks=True))
+            steps = first_that_fits(timing.measure, [way, *more_parts(way)])
+            report.add("compiled", steps)
+            way = (steps.batch, steps.compute)
+            if task.left() > 0.15 * task.seconds:
+                report.add_profile("compiled", timing.profile(way, steps.step_s))
+        for name, other in variants(way, takes_parts(parts.method)):
+            if task.left() > 0.4 * task.seconds:
+                with contextlib.suppress(torch.OutOfMemoryError):
+                    report.add(name, timing.measure(other))
+    report.write(complete="compiled" in report.steps or not in_blocks)
+
+
+@dataclass
+class Timing:
+    """Measures the steps of a job on clips that stay on the device; `budget_s`: about how long each form may take."""
+
+    parts: Parts
+    source: ClipSource
+    device: torch.device
+    budget_s: float
+
+    def stepper(self, batch: int, compute: Compute | None = None) -> Stepper:
+        """The job's steps with a batch and a way to compute it."""
+        free_memory()  # that of the last one
+        return Stepper(
+            self.parts, self.source, device=self.device.type, batch=batch, compute=compute
+        )
+
+    def counted(self) -> Counted:
+        """FLOPs and weights, counted on two clips."""
+        return self.stepper(2).count()
+
+    def ways(self, batch: int) -> Iterator[tuple[int, Compute]]:
+        """Ways to take a batch, the one that should fit first, then ever smaller ones: more parts, or fewer clips."""
+        if not takes_parts(self.parts.method):
+            yield from fewer_clips(batch)
+            return
+        few, more = (self.peak(min(size, batch)) for size in (8, 16))
+        limit = SHARE_OF_MEMORY * memory_of(self.device)
+        for way in ((batch, Compute()), *more_parts((batch, Compute()))):
+            if few + (more - few) / 8 * batch / way[1].n_parts < limit:
+                yield way
+
+    def peak(self, batch: int) -> int:
+        """Bytes that tensors took at most in two steps; 0 where the device does not count them."""
+        return self.measure((batch, Compute()), at_most=1).peak_bytes or 0
+
+    def measure(self, way: tuple[int, Compute], at_most: int = 20) -> Steps:
+        """Two steps that do not count, then as many as the budget allows, but at least 3, and not above `at_most`."""
+        batch, compute = way
+        if compute.compile_blocks:
+            torch.compiler.reset()  # a second shape would get a slower program, for any shape
+        stepper, on_gpu = self.stepper(batch, compute), self.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        with Watts(self.device) as watts:
+            stepper.learn(0, stepper.view(0))
+            clock = Clock(self.device)
+            stepper.learn(1, stepper.view(1))
+            n_steps = min(max(int(self.budget_s / max(clock.seconds(), 1e-4)), 3), at_most)
+            clock = Clock(self.device)
+            for step in range(2, 2 + n_steps):
+                views = stepper.view(step)
+                clock.mark()
+                stepper.learn(step, views)
+                clock.mark()
+            laps = clock.laps()
+        viewed, learnt = laps[::2], laps[1::2]
+        whole = [a + b for a, b in zip(viewed, learnt, strict=True)]
+        peak = torch.cuda.max_memory_allocated(self.device) if on_gpu else None
+        return Steps(batch, compute, whole, viewed, peak, watts.median)
+
+    def profile(self, way: tuple[int, Compute], step_s: float, n_steps: int = 2) -> dict[str, Any]:
+        """The ten longest kernels (on a CPU: operations) of a step, and the share of it in which none runs.
+
+        Kernels run one after the other, so their sum is the busy time. `step_s`: a step without the profiler.
+        """
+        stepper, on_gpu = self.stepper(*way), self.device.type == "cuda"
+        stepper.learn(0, stepper.view(0))
+        kinds = [torch.profiler.ProfilerActivity.CPU]
+        kinds += [torch.profiler.ProfilerActivity.CUDA] if on_gpu else []
+        with torch.profiler.profile(activities=kinds, acc_events=True) as profile:
+            for step in range(1, 1 + n_steps):
+                stepper.learn(step, stepper.view(step))
+            Clock(self.device).seconds()  # waits
+        wanted = DeviceType.CUDA if on_gpu else DeviceType.CPU
+        spent = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        kernels = [
+            (event.key[:120], getattr(event, spent) / 1e6 / n_steps, event.count / n_steps)
+            for event in profile.key_averages()
+            if event.device_type == wanted and not event.is_user_annotation
+        ]
+        busy_s = sum(seconds for _, seconds, _ in kernels)
+        longest = sorted(kernels, key=lambda kernel: -kernel[1])[:10]
+        return {
+            "steps": n_steps,
+            "busy_s": busy_s,
+            "step_s": step_s,
+            "idle_share": max(0.0, 1.0 - busy_s / step_s),
+            "longest": [
+                {"name": name, "seconds": seconds, "share": seconds / busy_s, "calls": calls}
+                for name, seconds, calls in longest
+            ],
+        }
+
+
+def fewer_clips(batch: int) -> Iterator[tuple[int, Compute]]:
+    """The batch, a half, a quarter ... of it, down to two clips."""
+    while batch >= 2:
+        yield batch, Compute()
+        batch //= 2
+
+
+def more_parts(way: tuple[int, Compute]) -> list[tuple[int, Compute]]:
+    """The same batch in two times, four times ... as many parts, up to one clip each."""
+    batch, compute = way
+    doubled = (compute.n_parts * 2**n for n in range(1, 12))
+    return [(batch, replace(compute, n_parts=n)) for n in doubled if n <= batch]
+
+
+def variants(way: tuple[int, Compute], in_parts: bool) -> Iterator[tuple[str, tuple[int, Compute]]]:
+    """Other ways to compute a step, with their names: fewer and more parts, half the batch."""
+    batch, compute = way
+    if in_parts:
+        for n_parts in (compute.n_parts // 2, compute.n_parts * 2):
+            if 1 <= n_parts <= batch:
+                yield f"n_parts={n_parts}", (batch, replace(compute, n_parts=n_parts))
+    if batch >= 4:
+        n_parts = max(compute.n_parts // 2, 1)
+        yield f"batch of {batch // 2}", (batch // 2, replace(compute, n_parts=n_parts))
+
+
+def first_that_fits(attempt: Callable[[Any], Result], ways: Iterable[Any]) -> Result:
+    """`attempt(way)` for the first of `ways` that does not run out of the device's memory; the last error if all do."""
+    last: Exception = ValueError("no way to try")
+    for way in ways:
+        try:
+            return attempt(way)
+        except torch.OutOfMemoryError as error:
+            last = error.with_traceback(None)  # its frames hold tensors
+        free_memory()
+    raise last
+
+
+def free_memory() -> None:
+    """Give back what nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """float32 products without TF32, and attention that computes and keeps its softmax weights."""
+    products, convolutions = (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+    )
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
+class Report:
+    """What is known of a job so far, as rows of its record."""
+
+    def __init__(self, task: Task, parts: Parts, counted: Counted) -> None:
+        self.task, self.config, self.counted = task, parts.config, counted
+        self.steps: dict[str, Steps] = {}
+        self.profile: dict[str, dict[str, Any]] = {}
+        card = task.record_of("card") or {"values": []}
+        rate = next((row["mean"] for row in card["values"] if row["name"] == BF16), None)
+        self.roof = rate * 1e12 if rate else None
+        sheet = DATA_SHEETS.get(card.get("config", {}).get("name", ""))
+        self.sheet = sheet[0] * 1e12 if sheet else None
+
+    def add(self, name: str, steps: Steps) -> Steps:
+        """Take up a form of the step, and write the record."""
+        self.steps[name] = steps
+        self.write()
+        return steps
+
+    def add_profile(self, name: str, profile: dict[str, Any]) -> None:
+        """Take up the profile of a form of the step, and write the record."""
+        self.profile[name] = profile
+        self.write()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows; what is measured nowhere has the mean None."""
+        batch, plain = self.steps["fused"].batch, self.steps.get("plain")
+        forms = [steps for name, steps in self.steps.items() if name != "plain"]
+        best = max((s for s in forms if s.batch == batch), key=lambda steps: steps.clips_per_s)
+        flops_per_s = best.clips_per_s * self.counted.flops
+        hours = self.config.steps * self.config.batch_size / best.clips_per_s / 3600
+        peak, target = best.peak_bytes, TARGETS.get(self.task.stage.options["job"])
+        rows = [
+            row("clips per second", best.clips_per_s, "clips/s", batch=best.batch),
+            row("seconds a step", best.step_s, "s", low=min(best.whole), high=max(best.whole)),
+            row("model FLOPs utilisation", ratio(flops_per_s, self.roof), target=target),
+            row("the same of the data sheet", ratio(flops_per_s, self.sheet)),
+            row("peak memory", peak / 2**30 if peak else None, "GiB"),
+            row("share of the step in the views", sum(best.viewed) / sum(best.whole)),
+            row("times plain", ratio(best.clips_per_s, plain and plain.clips_per_s),
+                target=TIMES_PLAIN),
+            row("hours of the paper's run", hours, "GPU-hours", steps=self.config.steps),
+            row("energy of the paper's run", best.watts and hours * best.watts / 1000, "kWh",
+                watts=best.watts),
+        ]  # fmt: skip
+        rows += [
+            row(f"clips per second, {name}", steps.clips_per_s, "clips/s", batch=steps.batch)
+            | {"step_s": steps.step_s, "peak_bytes": steps.peak_bytes}
+            | asdict(steps.compute)
+            for name, steps in self.steps.items()
+        ]
+        return rows
+
+    def write(self, complete: bool = False) -> None:
+        """Write the record."""
+        self.task.write(
+            self.rows(),
+            config=self.config,
+            data="random clips of the job's shapes, on the device",
+            seeds=[self.config.seed],
+            note="fused: fused attention. compiled: compiled blocks, too. plain: fp32 without TF32, softmax weights in "
+            "memory, not compiled. FLOPs: what the method needs, nothing counted twice.",
+            complete=complete,
+            profile=self.profile,
+            published=PUBLISHED,
+            flops_per_clip=self.counted.flops,
+        )
+
+
+def row(name: str, mean: float | None, unit: str = "", **more: Any) -> dict[str, Any]:
+    """A row of the record; with a `target` it says whether that is met."""
+    entry = {"name": name, "mean": mean, "ci95": None, "unit": unit, **more}
+    if more.get("target") is not None and mean is not None:
+        entry["met"] = mean >= more["target"]
+    return entry
+
+
+def ratio(a: float, b: float | None) -> float | None:
+    """a / b, None without b."""
+    return a / b if b else None

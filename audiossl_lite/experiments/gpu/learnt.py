@@ -1,0 +1,298 @@
+"""Stages "learnt": a method is pretrained on the sounds of the run for as long as its share allows, then scored.
+
+The number of steps is measured and chosen once, at the first call, and kept in the stage's folder: a stage that was
+cut goes on where it was, with the same schedule. Scores are few-shot accuracies of all tasks of the corpus, along the
+run (accuracy against compute) and at its end.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from audiossl_lite.data.joined import Joined, read_corpus, waveforms_of
+from audiossl_lite.encoders.atst import in_chunks
+from audiossl_lite.experiments.gpu.recipes import Recipe, encoder_path, make_recipe, with_steps
+from audiossl_lite.experiments.gpu.scores import START, TaskScores, embed_network, load_scores
+from audiossl_lite.experiments.gpu.sounds import described
+from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.uamix_report import record_row
+from audiossl_lite.pretrained.shipped import save_encoder
+from audiossl_lite.training import Compute, load_checkpoint, save_checkpoint, train
+
+POINTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the steps: where the encoder is scored
+KEPT_BACK = 0.15  # of the stage's time, for scores and files
+MOST_SCORING = 0.3  # of the stage's time: above it only the last encoder is scored
+MEASURED_STEPS = 20
+# At toy size the device is a CPU with a few seconds.
+TOY_STEPS, TOY_MEASURED_STEPS, TOY_POINTS = 8, 5, (1 / 2, 1.0)
+EPOCHS = 300  # that AudioMAE's encoder should see
+SIZES = ("audiomae_base", "audiomae_small", "audiomae_compact", "audiomae_tiny")
+SHOWN_ROWS = 200  # of the history, in the record
+FILE_BYTES = 16 * 2**20  # a larger encoder stays in the stage's folder
+AT_HAND = Compute(prefetch=0)  # the clips are on the device: nothing is read ahead
+LICENCE = "that of the sounds it heard; part of the workshop corpus is for non-commercial use only"
+
+Scored = dict[str, dict[str, np.ndarray]]  # (1, episodes) by name of the network and column
+
+
+def run(task: Task) -> None:
+    """Train the method that the stage's options name, score it and write its encoder; see the module.
+
+    Options: `method` (a key of `recipes.METHODS`), `seed`, any setting of its preset (`mixing`, `encoder`), `like`
+    (a stage whose steps and sizes are taken over), `start` (the stage whose encoder is tuned).
+    Raises RuntimeError without the sounds of the run, and what `train` raises.
+    """
+    options = {"seed": 0} | task.stage.options
+    corpus = read_corpus(task.out / "sounds")
+    if corpus is None:
+        raise RuntimeError(f"no sounds in {task.out}; the stage 'sounds' decodes them first")
+    scores = load_scores(task.out / "sounds" / "scores.pt")
+    recipe = make_recipe(options, corpus, task.out, task.device, toy=task.toy)
+    clips = waveforms_of(corpus, task.device, scores.used)
+    stage = _Stage(task, options, recipe, scores, clips, described(corpus), corpus.key)
+    stage.run()
+
+
+class _Stage:
+    """One call of a stage: what it knows, and its steps in order."""
+
+    def __init__(
+        self,
+        task: Task,
+        options: dict[str, Any],
+        recipe: Recipe,
+        scores: TaskScores,
+        clips: Joined,
+        data: str,
+        fingerprint: str,
+    ) -> None:
+        self.task, self.options, self.recipe, self.scores = task, options, recipe, scores
+        self.clips, self.data, self.fingerprint = clips, data, fingerprint
+        self.scored: dict[int, Scored] = {}  # by step
+        self.curve: list[dict[str, float]] = []
+
+    def run(self) -> None:
+        """Plan, train from point to point with scores at each, write."""
+        plan = self.plan()
+        config = replace(self.recipe.config, **plan["config"])
+        self.score(0, self.recipe.starts(config))
+        self.write(plan, config, complete=False)
+        if self.recipe.before:
+            self.recipe.before(config, self.task.folder)
+        method, views = self.recipe.method(config), self.recipe.views(config)
+        for point in plan["points"]:
+            result = train(
+                method,
+                views,
+                self.recipe.source,
+                self.recipe.settings(config),
+                device=self.task.device.type,
+                output_dir=self.task.folder / "run",
+                description=self.recipe.title,
+                stop_after=point,
+                compute=AT_HAND,
+            )
+            if result.started_at > point and not self._scores_path(point).is_file():
+                continue  # a run that was cut has gone past this point
+            networks = dict(method.encoders) if point == config.steps else dict(
+                [next(iter(method.encoders.items()))]
+            )  # fmt: skip
+            kept, *others = networks
+            names = {kept: self.recipe.title} | {o: f"{self.recipe.title}, {o}" for o in others}
+            self.score(point, {names[key]: networks[key] for key in networks})
+            self.curve.append(self._on_curve(point, result))
+            if point == config.steps:
+                self.save(next(iter(method.encoders.values())), config)
+            self.write(plan, config, result=result, complete=point == config.steps)
+        for checkpoint in self.task.folder.glob("*/last.pt"):  # optimiser, teacher, memory of mixup
+            checkpoint.unlink()
+
+    def plan(self) -> dict[str, Any]:
+        """Settings and points of the run, chosen by what a step takes; read where an earlier call chose them."""
+        path = self.task.folder / "plan.json"
+        if path.is_file():
+            return json.loads(path.read_text())
+        if "like" in self.options:
+            other = self.task.out / "stages" / self.options["like"] / "plan.json"
+            return self._keep(path, self._like(json.loads(other.read_text())))
+        config = self.recipe.config
+        scoring_s = self._seconds_of_scoring(config)
+        shares = TOY_POINTS if self.task.toy else POINTS
+        if scoring_s * len(shares) > MOST_SCORING * self.task.left():
+            shares = (1.0,)
+        # A point costs its scores and a checkpoint; the last one also the student's scores.
+        after_s = 1.2 * scoring_s * (len(shares) + 1) + len(shares)
+        kept_back_s = max(KEPT_BACK * self.task.seconds, after_s)
+        choose = self.options["method"] == "audiomae" and "encoder" not in self.options
+        measured = {}
+        for name in SIZES if choose and not self.task.toy else (None,):
+            chosen = replace(config, encoder=name) if name else config
+            step_s = self.seconds_per_step(chosen)
+            steps = int((self.task.left() - kept_back_s) / step_s)
+            epochs = steps * config.batch_size / len(self.recipe.source)
+            measured[name or "encoder"] = {"step_s": step_s, "epochs": round(epochs, 1)}
+            if epochs >= EPOCHS:
+                break
+        if self.recipe.maker(chosen) != self.recipe.maker(config):
+            self._scores_path(0).unlink()  # those of another start
+        chosen = with_steps(chosen, min(steps, TOY_STEPS) if self.task.toy else steps)
+        plan = {
+            "config": asdict(chosen),
+            "points": sorted({max(round(share * chosen.steps), 1) for share in shares}),
+            "measured": measured,
+            "scoring_s": round(scoring_s, 2),
+            "share_s": round(self.task.seconds, 1),
+        }
+        return self._keep(path, plan)
+
+    def _like(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """The plan of another stage, with the settings that this stage's options name."""
+        own = {k: v for k, v in self.options.items() if k in plan["config"] and k != "method"}
+        return plan | {"config": plan["config"] | own}
+
+    @staticmethod
+    def _keep(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
+        aside = path.with_suffix(".part")
+        aside.write_text(json.dumps(plan, indent=1))
+        aside.replace(path)
+        return plan
+
+    def _seconds_of_scoring(self, config: Any) -> float:
+        """Seconds that the scores of one network take, from those of the start."""
+        self._scores_path(0).unlink(missing_ok=True)  # of a call that ended before it had a plan
+        starts = self.recipe.starts(config)
+        began = time.monotonic()
+        self.score(0, starts)
+        return (time.monotonic() - began) / len(starts)
+
+    def seconds_per_step(self, config: Any) -> float:
+        """Seconds of a training step, from a few that are thrown away."""
+        settings = replace(  # the steps of the run, but nothing is learned and nothing can go wrong
+            self.recipe.settings(config), learning_rate=0.0, final_learning_rate=0.0,
+            on_collapse="continue", log_every=4, save_every=10**9, steps=10**6, warmup_steps=0,
+        )  # fmt: skip
+        rows = train(
+            self.recipe.method(config),
+            self.recipe.views(config),
+            self.recipe.source,
+            settings,
+            device=self.task.device.type,
+            description="measuring",
+            compute=AT_HAND,
+            stop_after=TOY_MEASURED_STEPS if self.task.toy else MEASURED_STEPS,
+        ).history  # steps 1, 4, 8, ...; the first ones warm up
+        first, last = rows[1], rows[-1]
+        return max((last["seconds"] - first["seconds"]) / (last["step"] - first["step"]), 1e-6)
+
+    def _scores_path(self, step: int) -> Path:
+        return self.task.folder / f"scores_{step}.pt"
+
+    def score(self, step: int, networks: dict[str, nn.Module]) -> None:
+        """Scores of the networks at a step, computed once."""
+        path = self._scores_path(step)
+        if not path.is_file():
+            found = {}
+            for name, encoder in networks.items():
+                encoder.to(self.task.device)
+                chunked = in_chunks(encoder, self.recipe.chunk_frames)
+                features = embed_network(encoder, self.recipe.frontend, self.clips, chunked)
+                by_column = self.scores.of(features)
+                found[name] = {c: torch.from_numpy(v) for c, v in by_column.items()}
+            save_checkpoint(path, found)
+        self.scored[step] = {
+            name: {c: v.numpy() for c, v in row.items()}
+            for name, row in load_checkpoint(path).items()
+        }
+
+    def _on_curve(self, point: int, result: Any) -> dict[str, float]:
+        """A point of accuracy against compute: step, seconds of training, mean of each column."""
+        seconds = [r["seconds"] for r in result.history if "seconds" in r and r["step"] <= point]
+        means = {c: float(v.mean()) for c, v in self.scored[point][self.recipe.title].items()}
+        return {"step": point, "seconds": seconds[-1] if seconds else 0.0, **means}
+
+    def save(self, encoder: nn.Module, config: Any) -> None:
+        """Write the encoder into the stage's folder, and a copy among the run's encoders where it is small enough."""
+        path = encoder_path(self.task.out, self.task.stage.name)
+        about = {
+            "method": self.recipe.title,
+            "data": self.data,
+            "licence": LICENCE,
+            "steps": config.steps,
+            "seed": self.options["seed"],
+            "record": f"gpu_{self.task.stage.name}",
+        }
+        save_encoder(
+            path, encoder, self.recipe.frontend, maker=self.recipe.maker(config),
+            options=self.recipe.options, about=about,
+            chunk_frames=self.recipe.chunk_frames, half=True,
+        )  # fmt: skip
+        if path.stat().st_size < FILE_BYTES:
+            copies = self.task.out / "encoders"
+            copies.mkdir(exist_ok=True)
+            shutil.copy(path, copies / f"{self.task.stage.name}.safetensors")
+
+    def write(self, plan: dict, config: Any, *, result: Any = None, complete: bool) -> None:
+        """The record: baselines, starts, and the encoder at its last point with its curve."""
+        rows = dict(self.scores.baselines) | self.scored[0]
+        if self.curve:
+            rows |= self.scored[self.curve[-1]["step"]]
+        values = [record_row(name, row, self.scores.baselines[START]) for name, row in rows.items()]
+        for row in values:
+            if row["name"] == self.recipe.title:
+                row["curve"] = self.curve
+        history = result.history if result else []
+        seconds = result.seconds if result else 0.0
+        path = encoder_path(self.task.out, self.task.stage.name)
+        clips_seen = (self.curve[-1]["step"] if self.curve else 0) * getattr(
+            config, "batch_size", 0
+        )
+        self.task.write(
+            values,
+            config=asdict(config) | {"ways": self.scores.ways(), "options": self.options},
+            data=self.data,
+            data_fingerprint=self.fingerprint,
+            seeds=[self.options["seed"]],
+            complete=complete,
+            headline=self._headline(rows),
+            training={
+                "seconds": round(seconds, 1),
+                "steps": self.curve[-1]["step"] if self.curve else 0,
+                "of_steps": config.steps,
+                "clips": len(self.recipe.source),
+                "epochs": round(clips_seen / len(self.recipe.source), 1),
+                "plan": {k: v for k, v in plan.items() if k != "config"},
+            },
+            encoder={
+                "maker": self.recipe.maker(config),
+                "options": self.recipe.options,
+                "chunk_frames": self.recipe.chunk_frames,
+                "bytes": path.stat().st_size if complete and path.is_file() else None,
+            },
+            history=thinned(history),
+        )
+
+    def _headline(self, rows: Scored) -> str:
+        """The first column of what was never heard: the trained encoder beside its start and the first baseline."""
+        column = next(
+            (c for c in rows[START] if c.endswith("never heard")), next(iter(rows[START]))
+        )
+        names = [self.recipe.title, list(self.scored[0])[-1], START]
+        shown = [f"{name} {rows[name][column].mean():.1f}" for name in names if name in rows]
+        steps = f", {self.curve[-1]['step']} steps" if self.curve else ""
+        return f"{column}: {', '.join(shown)}{steps}"
+
+
+def thinned(history: list[dict], rows: int = SHOWN_ROWS) -> list[dict]:
+    """At most `rows` lines of a history, evenly spaced, with the first and the last."""
+    if len(history) <= rows:
+        return list(history)
+    return [history[i] for i in np.linspace(0, len(history) - 1, rows).round().astype(int)]

@@ -1,0 +1,253 @@
+"""What stage 5 trains: each method of the book put together on sounds that lie in the memory of the device."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite import encoders
+from audiossl_lite.data.corpus import held_out
+from audiossl_lite.data.joined import Corpus, Joined, spectrograms_of, waveforms_of
+from audiossl_lite.experiments.build import (
+    make_encoder,
+    make_frontend,
+    make_method,
+    make_views,
+    train_config,
+)
+from audiossl_lite.experiments.build_mae import mae_train_config, make_mae, make_masked_views
+from audiossl_lite.experiments.build_uamix import make_tuning, tuning_train_config, tuning_views
+from audiossl_lite.experiments.settings.presets import override, preset
+from audiossl_lite.experiments.uamix_report import START
+from audiossl_lite.frontends import AudioMAEFrontend
+from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
+from audiossl_lite.training import Compute, TrainConfig, train
+from audiossl_lite.views.mixtures import TuningViews
+from audiossl_lite.views.segments import cut, random_starts
+
+# BYOL-A's network trained by InfoNCE on two segments: the recipe of the CNN that ships with the project.
+CNN = {
+    "method": "contrastive",
+    "segments": "two",
+    "hidden_dim": 1024,
+    "final_learning_rate": 1e-5,
+}
+# Each method: experiment of the presets, what it changes there, and what a CPU at toy size changes.
+_TOY = {"precision": "32-true", "batch_size": 16, "log_every": 2, "save_every": 3}
+_TOY_BYOL = _TOY | {"hidden_dim": 64, "memory_size": 16, "segment_s": 0.5}
+METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "atst": ("atst", {}, _TOY_BYOL | {"encoder": "atst_tiny"}),
+    "byola": ("byola", {}, _TOY_BYOL | {"encoder": "byola_tiny"}),
+    "cnn": ("byola", CNN, _TOY_BYOL | {"encoder": "byola_tiny"}),
+    "audiomae": (
+        "audiomae", {}, _TOY | {"encoder": "audiomae_tiny", "n_frames": 48, "decoder_dim": 64, "decoder_depth": 1},
+    ),
+    "uamix": (
+        "uamix", {}, _TOY | {"head_batch_size": 16, "hidden_dim": 64, "predictor_dim": 64, "queue_size": 64},
+    ),
+}  # fmt: skip
+TITLES = {
+    "atst": "ATST",
+    "byola": "BYOL-A",
+    "cnn": "CNN, InfoNCE",
+    "audiomae": "AudioMAE",
+    "uamix": "uaMix-MAE",
+}
+MIXING_TITLES = {"none": "No Mixing", "mixup": "MixUp + LS", "tf_cutmix": "TF-CutMix"}
+LONGEST_FRAMES = 1008  # of a filter bank: 10 s in whole patches
+
+
+@dataclass
+class Recipe:
+    """A method ready to be trained; settings that its time decides (`steps`, sizes) are in `config` and may change.
+
+    `source` gives `views` their clips; `method(config)` is the network at its start, `settings(config)` what the loop
+    reads. `starts`: encoders by name that training is compared with. `maker`, `options`: see `save_encoder`.
+    """
+
+    title: str
+    config: Any
+    source: Joined
+    frontend: nn.Module
+    views: Callable[[Any], nn.Module]
+    method: Callable[[Any], nn.Module]
+    settings: Callable[[Any], TrainConfig]
+    starts: Callable[[Any], dict[str, nn.Module]]
+    chunk_frames: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    made_by: str = ""  # where the config names no encoder
+    before: Callable[[Any, Path], None] | None = None  # what is trained first, in a folder
+
+    def maker(self, config: Any) -> str:
+        """The function of `encoders` that makes the network."""
+        return self.made_by or config.encoder
+
+
+def settings_of(options: dict[str, Any], device: torch.device, *, toy: bool) -> Any:
+    """The settings of a stage: the `gpu` preset of its method with the options of the stage that name a setting."""
+    experiment, changes, small = METHODS[options["method"]]
+    config = preset(experiment, "gpu", changes | (small if toy else {}))
+    known = {f.name for f in dataclasses.fields(config)}
+    config = override(config, {k: v for k, v in options.items() if k in known and k != "method"})
+    return config if device.type == "cuda" else replace(config, precision="32-true")
+
+
+def make_recipe(
+    options: dict[str, Any], corpus: Corpus, out: Path, device: torch.device, *, toy: bool
+) -> Recipe:
+    """The recipe of a stage on the clips that training may hear.
+
+    Raises KeyError for an unknown method and FileNotFoundError when the encoder that tuning starts from is not there.
+    """
+    if options["method"] not in METHODS:
+        raise KeyError(f"unknown method {options['method']!r}; known: {', '.join(METHODS)}")
+    config = settings_of(options, device, toy=toy)
+    makers = {"audiomae": _masked, "uamix": _tuned}
+    make = makers.get(options["method"], _two_views)
+    heard = (~held_out(list(corpus.sounds))).nonzero().flatten()
+    return make(options, config, corpus, heard, Path(out), device)
+
+
+def with_steps(config: Any, steps: int) -> Any:
+    """The same settings for a run of that many steps, a tenth of them warm-up; step 1 of tuning gets an eighth."""
+    steps = max(steps, 8)
+    if hasattr(config, "head_steps"):
+        head_steps = max(steps // 8, 2)
+        return replace(config, head_steps=head_steps, steps=steps - head_steps)
+    warmup = steps // 10 if config.warmup_steps else 0
+    return replace(config, steps=steps, warmup_steps=warmup)
+
+
+def _sample(waveforms: Joined, n: int = 256) -> tuple[Tensor, Tensor]:
+    """At most `n` clips on the CPU with their lengths: what a frontend is fitted on."""
+    index = torch.arange(0, len(waveforms), -(-len(waveforms) // n))
+    clips, lengths = waveforms.batch(index, "cpu")
+    return clips[:, : int(lengths.max())], lengths
+
+
+def _two_views(options, config, corpus, heard, out, device) -> Recipe:
+    """BYOL or InfoNCE on two views of a clip."""
+    seed, method = options["seed"], options["method"]
+    source = waveforms_of(corpus, device, heard, at_least_s=config.segment_s)
+    frontend = make_frontend(config.frontend, *_sample(source)).to(device)
+    if config.crop_from == "spectrogram":
+        source = spectrograms_of(source, frontend)
+    is_atst = method == "atst"
+    title = TITLES[method]
+    return Recipe(
+        title=title,
+        config=config,
+        source=source,
+        frontend=frontend,
+        views=lambda c: make_views(c, frontend),
+        method=lambda c: make_method(c, seed),
+        settings=lambda c: train_config(c, seed),
+        starts=lambda c: {f"{title}, untrained": make_encoder(c, seed)},
+        chunk_frames=round(config.segment_s / frontend.hop_s) + 1 if is_atst else 0,
+    )
+
+
+def _masked(options, config, corpus, heard, out, device) -> Recipe:
+    """AudioMAE on crops of filter banks."""
+    seed = options["seed"]
+    waveforms = waveforms_of(corpus, device, heard, at_least_s=config.n_frames / 100)
+    frontend = AudioMAEFrontend(LONGEST_FRAMES, n_mels=config.n_mels).fit(*_sample(waveforms))
+    return Recipe(
+        title=TITLES["audiomae"],
+        config=config,
+        source=spectrograms_of(waveforms, frontend.to(device)),
+        frontend=frontend,
+        views=lambda c: make_masked_views(c, frontend),
+        method=lambda c: make_mae(c, seed),
+        settings=lambda c: mae_train_config(c, seed),
+        starts=lambda c: {"AudioMAE, untrained": make_mae(c, seed).encoder},
+        chunk_frames=config.n_frames,
+        options={"n_frames": config.n_frames, "n_mels": config.n_mels},
+    )
+
+
+def _tuned(options, config, corpus, heard, out, device) -> Recipe:
+    """uaMix-MAE from the encoder of another stage of the run."""
+    seed, start = options["seed"], options.get("start", "learnt_audiomae")
+    path = encoder_path(out, start)
+    loaded, made = load_encoder(path), describe_encoder(path)["encoder"]
+    frontend = loaded.frontend.to(device)
+    config = replace(config, n_frames=made["chunk_frames"])
+    waveforms = waveforms_of(corpus, device, heard, at_least_s=config.n_frames / 100)
+    source = spectrograms_of(waveforms, frontend)
+    head: dict[str, Any] = {}  # the state of step 1, once it is trained
+
+    def untrained() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return getattr(encoders, made["maker"])(**made["options"])
+
+    def method(c: Any) -> nn.Module:
+        tuned = make_tuning(loaded.encoder, c, step=2, seed=seed)
+        if head:
+            tuned.load_head_state(head)
+        return tuned
+
+    def train_step_1(c: Any, folder: Path) -> None:
+        first = make_tuning(loaded.encoder, c, step=1, seed=seed)
+        train(
+            first, CroppedViews(c.n_frames, frontend.pad_value, tuning_views(c, frontend, "none")),
+            source, tuning_train_config(c, 1, seed),
+            device=device.type, output_dir=folder / "head", description="step 1", compute=Compute(prefetch=0),
+        )  # fmt: skip
+        head.update({k: v.detach().cpu().clone() for k, v in first.head_state().items()})
+
+    return Recipe(
+        title=f"uaMix-MAE: {MIXING_TITLES.get(config.mixing, f'T-CutMix, rule {config.rule}')}",
+        config=config,
+        source=source,
+        frontend=frontend,
+        views=lambda c: CroppedViews(
+            c.n_frames, frontend.pad_value, tuning_views(c, frontend, c.mixing)
+        ),
+        method=method,
+        settings=lambda c: tuning_train_config(c, 2, seed + 1),
+        starts=lambda c: {"untrained encoder": untrained(), START: loaded.encoder},
+        chunk_frames=made["chunk_frames"],
+        options=made["options"],
+        made_by=made["maker"],
+        before=train_step_1,
+    )
+
+
+def encoder_path(out: Path, stage: str) -> Path:
+    """Where a stage of the run in `out` leaves its encoder."""
+    return Path(out) / "stages" / stage / "encoder.safetensors"
+
+
+class CroppedViews(nn.Module):
+    """A random crop of `n_frames` inside each clip before the views of tuning: the length the encoder was trained on.
+
+    Takes and returns what `TuningViews` does; shorter clips end with `pad_value`.
+
+    Where: uaMix-MAE Fig. 1; chapter 09
+    """
+
+    needs_ids = True
+
+    def __init__(self, n_frames: int, pad_value: float, views: TuningViews) -> None:
+        super().__init__()
+        self.n_frames, self.pad_value, self.views = n_frames, pad_value, views
+
+    @torch.no_grad()
+    def forward(
+        self, spec: Tensor, generator: torch.Generator, lengths: Tensor, *, ids: Tensor
+    ) -> tuple[Tensor, ...]:
+        start = random_starts(lengths, self.n_frames, generator)
+        left = (lengths - start).clamp(max=self.n_frames)
+        crop = cut(spec, start, self.n_frames)
+        frame = torch.arange(self.n_frames, device=spec.device)
+        past_end = frame >= left.to(spec.device, non_blocking=True)[:, None]
+        crop = crop.masked_fill(past_end[..., None], self.pad_value)
+        return self.views(crop, generator, left, ids=ids)

@@ -1,0 +1,264 @@
+"""Run the stages one after the other within a number of minutes, each in a process of its own, and tell what came out.
+
+A stage that fails or overruns costs its own share of the time and nothing else. The next process is started while a
+stage still runs, so that nobody waits for imports.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from audiossl_lite.experiments import records as results
+from audiossl_lite.experiments.gpu.task import Stage, record_path
+
+RECORDED, BEFORE, PARTLY = "recorded", "recorded before", "partly recorded"
+FAILED, OVERRAN, NOT_STARTED = "FAILED", "OVERRAN", "not started"
+CLOSING_S = 1.0  # for the table at the end
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended: `status`, its seconds, and in `message` its headline or what went wrong."""
+
+    stage: str
+    title: str
+    status: str
+    seconds: float
+    message: str
+
+
+class GPURunError(ValueError):
+    """A request that cannot be met, in one sentence that says what to do."""
+
+
+def choose_device(device: str) -> torch.device:
+    """The device that the stages run on: a CUDA GPU, or the CPU where that was asked for by name.
+
+    Raises GPURunError where there is no such GPU.
+    """
+    if device == "cpu":
+        return torch.device("cpu")
+    if device != "auto" and not device.startswith("cuda"):
+        raise GPURunError(f"device is auto, cuda, cuda:N or cpu, got {device!r}")
+    count = torch.cuda.device_count()
+    index = device.partition(":")[2] or "0"
+    if not index.isdigit():
+        raise GPURunError(f"device is auto, cuda, cuda:N or cpu, got {device!r}")
+    if int(index) >= count:
+        seen = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device"
+        raise GPURunError(
+            f"torch {torch.__version__} sees {seen} here, and these stages measure GPU {index}; "
+            "DEVICE=cpu runs all of them at toy sizes, to see that they work"
+        )
+    return torch.device("cuda", int(index))
+
+
+def allotment(stages: Sequence[Stage], seconds: float) -> float:
+    """Seconds of `seconds` that the first of `stages` gets when all of them share by `share`, each up to its cap.
+
+    What a cap cuts off goes to the others; with less than `at_least_s` the stage takes that from those behind it.
+    """
+    first, shared, left = stages[0], list(stages), seconds
+    while True:
+        total = sum(stage.share for stage in shared)
+        capped = [s for s in shared if s.at_most_s < left * s.share / total]
+        if not capped or len(capped) == len(shared):
+            break
+        left -= sum(s.at_most_s for s in capped)
+        shared = [s for s in shared if s not in capped]
+    fair = left * first.share / total if first in shared else first.at_most_s
+    return min(max(fair, first.at_least_s), first.at_most_s, seconds)
+
+
+class Worker:
+    """A process that has imported everything and waits for one stage (`audiossl_lite.experiments.gpu.worker`)."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "audiossl_lite.experiments.gpu.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
+
+    def give(self, request: dict) -> None:
+        """Hand over the stage. The pipe stays open: when it closes, because this process ended, the worker ends too."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+
+    def wait(self, seconds: float) -> int | None:
+        """Exit status, or None after `seconds`."""
+        try:
+            return self.process.wait(max(seconds, 0.0))
+        except subprocess.TimeoutExpired:
+            return None
+
+    def end(self) -> None:
+        """Kill the process with all that it has started."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        if self.process.stdin:
+            try:
+                self.process.stdin.close()
+            except BrokenPipeError:
+                pass
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    out: str | Path,
+    *,
+    minutes: float,
+    device: torch.device,
+    data: str | Path | None = None,
+    toy: bool = False,
+) -> list[Outcome]:
+    """Run `stages` in their order within `minutes`, and write their outcomes to `out/table.json` after each.
+
+    Stages with a complete record in `out` are skipped. Raises GPURunError when `out` holds records of another card or
+    of toy sizes where real ones are asked for.
+    """
+    out = Path(out).resolve()
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    _check_folder(stages, out, device, toy)
+    outcomes = {stage.name: _before(stage, out) for stage in stages}
+    waiting = [stage for stage in stages if outcomes[stage.name] is None]
+    spare = Worker() if waiting else None
+    try:
+        while waiting:
+            stage, left = waiting[0], began + 60.0 * minutes - CLOSING_S - time.monotonic()
+            seconds = allotment(waiting, left)
+            waiting.pop(0)
+            reason = _not_now(stage, out, seconds)
+            if reason:
+                outcomes[stage.name] = Outcome(stage.name, stage.title, NOT_STARTED, 0.0, reason)
+            else:
+                worker, spare = spare or Worker(), Worker() if waiting else None
+                request = {
+                    "stage": asdict(stage),
+                    "device": str(device),
+                    "seconds": seconds,
+                    "began": time.monotonic(),
+                    "out": str(out),
+                    "data": str(Path(data).resolve()) if data else "",
+                    "toy": toy,
+                }
+                print(f"{stage.title} ({seconds:.0f} s at most) ...", flush=True)
+                outcomes[stage.name] = _run_one(worker, stage, request, out)
+                print(f"  {_line(outcomes[stage.name])}", flush=True)
+            _write_table(out, [outcome for outcome in outcomes.values() if outcome])
+    finally:
+        if spare:
+            spare.end()
+    done = [outcome for outcome in outcomes.values() if outcome]
+    _write_table(out, done)
+    return done
+
+
+def _check_folder(stages: Sequence[Stage], out: Path, device: torch.device, toy: bool) -> None:
+    card = results.device_name(device)
+    for stage in stages:
+        entry = results.load(record_path(out, stage.name))
+        if entry and (entry["device"] != card or (entry["scale"] == "toy") != toy):
+            raise GPURunError(
+                f"{record_path(out, stage.name)} was recorded on {entry['device']} at scale {entry['scale']}, "
+                f"this is {card}{' at toy sizes' if toy else ''}; choose another folder with OUT=..."
+            )
+
+
+def _before(stage: Stage, out: Path) -> Outcome | None:
+    entry = results.load(record_path(out, stage.name))
+    if not entry or not entry.get("complete"):
+        return None
+    return Outcome(stage.name, stage.title, BEFORE, entry["seconds"], headline(entry))
+
+
+def _not_now(stage: Stage, out: Path, seconds: float) -> str:
+    """Why the stage cannot be started; empty when it can."""
+    lacking = [
+        name
+        for name in stage.needs
+        if not (results.load(record_path(out, name)) or {}).get("complete")
+    ]
+    if lacking:
+        return f"needs {', '.join(lacking)}, which has no complete record"
+    if seconds < stage.at_least_s:
+        return f"{max(seconds, 0):.0f} s are left, it needs {stage.at_least_s:.0f}"
+    return ""
+
+
+def _run_one(worker: Worker, stage: Stage, request: dict, out: Path) -> Outcome:
+    log = out / "logs" / f"{stage.name}.log"
+    began = request["began"]
+    try:
+        worker.give(request)
+        status = worker.wait(began + request["seconds"] - time.monotonic())
+    except BrokenPipeError:  # it ended before it was asked
+        status = worker.wait(5.0)
+    finally:
+        worker.end()
+    seconds = time.monotonic() - began
+    entry = results.load(record_path(out, stage.name)) or {}
+    partly = f"; {PARTLY}" if entry and not entry.get("complete") else ""
+    if status is None:
+        message = f"stopped after {seconds:.0f} s{partly}; log: {log}"
+        return Outcome(stage.name, stage.title, OVERRAN, seconds, message)
+    if status != 0:
+        message = f"{_last_line(log) or f'exit status {status}'}{partly}; log: {log}"
+        return Outcome(stage.name, stage.title, FAILED, seconds, message)
+    if not entry:
+        return Outcome(stage.name, stage.title, FAILED, seconds, f"wrote no record; log: {log}")
+    status = RECORDED if entry.get("complete") else PARTLY
+    return Outcome(stage.name, stage.title, status, seconds, headline(entry))
+
+
+def headline(entry: dict) -> str:
+    """What a record says first: its `headline`, or its first row."""
+    if entry.get("headline"):
+        return entry["headline"]
+    row = entry["values"][0]
+    mean = row.get("mean")
+    return f"{row['name']} {mean:.4g}" if isinstance(mean, (int, float)) else row["name"]
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _line(outcome: Outcome) -> str:
+    return f"{outcome.status}, {outcome.seconds:.1f} s: {outcome.message}"
+
+
+def _write_table(out: Path, outcomes: Sequence[Outcome]) -> None:
+    aside = out / "table.json.part"
+    aside.write_text(
+        json.dumps([asdict(outcome) for outcome in outcomes], indent=1, ensure_ascii=False) + "\n"
+    )
+    aside.replace(out / "table.json")
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes as lines of text: title, status, seconds, message."""
+    width = max((len(outcome.title) for outcome in outcomes), default=0)
+    return "\n".join(
+        f"{outcome.title:<{width}}  {outcome.status:<15}  {outcome.seconds:7.1f} s  {outcome.message}"
+        for outcome in outcomes
+    )

@@ -1,0 +1,119 @@
+"""The stages in order of worth: what a GPU's minutes are spent on first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audiossl_lite.experiments.gpu.task import Stage
+
+# The jobs of both papers, largest doubt first: (name of the job, title).
+TIMED = {
+    "atst_small": "ATST-Small",
+    "audiomae": "AudioMAE, ViT-B",
+    "uamix": "uaMix-MAE, step 2",
+    "atst_base": "ATST-Base",
+    "byola": "BYOL-A",
+    "uamix_head": "uaMix-MAE, step 1",
+}
+
+
+def learnt(
+    name: str,
+    title: str,
+    share: float,
+    *,
+    needs: Sequence[str] = (),
+    seconds: float = 5.0,
+    **options,
+) -> Stage:
+    """A stage that trains on real sounds: `options` name the method and settings of its preset."""
+    return Stage(
+        f"learnt_{name}",
+        f"Learnt: {title}",
+        "audiossl_lite.experiments.gpu.learnt:run",
+        share,
+        at_least_s=seconds,
+        needs=("sounds", *(f"learnt_{n}" for n in needs)),
+        options=options,
+    )
+
+
+# What is trained on real sounds. A stage that is `like` another takes its steps and sizes, so that the two differ in
+# what its options say alone; where they take longer than its share, a second call goes on.
+LEARNT = (
+    learnt("atst", "ATST-Small", 8.0, method="atst"),
+    learnt("audiomae", "AudioMAE", 8.0, method="audiomae"),
+    learnt(
+        "uamix", "uaMix-MAE, T-CutMix", 5.0, needs=["audiomae"], method="uamix", mixing="t_cutmix"
+    ),
+    *(
+        learnt(
+            f"uamix_{mixing}",
+            f"uaMix-MAE, {title}",
+            5.0,
+            needs=["audiomae", "uamix"],
+            method="uamix",
+            mixing=mixing,
+            like="learnt_uamix",
+        )
+        for mixing, title in (("none", "No Mixing"), ("mixup", "MixUp"))
+    ),
+    learnt("byola", "BYOL-A", 4.0, method="byola"),
+    learnt("cnn", "CNN, InfoNCE", 5.0, method="cnn"),
+)
+# Small enough to bring back and to ship: a file of 13 MB in 16 bits, where ATST-Small has 43.
+LATE = {
+    "share": 0.1,
+    "seconds": 60.0,
+}  # for a second call: the first one's time belongs to the rest
+COMPACT = (
+    learnt("atst_compact", "ATST, compact", **LATE, method="atst", encoder="atst_compact"),
+    learnt(
+        "audiomae_compact",
+        "AudioMAE, compact",
+        **LATE,
+        method="audiomae",
+        encoder="audiomae_compact",
+    ),
+    learnt(
+        "uamix_compact",
+        "uaMix-MAE, compact",
+        **LATE,
+        needs=["audiomae_compact"],
+        method="uamix",
+        mixing="t_cutmix",
+        start="learnt_audiomae_compact",
+    ),
+)
+SEEDS = tuple(
+    learnt(
+        f"{stage.name.removeprefix('learnt_')}_seed_{seed}",
+        f"{stage.title.removeprefix('Learnt: ')}, seed {seed}",
+        **LATE,
+        needs=[
+            stage.name.removeprefix("learnt_"),
+            *([f"audiomae_seed_{seed}"] if stage.options["method"] == "uamix" else []),
+        ],
+        **stage.options
+        | {"seed": seed, "like": stage.name, "start": f"learnt_audiomae_seed_{seed}"},
+    )
+    for seed in (1, 2)
+    for stage in LEARNT
+)
+
+STAGES: tuple[Stage, ...] = (
+    Stage("card", "Card", "audiossl_lite.experiments.gpu.card:run", 1.0, at_most_s=30.0),
+    Stage("right", "Right", "audiossl_lite.experiments.gpu.right:run", 3.0, at_most_s=90.0),
+    *(
+        Stage(
+            f"fast_{job}", f"Fast: {title}", "audiossl_lite.experiments.gpu.fast:run", 2.0,
+            at_least_s=20.0, at_most_s=60.0, needs=("card",), options={"job": job},
+        )
+        for job, title in TIMED.items()
+    ),
+    Stage("fed", "Fed", "audiossl_lite.experiments.gpu.fed:run", 1.5, at_most_s=40.0, needs=("card",)),
+    Stage("sounds", "Sounds, decoded", "audiossl_lite.experiments.gpu.sounds:run", 4.0, at_most_s=90.0),
+    *LEARNT,
+    *COMPACT,
+    *SEEDS,
+)  # fmt: skip

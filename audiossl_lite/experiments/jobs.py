@@ -1,0 +1,300 @@
+"""The full runs of both papers as jobs: which settings, which data, which encoder to start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite.data.recipes import recipe_frontend
+from audiossl_lite.devices import rank
+from audiossl_lite.evaluation.embed import spectrograms
+from audiossl_lite.experiments.build import (
+    make_method,
+    make_views,
+    prepare,
+    train_and_test,
+    train_config,
+)
+from audiossl_lite.experiments.build_mae import (
+    mae_train_config,
+    make_mae,
+    make_mae_frontend,
+    make_masked_views,
+    prepare_mae,
+)
+from audiossl_lite.experiments.build_uamix import (
+    make_tuning,
+    tuning_train_config,
+    tuning_views,
+)
+from audiossl_lite.experiments.outcome import keep_outcome
+from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from audiossl_lite.parameters import nearest
+from audiossl_lite.training import Compute, TrainConfig, TrainingResult, load_checkpoint, train
+from audiossl_lite.training.sources import ClipSource, InMemory
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pretraining or tuning run: its experiment in `presets`, and the data that the paper trains on.
+
+    `store`: the kind of packed store that it reads. `step`: of progressive retraining, else 0. `after`: the job
+    whose result it starts from.
+
+    Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 13
+    """
+
+    name: str
+    experiment: str
+    data_set: str
+    n_clips: int
+    store: str
+    step: int = 0
+    after: str = ""
+    clip_s: float = 10.0
+
+
+JOBS: dict[str, Job] = {
+    job.name: job
+    for job in (
+        Job("byola", "byola", "AudioSet-2M", 1_963_807, "waveform"),
+        Job("atst_small", "atst", "AudioSet-200K", 200_000, "atst_paper"),
+        Job("atst_base", "atst_base", "AudioSet-2M", 2_000_000, "atst_paper"),
+        Job("audiomae", "audiomae", "AudioSet-2M", 2_000_000, "audiomae"),
+        Job("uamix_head", "uamix", "AudioSet-20K", 20_550, "audiomae", step=1, after="audiomae"),
+        Job("uamix", "uamix", "AudioSet-20K", 20_550, "audiomae", step=2, after="uamix_head"),
+    )
+}
+
+
+def find_job(name: str) -> Job:
+    """The job of that name; KeyError names the nearest one."""
+    if name not in JOBS:
+        known = ", ".join(JOBS)
+        raise KeyError(
+            f"unknown job {name!r}; did you mean {nearest(name, tuple(JOBS))!r}? Jobs: {known}"
+        )
+    return JOBS[name]
+
+
+@dataclass
+class Parts:
+    """What the training loop takes: the method, its views, and the settings of the run."""
+
+    method: nn.Module
+    views: nn.Module
+    config: TrainConfig
+
+
+def make_parts(
+    job: Job,
+    config: Any,
+    frontend: nn.Module,
+    *,
+    seed: int = 0,
+    start: nn.Module | None = None,
+    head: dict[str, Tensor] | None = None,
+) -> Parts:
+    """Method, views and run settings of a job with the settings `config` (`preset(job.experiment, scale)`).
+
+    `start`: the encoder that uaMix-MAE tunes (a new one when absent: good for measuring only); `head`: the head of
+    step 1 that step 2 takes over.
+    """
+    if job.step:
+        encoder = start if start is not None else _new_encoder(config, frontend, seed)
+        method = make_tuning(encoder, config, step=job.step, seed=seed)
+        if head is not None:
+            method.load_head_state(head)
+        views = tuning_views(config, frontend, "none" if job.step == 1 else config.mixing)
+        return Parts(method, views, tuning_train_config(config, job.step, seed + job.step - 1))
+    if job.experiment == "audiomae":
+        method = make_mae(config, seed)
+        return Parts(method, make_masked_views(config, frontend), mae_train_config(config, seed))
+    return Parts(
+        make_method(config, seed), make_views(config, frontend), train_config(config, seed)
+    )
+
+
+def _new_encoder(config: Any, frontend: nn.Module, seed: int) -> nn.Module:
+    """The encoder that AudioMAE would hand on, untrained: `paper` for a published checkpoint, else `lite`."""
+    masked = preset("audiomae", "paper" if config.checkpoint else "lite")
+    masked = replace(masked, n_frames=config.n_frames, n_mels=frontend.n_mels)
+    return make_mae(masked, seed).encoder
+
+
+def default_frontend(job: Job, config: Any) -> nn.Module:
+    """The frontend of a job with the published constants, nothing fitted."""
+    if job.store == "audiomae":
+        n_mels = getattr(config, "n_mels", 128 if config.n_frames == 1024 else 64)
+        return AudioMAEFrontend(config.n_frames, n_mels=n_mels)
+    if config.frontend == "byola":
+        return BYOLAFrontend()
+    return ATSTFrontend(config.frontend.removeprefix("atst_"))
+
+
+def synthetic_source(
+    job: Job, config: Any, n_clips: int, seed: int = 0
+) -> tuple[ClipSource, nn.Module]:
+    """Random clips in the shapes of the job, and its frontend: for measuring what a step costs."""
+    frontend = default_frontend(job, config)
+    generator = torch.Generator().manual_seed(seed)
+    if reads_waveforms(job, config):
+        data = 0.1 * torch.randn(n_clips, round(clip_s(job, config) * 16_000), generator=generator)
+    else:
+        frames = (
+            config.n_frames
+            if job.store == "audiomae"
+            else round(clip_s(job, config) / frontend.hop_s) + 1
+        )
+        n_mels = frontend.n_mels if job.store == "audiomae" else 64
+        data = torch.rand(n_clips, frames, n_mels, generator=generator)
+    return InMemory(data), frontend
+
+
+def clip_s(job: Job, config: Any) -> float:
+    """Seconds of a clip at the scale of `config`."""
+    return getattr(
+        config, "clip_s", config.n_frames / 100 if job.store == "audiomae" else job.clip_s
+    )
+
+
+def reads_waveforms(job: Job, config: Any) -> bool:
+    """Whether the job's views start from waveforms; else from spectrograms."""
+    return getattr(config, "crop_from", "spectrogram") == "waveform"
+
+
+def open_source(
+    job: Job, config: Any, data_root: str, *, seed: int = 0
+) -> tuple[ClipSource, nn.Module]:
+    """The clips of a job with the frontend that belongs to them.
+
+    `data_root`: a packed store of the right kind, or what `load_clips` reads, which is then held in memory. Raises
+    ValueError with the command that packs a store of the right kind.
+    """
+    from audiossl_lite.data.store import PackedStore
+
+    folder = Path(data_root) if data_root else None
+    wanted = "waveform" if reads_waveforms(job, config) else job.store
+    if folder is not None and (folder / "store.json").is_file():
+        store = PackedStore(folder)
+        if store.made["name"] != wanted:
+            raise ValueError(
+                f"{folder} is packed as {store.made['name']!r}, {job.name} reads {wanted!r}; make it with: "
+                f"python -m audiossl_lite pack DATA_ROOT STORE --kind {wanted}"
+            )
+        return store, recipe_frontend(store.made) or default_frontend(job, config)
+    return _in_memory(job, config, data_root, seed)
+
+
+def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSource, nn.Module]:
+    size = preset("audiomae", "lite") if job.step else config
+    clips = train_and_test(data_root, size, seed=seed).train
+    if job.step:
+        frontend = AudioMAEFrontend(config.n_frames, n_mels=64 if config.n_frames < 1024 else 128)
+        frontend = frontend if config.checkpoint else frontend.fit(clips.waveforms, clips.lengths)
+        return InMemory(*spectrograms(frontend, clips.waveforms, clips.lengths)), frontend
+    if job.experiment == "audiomae":
+        prepared = prepare_mae(clips, config, make_mae_frontend(config, clips))
+    else:
+        prepared = prepare(clips, config)
+    return InMemory(prepared.data, prepared.lengths), prepared.frontend
+
+
+def find_start(job: Job, previous: str) -> Path | None:
+    """Where the job before this one left its result, None for a job that starts from nothing.
+
+    ValueError when there is nothing, saying which job to run first.
+    """
+    if not job.after:
+        return None
+    file = " (or a published AudioMAE file)" if job.step == 1 else ""
+    wanted = (
+        f"{job.name} starts from {job.after}: give its output_dir{file} as the override `start`"
+    )
+    if not previous:
+        raise ValueError(wanted)
+    path = Path(previous)
+    if not (path / "last.pt").is_file() and not (job.step == 1 and path.is_file()):
+        raise ValueError(f"{wanted}; {previous} holds no last.pt. Run {job.after} first")
+    return path
+
+
+def starting_point(
+    job: Job, config: Any, frontend: nn.Module, previous: str
+) -> tuple[nn.Module | None, dict[str, Tensor] | None]:
+    """Encoder and head that the job starts from: those of `previous`, the folder or file of the job before it.
+
+    For uaMix-MAE's step 1 a published AudioMAE file (`.pth`) or the folder of this project's `audiomae` job; for step
+    2 the folder of step 1. ValueError when there is none.
+
+    Where: uaMix-MAE Sec. 3; chapter 13
+    """
+    path = find_start(job, previous)
+    if path is None:
+        return None, None
+    if path.is_file():
+        from audiossl_lite.pretrained import load_audiomae
+
+        return load_audiomae(path).encoder, None
+    state = load_checkpoint(path / "last.pt")["method"]
+    encoder = _new_encoder(config, frontend, 0)
+    encoder.load_state_dict(
+        {
+            key.removeprefix("encoder."): value
+            for key, value in state.items()
+            if key.startswith("encoder.")
+        }
+    )
+    if job.step == 1:
+        return encoder, None
+    head = {k: v for k, v in state.items() if k.startswith(("projector.", "predictor.", "queue."))}
+    return encoder, head
+
+
+def run_job(
+    name: str,
+    scale: str,
+    data_root: str,
+    output_dir: str | Path | None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    overrides: dict[str, Any] | None = None,
+    start: str = "",
+    compute: Compute | None = None,
+    stop_after: int | None = None,
+) -> TrainingResult:
+    """Run a job, or go on with it where it stopped; under `torchrun` all processes share it.
+
+    A finished run leaves its encoder and a record in `output_dir`, see `keep_outcome`.
+    `overrides`: settings of the experiment at this scale. `start`: see `starting_point`. See `train` for errors.
+
+    Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 13
+    """
+    job = find_job(name)
+    config = preset(job.experiment, scale, overrides)
+    find_start(job, start)  # before the data are read
+    source, frontend = open_source(job, config, data_root, seed=seed)
+    encoder, head = starting_point(job, config, frontend, start)
+    parts = make_parts(job, config, frontend, seed=seed, start=encoder, head=head)
+    result = train(
+        parts.method,
+        parts.views,
+        source,
+        parts.config,
+        device=device,
+        output_dir=output_dir,
+        description=name,
+        compute=compute,
+        stop_after=stop_after,
+    )
+    if output_dir and rank() == 0 and result.history[-1]["step"] == parts.config.steps:
+        keep_outcome(
+            output_dir, job, scale, config, source, frontend, result, seed=seed, device=device
+        )
+    return result

@@ -1,0 +1,135 @@
+"""Recorded runs: numbers with the circumstances that they were measured under, as JSON files under book/results/."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiossl_lite._version import __version__
+
+REQUIRED = (
+    "experiment",
+    "scale",
+    "data",
+    "device",
+    "seeds",
+    "seconds",
+    "config_hash",
+    "commit",
+    "values",
+)
+LIBRARY_FOLDER = Path(__file__).resolve().parents[1]
+ROOT = LIBRARY_FOLDER.parent
+
+
+def config_hash(config: Any) -> str:
+    """Twelve hex digits that change with any field of a dataclass or entry of a dictionary."""
+    plain = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def current_commit() -> str:
+    """Short git commit of the library, with `+` after it when files have changed since.
+
+    Without git or a repository it is what AUDIOSSL_COMMIT says, else the version of the library.
+    """
+    elsewhere = os.environ.get("AUDIOSSL_COMMIT") or f"version {__version__}"
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(LIBRARY_FOLDER), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout.strip()
+
+    try:
+        if not git("ls-files", "__init__.py"):
+            return elsewhere
+        changed = "+" if git("status", "--porcelain", "--untracked-files=no", ".") else ""
+        return git("rev-parse", "--short=9", "HEAD") + changed
+    except (OSError, subprocess.SubprocessError):
+        return elsewhere
+
+
+def device_name(device: str | torch.device = "auto") -> str:
+    """The name of the GPU that a run with this `device` uses, or the CPU with its number of threads."""
+    kind = str(device).split(":")[0]
+    if kind in ("cuda", "gpu", "auto") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device if kind == "cuda" else None)
+    if kind in ("mps", "gpu", "auto") and torch.backends.mps.is_available():
+        return "mps"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def record(
+    path: str | Path,
+    *,
+    experiment: str,
+    scale: str,
+    data: str,
+    data_fingerprint: str,
+    device: str,
+    seeds: list[int],
+    seconds: float,
+    config: Any,
+    values: list[dict[str, Any]],
+    note: str = "",
+    more: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write one recorded run; `values` are the rows of its table, each with a name, a mean and an interval.
+
+    The commit, library version and date are added, and `more`: entries that only some records have. Raises ValueError
+    for an empty table.
+    """
+    if not values:
+        raise ValueError(f"nothing to record in {path}: the table of values is empty")
+    entry = {
+        "experiment": experiment,
+        "scale": scale,
+        "data": data,
+        "data_fingerprint": data_fingerprint,
+        "device": device,
+        "seeds": list(seeds),
+        "seconds": round(seconds, 1),
+        "config": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config,
+        "config_hash": config_hash(config),
+        "commit": current_commit(),
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "note": note,
+        **(more or {}),
+        "values": values,
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
+    aside.replace(path)
+    return entry
+
+
+def load(path: str | Path) -> dict[str, Any] | None:
+    """A recorded run, or None when it was not run (no such file); ValueError names what a file lacks."""
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        entry = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a recorded run: {error}") from error
+    missing = [name for name in REQUIRED if name not in entry]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; record it again")
+    return entry
+
+
+def recorded(name: str, folder: str | Path | None = None) -> dict[str, Any] | None:
+    """The recorded run `book/results/NAME.json` of this checkout, or None when it was not run."""
+    return load(Path(folder or ROOT / "book" / "results") / f"{name}.json")

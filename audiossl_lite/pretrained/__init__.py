@@ -1,0 +1,25 @@
+"""Encoders that somebody trained: the authors' checkpoints, files of this project, and those that ship with it."""
+
+from audiossl_lite.pretrained.audiomae import load_audiomae, load_masked_autoencoder
+from audiossl_lite.pretrained.published import load_atst, load_byol_a
+from audiossl_lite.pretrained.shipped import load_encoder, load_shipped, shipped_encoders
+from audiossl_lite.pretrained.weights import (
+    PretrainedEncoder,
+    WeightsError,
+    load_state,
+    read_weights,
+)
+
+__all__ = [
+    "PretrainedEncoder",
+    "WeightsError",
+    "load_atst",
+    "load_audiomae",
+    "load_byol_a",
+    "load_encoder",
+    "load_masked_autoencoder",
+    "load_shipped",
+    "load_state",
+    "read_weights",
+    "shipped_encoders",
+]

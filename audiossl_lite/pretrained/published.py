@@ -1,0 +1,111 @@
+"""The authors' published weights, read without running the code that a pickle file may carry.
+
+The files are not part of this project; the data guide tells where their authors publish them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiossl_lite.encoders import atst_base, atst_small, byola_cnn
+from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average
+from audiossl_lite.evaluation.embed import centre_crop
+from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
+from audiossl_lite.pretrained.weights import (
+    PretrainedEncoder,
+    WeightsError,
+    load_state,
+    read_weights,
+)
+
+
+def _atst_state(content: dict[str, Any], path: str | Path) -> tuple[dict[str, Tensor], float]:
+    """Encoder weights without prefix, and the chunk length in seconds, from either published layout."""
+    if "pytorch-lightning_version" in content:
+        prefix = "model.teacher.encoder."
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in content["state_dict"].items()
+            if key.startswith(prefix)
+        }
+        hyper = content.get("hyper_parameters") or {}
+        seconds = (
+            hyper.get("train_len", getattr(hyper, "train_len", 6.0)) if hyper is not None else 6.0
+        )
+    elif "teacher" in content:
+        state = {
+            key.removeprefix("module.").removeprefix("backbone."): value
+            for key, value in content["teacher"].items()
+        }
+        anchor = getattr(content.get("args"), "anchor_len", None)
+        seconds = anchor[0] if anchor else 6.0
+    else:
+        state, seconds = content, 6.0
+    if not state:
+        raise WeightsError(
+            f"{path} holds no teacher encoder; its top keys are {sorted(content)[:8]}"
+        )
+    return state, float(seconds)
+
+
+def load_atst(path: str | Path) -> PretrainedEncoder:
+    """ATST's published teacher, Small or Base (told by its width), with the official frontend.
+
+    Reads the Lightning layout, the DINO-like layout (`teacher`, `args`) and a bare encoder state. `.embed` centre-crops
+    to 12 s, works in chunks of the training length (6 s) and returns the averaged CLS token.
+
+    Where: ATST Sec. 3.2; chapter 10
+    """
+    state, seconds = _atst_state(read_weights(path), path)
+    width = state["cls_token"].shape[-1] if isinstance(state.get("cls_token"), Tensor) else None
+    makers = {384: atst_small, 768: atst_base}
+    if width not in makers:
+        raise WeightsError(
+            f"{path}: cls_token is missing or {width} wide; ATST-Small has 384, ATST-Base 768 "
+            f"(keys: {sorted(state)[:5]})"
+        )
+    encoder: ATSTEncoder = makers[width]()
+    load_state(encoder, state, path, ignore=("head.", "projector.", "predictor."))
+    encoder.eval()
+    frontend = ATSTFrontend("official")
+    chunk_frames = int(seconds * 100) + 1
+
+    def embed(waveform: Tensor) -> Tensor:
+        whole = torch.full((len(waveform),), waveform.shape[1], device=waveform.device)
+        spec = frontend(centre_crop(waveform, whole, 12.0)[0])
+        frames = torch.full((len(spec),), spec.shape[1], device=spec.device)
+        return chunk_average(
+            lambda part, left: encoder(part, left.clamp(max=part.shape[1])),
+            spec,
+            frames,
+            chunk_frames,
+        )
+
+    return PretrainedEncoder(encoder, frontend, embed)
+
+
+def load_byol_a(
+    path: str | Path, mean: float | None = None, std: float | None = None
+) -> PretrainedEncoder:
+    """BYOL-A's published CNN (512, 1024 or 2048 wide) with its frontend; whole clips at once.
+
+    `mean`, `std`: log-mel statistics of the data at hand (`BYOLAFrontend().fit(waveforms)`), as its authors advise;
+    by default those of their example.
+
+    Where: BYOL-A Sec. 4.1; chapter 10
+    """
+    state = read_weights(path)
+    if not isinstance(state.get("fc.0.weight"), Tensor):
+        raise WeightsError(f"{path} has no fc.0.weight; its keys are {sorted(map(str, state))[:8]}")
+    encoder = byola_cnn(state["fc.0.weight"].shape[0])
+    load_state(encoder, state, path)
+    encoder.eval()
+    default = BYOLAFrontend()
+    frontend = BYOLAFrontend(
+        default.mean if mean is None else mean, default.std if std is None else std
+    )
+    return PretrainedEncoder(encoder, frontend, lambda waveform: encoder(frontend(waveform)))

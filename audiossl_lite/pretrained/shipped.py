@@ -1,0 +1,135 @@
+"""Small trained encoders that come with the project, and the file format they are kept in.
+
+A file is safetensors: weights as data, nothing that runs. Its metadata say which function of `encoders` makes the
+network, which frontend feeds it, and where it comes from; `NAME.md` beside it is its model card.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite import encoders
+from audiossl_lite.data.store_format import write_whole
+from audiossl_lite.encoders.atst import in_chunks
+from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from audiossl_lite.parameters import nearest
+from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError, load_state
+
+FOLDER = Path(__file__).parent / "models"
+FRONTENDS = {
+    "ATSTFrontend": (ATSTFrontend, ("variant", "min_db", "max_db")),
+    "AudioMAEFrontend": (AudioMAEFrontend, ("target_frames", "mean", "std", "n_mels")),
+    "BYOLAFrontend": (BYOLAFrontend, ("mean", "std")),
+}
+RENAMED = {"target_frames": "n_frames"}  # attributes whose argument has another name
+
+
+def save_encoder(
+    path: str | Path,
+    encoder: nn.Module,
+    frontend: nn.Module,
+    *,
+    maker: str,
+    options: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None,
+    chunk_frames: int = 0,
+    half: bool = False,
+) -> None:
+    """Write an encoder with its frontend's constants to a safetensors file.
+
+    `chunk_frames`: clips are embedded in chunks of that many frames, averaged; 0: whole. `half`: weights in 16 bits.
+
+    `maker`, `options`: the function of `audiossl_lite.encoders` that makes this network, and its arguments. `about`:
+    plain values on its origin (data, licence, settings, scores). Raises KeyError for another maker or frontend,
+    WeightsError when the maker gives a network of other parameters.
+    """
+    kind = type(frontend).__name__
+    if kind not in FRONTENDS:
+        raise KeyError(f"unknown frontend {kind}; known: {', '.join(FRONTENDS)}")
+    constants = {RENAMED.get(name, name): getattr(frontend, name) for name in FRONTENDS[kind][1]}
+    state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    load_state(_make(maker, options or {}), state, path)
+    metadata = {
+        "encoder": json.dumps(
+            {"maker": maker, "options": options or {}, "chunk_frames": chunk_frames}
+        ),
+        "frontend": json.dumps({"class": kind, "constants": constants}),
+        "about": json.dumps(about or {}),
+    }
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # Not `save_file`, which makes a file that its owner alone may read.
+    write_whole(Path(path), safetensors.torch.save(state, metadata=metadata))
+
+
+def _make(maker: str, options: dict[str, Any]) -> nn.Module:
+    if maker not in encoders.__all__:
+        raise KeyError(f"unknown encoder {maker!r}; known: {', '.join(encoders.__all__)}")
+    return getattr(encoders, maker)(**options)
+
+
+def describe_encoder(path: str | Path) -> dict[str, Any]:
+    """What a file of `save_encoder` says about itself: `encoder`, `frontend` and `about`.
+
+    Raises FileNotFoundError, or WeightsError for a file that is damaged or says nothing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no encoder at {path}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return {name: json.loads(metadata[name]) for name in ("encoder", "frontend", "about")}
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise WeightsError(f"{path} is no encoder file of this project: {error}") from error
+
+
+def load_encoder(path: str | Path) -> PretrainedEncoder:
+    """An encoder of `save_encoder` in eval mode with its frontend; `.embed(waveform (B, S)) -> (B, D)`.
+
+    Errors as `describe_encoder`; WeightsError too when weights and description do not fit.
+    """
+    described = describe_encoder(path)
+    made, fed = described["encoder"], described["frontend"]
+    try:
+        encoder = _make(made["maker"], made["options"])
+        frontend = FRONTENDS[fed["class"]][0](**fed["constants"])
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"{path} describes a network that cannot be made: {error}") from error
+    load_state(encoder, safetensors.torch.load_file(path), path)
+    encoder.eval().requires_grad_(False)
+
+    chunk_frames = made.get("chunk_frames", 0)
+
+    def embed(waveform: Tensor) -> Tensor:
+        spec = frontend(waveform)
+        if not chunk_frames:
+            return encoder(spec)
+        frames = torch.full((len(spec),), frontend.n_frames(waveform.shape[1]))
+        multiple = getattr(frontend, "frame_multiple", 1)
+        spec = spec[:, : -(-int(frames[0]) // multiple) * multiple]  # no chunk of padding alone
+        return in_chunks(encoder, chunk_frames)(spec, frames)
+
+    return PretrainedEncoder(encoder, frontend, embed)
+
+
+def shipped_encoders() -> dict[str, Path]:
+    """Names and files of the encoders that come with the project."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def load_shipped(name: str) -> PretrainedEncoder:
+    """A shipped encoder by name; KeyError names the nearest one."""
+    known = shipped_encoders()
+    if name not in known:
+        hint = f"; did you mean {nearest(name, tuple(known))!r}?" if known else ""
+        raise KeyError(f"unknown encoder {name!r}{hint} Shipped: {', '.join(known) or 'none'}")
+    return load_encoder(known[name])

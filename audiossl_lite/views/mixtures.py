@@ -1,0 +1,131 @@
+"""What uaMix-MAE sees: two augmentations of a clip, the first perhaps mixed with another clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite.devices import send, world_size
+from audiossl_lite.mixing import Mixture, mixup, t_cutmix, tf_cutmix, virtual_labels
+from audiossl_lite.views.augmentations import (
+    RandomResizedCrop,
+    SpecAugment,
+    TimeRoll,
+    uniform,
+    valid_frames,
+)
+
+MIXINGS = ("none", "mixup", "tf_cutmix", "t_cutmix")
+
+
+class SpectralGain(nn.Module):
+    """Louder or softer by a uniform number of dB, on a normalised log filter bank: `(B, T, F) -> (B, T, F)`.
+
+    A factor g on the waveform adds 2 ln g to the natural log power, so it can be done without the waveform; only
+    cells at the floor differ. `log_unit`: what one unit of the normalised spectrogram is worth in natural log. With
+    `lengths (B,)` padding stays as it is.
+
+    Where: uaMix-MAE Fig. 1 (DA); chapter 09
+    """
+
+    def __init__(self, limit_db: float = 6.0, log_unit: float = 2 * 4.5689974) -> None:
+        super().__init__()
+        if limit_db < 0 or not log_unit > 0:
+            raise ValueError(
+                f"limit_db must not be negative and log_unit positive, got {limit_db}, {log_unit}"
+            )
+        self.limit_db, self.log_unit = limit_db, log_unit
+
+    @torch.no_grad()
+    def forward(
+        self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None = None
+    ) -> Tensor:
+        gain_db = uniform(len(spec), -self.limit_db, self.limit_db, generator, spec.device)
+        louder = spec + (gain_db / 10.0 * math.log(10.0) / self.log_unit)[:, None, None]
+        if lengths is None:
+            return louder
+        valid = valid_frames(send(lengths, spec.device), spec.shape[1])[..., None]
+        return torch.where(valid, louder, spec)
+
+
+class TuningViews(nn.Module):
+    """Filter banks `(B, T, F)` and clip ids to what `NNCLRTuning` takes: anchor, positive, labels, ids to avoid, ids.
+
+    Both views are augmented (gain, a roll in time, then random resized crop or SpecAugment); the anchor is then mixed
+    by `mixing` with the clip from the other end of the batch. `rule`: the T-CutMix rule. Returns anchor `(B, T, F)`,
+    positive `(B, T, F)`, virtual labels `(B, B)`, `avoid (B, 2)` (own and partner's id), `ids (B,)`, `lengths (B,)`.
+
+    Where: uaMix-MAE Fig. 1; chapter 09
+    """
+
+    def __init__(
+        self,
+        mixing: str = "t_cutmix",
+        *,
+        rule: str = "paper",
+        alpha: float = 1.0,
+        per_sample: bool = False,
+        gain_db: float = 6.0,
+        log_unit: float = 2 * 4.5689974,
+        augmentation: str = "resized_crop",
+    ) -> None:
+        super().__init__()
+        if mixing not in MIXINGS:
+            raise ValueError(f"mixing is one of {', '.join(MIXINGS)}, got {mixing!r}")
+        if augmentation not in ("resized_crop", "spec_augment", "none"):
+            raise ValueError(
+                f"augmentation is resized_crop, spec_augment or none, got {augmentation!r}"
+            )
+        self.mixing, self.rule, self.alpha, self.per_sample = mixing, rule, alpha, per_sample
+        self.gain, self.roll = SpectralGain(gain_db, log_unit), TimeRoll()
+        self.last: nn.Module | None = None
+        if augmentation == "resized_crop":
+            self.last = RandomResizedCrop()
+        elif augmentation == "spec_augment":
+            self.last = SpecAugment(192, 48)
+
+    def augment(self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None) -> Tensor:
+        """One augmented view of each clip, `(B, T, F) -> (B, T, F)`; padding behind `lengths (B,)` stays as it is.
+
+        Where: uaMix-MAE Fig. 1 (DA); chapter 09
+        """
+        spec = self.roll(self.gain(spec, generator, lengths), generator, lengths)
+        return spec if self.last is None else self.last(spec, generator, lengths)
+
+    def mix(self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None) -> Mixture:
+        """The mixture of each clip with its partner.
+
+        Where: uaMix-MAE Eq. 2; chapter 08
+        """
+        options = {"alpha": self.alpha, "generator": generator, "per_sample": self.per_sample}
+        if self.mixing == "mixup":
+            return mixup(spec, lengths=lengths, **options)
+        if self.mixing == "tf_cutmix":
+            return tf_cutmix(spec, lengths=lengths, **options)
+        mixer: Callable[..., Mixture] = t_cutmix
+        return mixer(spec, rule=self.rule, lengths=lengths, **options)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        spec: Tensor,
+        generator: torch.Generator,
+        lengths: Tensor | None = None,
+        *,
+        ids: Tensor,
+    ) -> tuple[Tensor, ...]:
+        anchor = self.augment(spec, generator, lengths)
+        positive = self.augment(spec, generator, lengths)
+        if lengths is None:
+            lengths = torch.full((len(spec),), spec.shape[1])
+        mixture = None if self.mixing == "none" else self.mix(anchor, generator, lengths)
+        if world_size() > 1:  # else `DistributedDataParallel` would send them, and wait
+            lengths = send(lengths, spec.device)
+        if mixture is None:
+            labels = torch.eye(len(spec), device=spec.device)
+            return anchor, positive, labels, torch.stack([ids, ids], dim=1), ids, lengths
+        avoid = torch.stack([ids, ids[mixture.partner]], dim=1)
+        return mixture.spec, positive, virtual_labels(mixture), avoid, ids, lengths

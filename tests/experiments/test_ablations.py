@@ -1,0 +1,203 @@
+"""The ablation job: which rows it has, what is the same between them, and that nothing finished runs twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from audiossl_lite.encoders import atst_tiny, byola_tiny
+from audiossl_lite.experiments import ablations as ablation_job
+from audiossl_lite.experiments.ablations import Job, clip_embedding
+from audiossl_lite.experiments.build import TrainTest, few_shot_of, pretrain
+from audiossl_lite.experiments.records import load
+from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.variants import (
+    Row,
+    segment_lengths,
+    segment_sweep,
+    table_1_rows,
+    view_rows,
+)
+from audiossl_lite.parameters import SCALES
+from tests.experiments.test_build import TINY, tiny, tones
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainTest:
+    clips = tones()
+    return TrainTest(clips, clips, "scored on the clips it was trained on")
+
+
+def small_rows() -> list[Row]:
+    return table_1_rows(tiny("atst"), tiny("byola"), clip_s=1.0)
+
+
+def differing(first, second) -> set[str]:
+    a, b = dataclasses.asdict(first), dataclasses.asdict(second)
+    return {name for name in a if a[name] != b[name]}
+
+
+def test_segments_of_ten_seconds_are_the_papers():
+    assert segment_lengths(10.0) == [1.0, 6.0]
+    assert segment_lengths(4.0) == [0.4, 2.4]
+    assert segment_lengths(120.0) == [1.0, 6.0], "longer clips get the paper's lengths"
+    assert segment_lengths(0.5) == [0.2, 0.3], "nothing below 0.2 s"
+
+
+@pytest.mark.parametrize(("clip_s", "shares"), [(0.3, (0.1,)), (4.0, (0.0,)), (4.0, (1.2,))])
+def test_impossible_segments_are_refused(clip_s, shares):
+    with pytest.raises(ValueError, match="segment"):
+        segment_lengths(clip_s, shares)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_table_1_has_its_five_rows_at_every_scale(scale):
+    rows = table_1_rows(preset("atst", scale), preset("byola", scale), clip_s=10.0)
+    views = [(row.config.segments, row.config.segment_s) for row in rows]
+    assert views == [("one", 1.0), ("one", 1.0), ("two", 1.0), ("one", 6.0), ("two", 6.0)]
+    assert rows[0].config.encoder.startswith("byola") and rows[0].config.frontend == "byola"
+    assert len({row.name for row in rows}) == 5
+    seen = {row.config.steps * row.config.batch_size for row in rows}
+    assert len(seen) == 1, "every row sees as many clips"
+    for row in rows[1:]:
+        assert differing(row.config, rows[1].config) <= {"segments", "segment_s"}
+
+
+def test_the_paper_scale_contains_the_papers_own_run():
+    config = preset("atst", "paper")
+    assert view_rows(config, 10.0)[-1].config == config
+
+
+def test_the_sweep_changes_the_length_alone():
+    rows = segment_sweep(preset("atst", "lite"), 4.0, shares=(0.25, 0.5, 1.0))
+    assert [row.config.segment_s for row in rows] == [1.0, 2.0, 4.0]
+    assert {row.config.segments for row in rows} == {"two"}
+    assert differing(rows[0].config, rows[2].config) == {"segment_s"}
+
+
+def test_a_transformer_embeds_chunk_by_chunk():
+    encoder = atst_tiny().eval()
+    spec = torch.randn(2, 100, 64, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor(
+        [100, 60]
+    )  # the second clip: 40 + 20 frames, and 20 are not more than half
+    out = clip_embedding(encoder, spec, lengths, 40)
+    with torch.no_grad():
+        first = (encoder(spec[:1, :40]) + encoder(spec[:1, 40:80])) / 2  # a tail of 20 is dropped
+        second = encoder(spec[1:, :40])
+    torch.testing.assert_close(out, torch.cat([first, second]), atol=1e-5, rtol=1e-5)
+
+
+def test_a_cnn_embeds_the_whole_clip():
+    encoder = byola_tiny().eval()
+    spec = torch.randn(2, 100, 64, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([100, 60])
+    torch.testing.assert_close(
+        clip_embedding(encoder, spec, lengths, 40), encoder(spec, lengths), atol=0, rtol=0
+    )
+
+
+def test_a_row_reports_what_a_run_by_hand_gives(data):
+    row = small_rows()[4]
+    (result,) = Job(data, device="cpu", n_episodes=30).run([row])
+    trained = pretrain(data.train, row.config, device="cpu")
+    frames = round(100 * row.config.segment_s) + 1
+    for name, network in trained.method.encoders.items():
+        by_hand = few_shot_of(
+            network,
+            trained.frontend,
+            data.test,
+            n_episodes=30,
+            features=lambda s, n, network=network: clip_embedding(network, s, n, frames),
+        )
+        assert result[name] == pytest.approx(by_hand.mean)
+        assert result[f"{name}_ci95"] == pytest.approx(by_hand.ci95)
+        assert result[f"{name}_gain"] == pytest.approx(by_hand.mean - result["untrained"])
+    assert result["mean"] == result["teacher"], "BYOL keeps the teacher"
+    assert [step for step, _, _ in result["history"]] == [1, 2, 3, 4]
+    assert np.isfinite([line[1] for line in result["history"]]).all()
+
+
+def test_contrastive_rows_keep_their_student(data):
+    row = Row("contrastive", tiny("atst", method="contrastive"))
+    (result,) = Job(data, device="cpu", n_episodes=10).run([row])
+    assert "teacher" not in result
+    assert result["mean"] == result["student"]
+
+
+def count_runs(monkeypatch) -> list[str]:
+    """Names of the rows that are really pretrained from here on."""
+    names = []
+
+    def counting(*arguments, description, **options):
+        names.append(description)
+        return pretrain(*arguments, description=description, **options)
+
+    monkeypatch.setattr(ablation_job, "pretrain", counting)
+    return names
+
+
+def test_equal_settings_run_once_whatever_their_name(data, monkeypatch):
+    names = count_runs(monkeypatch)
+    row = small_rows()[2]
+    results = Job(data, device="cpu", n_episodes=10).run([row, Row("same", row.config)])
+    assert names == [row.name]
+    assert [result["name"] for result in results] == [row.name, "same"]
+
+
+def test_an_interrupted_job_goes_on_with_the_next_row(data, tmp_path, monkeypatch):
+    rows = small_rows()[1:4]
+    whole = Job(data, device="cpu", n_episodes=10).run(rows)
+    Job(data, device="cpu", output_dir=tmp_path, n_episodes=10).run(rows[:1])
+    # The second row stops half-way: two of its four steps are in its folder.
+    job = Job(data, device="cpu", output_dir=tmp_path, n_episodes=10)
+    folder = tmp_path / job.finished.key("row", job.settings(rows[1]))
+    pretrain(data.train, rows[1].config, device="cpu", output_dir=folder, stop_after=2)
+    names = count_runs(monkeypatch)
+    resumed = job.run(rows)
+    assert names == [rows[1].name, rows[2].name]
+    for a, b in zip(whole, resumed, strict=True):
+        assert {k: v for k, v in a.items() if "seconds" not in k} == {
+            k: v for k, v in b.items() if "seconds" not in k
+        }
+    assert not list(tmp_path.rglob("last.pt")), "finished rows keep no optimiser state"
+    assert len(list(tmp_path.rglob("encoders.pt"))) == 3
+
+
+def test_other_settings_data_seeds_and_protocols_are_other_results(data):
+    row, other = small_rows()[1:3]
+    fewer = data.test.subset(torch.arange(24))
+
+    def key(job, row):
+        return job.finished.key("row", job.settings(row))
+
+    keys = {
+        key(Job(data), row),
+        key(Job(data), other),
+        key(Job(data, seed=1), row),
+        key(Job(data, n_way=4), row),
+        key(Job(data, n_episodes=10), row),
+        key(Job(TrainTest(fewer, data.test, "")), row),
+        key(Job(TrainTest(data.train, fewer, "")), row),
+    }
+    assert len(keys) == 7
+    assert key(Job(data), row) == key(Job(data), Row("renamed", row.config))
+
+
+def test_the_record_holds_rows_baselines_and_circumstances(data, tmp_path):
+    job = Job(data, device="cpu", n_episodes=10, seed=3)
+    rows = small_rows()[1:2]
+    job.record(tmp_path / "atst_table1_lite.json", rows, "lite", note="a test")
+    entry = load(tmp_path / "atst_table1_lite.json")
+    assert entry["experiment"] == "atst_table1_lite"
+    assert entry["seeds"] == [3] and entry["scale"] == "lite"
+    assert [value["name"] for value in entry["values"]] == [
+        rows[0].name, "log-mel statistics", "MFCC statistics",
+    ]  # fmt: skip
+    assert all({"name", "mean", "ci95"} <= set(value) for value in entry["values"])
+    assert entry["config"][rows[0].name]["steps"] == TINY["steps"]
+    assert "history" not in json.dumps(entry["values"])

@@ -1,0 +1,219 @@
+"""From settings to a trained encoder: the pieces fit, seeds decide, and what a preset says is what is built."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from audiossl_lite.data.clips import Clips
+from audiossl_lite.evaluation import embed_clips, few_shot_accuracy
+from audiossl_lite.experiments.build import (
+    few_shot_of,
+    make_encoder,
+    make_frontend,
+    make_method,
+    pretrain,
+    train_and_test,
+    train_config,
+)
+from audiossl_lite.experiments.settings.presets import EXPERIMENTS, preset
+from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
+from audiossl_lite.methods import BYOL, Contrastive
+from audiossl_lite.training import TrainConfig
+
+TINY = {
+    "steps": 4, "batch_size": 8, "warmup_steps": 1, "hidden_dim": 32, "projection_dim": 16,
+    "segment_s": 0.5, "log_every": 1, "save_every": 2, "memory_size": 16, "on_collapse": "continue",
+}  # fmt: skip
+
+
+def tones(n_classes: int = 5, per_class: int = 6) -> Clips:
+    """Noisy tones: the class is the pitch, the group a made-up recording of two clips."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n_classes).repeat_interleave(per_class)
+    n = len(labels)
+    lengths = torch.randint(9_000, 16_001, (n,), generator=generator)
+    pitch_hz = 200.0 * 1.5 ** labels[:, None]
+    waves = 0.2 * torch.sin(2 * torch.pi * pitch_hz * torch.arange(16_000) / 16_000)
+    waves = waves + 0.05 * torch.randn(n, 16_000, generator=generator)
+    waves = waves * (torch.arange(16_000) < lengths[:, None])
+    return Clips(
+        waveforms=waves.float(),
+        lengths=lengths,
+        labels={"pitch": labels},
+        class_names={"pitch": tuple(f"tone {i}" for i in range(n_classes))},
+        groups={"pitch": torch.arange(n) // 2},
+        names=tuple(f"clip {i}" for i in range(n)),
+    )
+
+
+def tiny(experiment: str, **overrides):
+    return preset(experiment, "lite", TINY | overrides)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs(experiment):
+    result = pretrain(tones(), tiny(experiment), device="cpu")
+    assert result.result.history[-1]["step"] == 4
+    assert result.encoder is next(iter(result.method.encoders.values()))
+    score = few_shot_of(result.encoder, result.frontend, tones(), n_episodes=20)
+    assert score.mean > 30, "five tones in noise are easy even for a random encoder"
+
+
+def test_contrastive_runs_from_the_same_settings():
+    result = pretrain(tones(), tiny("atst", method="contrastive"), device="cpu")
+    assert isinstance(result.method, Contrastive)
+    assert list(result.method.encoders) == ["student"]
+
+
+def test_the_same_seed_gives_the_same_encoder_and_another_does_not():
+    runs = [pretrain(tones(), tiny("atst_official"), seed=s, device="cpu") for s in (1, 1, 2)]
+    weights = [run.encoder.norm.weight.detach() for run in runs]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    config = tiny("atst")
+    first = make_encoder(config, 3).state_dict()
+    torch.manual_seed(123)
+    before = torch.random.get_rng_state()
+    again, other = make_encoder(config, 3).state_dict(), make_encoder(config, 4).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["pos_embed"], other["pos_embed"])
+    method = make_method(config, 3)
+    assert torch.equal(method.student["encoder"].pos_embed, first["pos_embed"])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("scale", ["lite", "workshop", "paper"])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_method_is_what_the_preset_says(experiment, scale):
+    config = preset(experiment, scale)
+    with torch.device("meta"):
+        method = make_method(config)
+    assert isinstance(method, BYOL)
+    assert method.reduction == config.reduction
+    assert method.joint_views == config.joint_views
+    projector = method.student["projector"]
+    assert (projector[0].bias is not None) == config.head_bias
+    assert projector[0].out_features == config.hidden_dim
+    assert projector[3].out_features == config.projection_dim
+    if config.encoder.startswith("atst"):
+        rates = [block.drop_path.probability for block in method.student["encoder"].blocks]
+        assert max(rates) == pytest.approx(config.drop_path)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_loop_gets_the_settings_of_the_preset(experiment):
+    config = preset(experiment, "paper")
+    loop = train_config(config, seed=9)
+    assert loop.seed == 9
+    shared = {f.name for f in dataclasses.fields(TrainConfig)} & {
+        f.name for f in dataclasses.fields(config)
+    }
+    assert len(shared) >= 15
+    for name in shared:
+        assert getattr(loop, name) == getattr(config, name), name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("atst_official", ATSTFrontend), ("atst_paper", ATSTFrontend), ("byola", BYOLAFrontend)],
+)
+def test_frontends_are_fitted_to_the_clips(name, kind):
+    frontend = make_frontend(name, tones().waveforms)
+    assert isinstance(frontend, kind)
+    out = frontend(tones().waveforms)
+    if kind is BYOLAFrontend:
+        assert out.mean().abs() < 1e-2 and out.std().item() == pytest.approx(1, abs=1e-2)
+    else:
+        assert frontend.variant == name.removeprefix("atst_")
+        assert (out.min().item(), out.max().item()) == pytest.approx((-1, 1), abs=1e-3)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(KeyError, match="unknown frontend 'mel'"):
+        make_frontend("mel", torch.zeros(1, 4000))
+    with pytest.raises(KeyError, match="unknown encoder 'atst_huge'"):
+        make_encoder(tiny("atst", encoder="atst_huge"))
+    with pytest.raises(KeyError, match="unknown method 'dino'"):
+        make_method(tiny("atst", method="dino"))
+
+
+def test_a_probe_sees_the_kept_encoder_and_its_frontend():
+    seen = []
+
+    def probe(encoder, frontend):
+        seen.append((encoder, frontend))
+        return {"few_shot": few_shot_of(encoder, frontend, tones(), n_episodes=10).mean}
+
+    config = tiny("atst_official", probe_every=2)
+    result = pretrain(tones(), config, device="cpu", probe=probe)
+    assert [row["step"] for row in result.result.history if "few_shot" in row] == [0, 2, 4]
+    assert all(encoder is result.encoder for encoder, _ in seen)
+    plain = pretrain(tones(), tiny("atst_official"), device="cpu")
+    assert torch.equal(plain.encoder.pos_embed, result.encoder.pos_embed), "probing changed the run"
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
+    config = tiny("atst_official", drop_path=0.1)
+    pretrain(tones(), config, device="cpu", output_dir=tmp_path, stop_after=3)
+    resumed = pretrain(tones(), config, device="cpu", output_dir=tmp_path)
+    assert resumed.result.started_at == 3
+    whole = pretrain(tones(), config, device="cpu")
+    for a, b in zip(resumed.method.parameters(), whole.method.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"segments": "one"}, {"mixup": False}, {"segment_s": 0.4}, {"joint_views": False}]
+)
+def test_a_folder_is_never_continued_with_other_settings(tmp_path, changes):
+    pretrain(tones(), tiny("atst_official"), device="cpu", output_dir=tmp_path)
+    with pytest.raises(ValueError, match="other settings"):
+        pretrain(tones(), tiny("atst_official", **changes), device="cpu", output_dir=tmp_path)
+
+
+def test_few_shot_keeps_groups_apart_unless_told_otherwise():
+    clips = tones(5, 8)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = make_encoder(tiny("byola"))
+    frontend = make_frontend("byola", clips.waveforms)
+    grouped = few_shot_of(encoder, frontend, clips, n_episodes=20)
+    plain = few_shot_of(encoder, frontend, clips, n_episodes=20, grouped=False)
+    assert plain.n_query == 7
+    assert grouped.n_query == 15, "with groups, classes may have fewer queries than asked for"
+    features = embed_clips(encoder, frontend, clips.waveforms, clips.lengths)
+    expected = few_shot_accuracy(
+        features, clips.labels["pitch"], n_episodes=20, groups=clips.groups["pitch"]
+    )
+    assert (grouped.per_episode == expected.per_episode).all()
+
+
+def test_embedded_clips_for_training_and_scoring_are_different_clips_of_the_same_classes():
+    config = preset("atst", "lite", {"clips_per_class": 1, "clip_s": 1.0})
+    both = train_and_test("", config, seed=0)
+    assert both.train.class_names == both.test.class_names
+    assert len(both.train) == len(both.test) == len(both.train.class_names[both.train.task])
+    assert both.train.fingerprint() != both.test.fingerprint()
+    other = train_and_test("", config, seed=1)
+    assert len({c.fingerprint() for c in (both.train, both.test, other.train, other.test)}) == 4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_probing_on_a_gpu_leaves_the_run_on_the_gpu():
+    def probe(encoder, frontend):
+        return {
+            "there": few_shot_of(encoder, frontend, tones(), n_episodes=10).mean,
+            "on_cpu": few_shot_of(encoder, frontend, tones(), n_episodes=10, device="cpu").mean,
+        }
+
+    config = tiny("atst_official", probe_every=2)
+    result = pretrain(tones(), config, device="cuda", probe=probe)
+    assert result.result.history[-1]["step"] == 4
+    assert next(result.encoder.parameters()).device.type == "cuda"

@@ -1,0 +1,127 @@
+"""Effects of single settings: every change is one, neutral ones change nothing, and pages are filled from records."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from audiossl_lite.experiments import differences
+from audiossl_lite.experiments.build_uamix import tuning_pools
+from audiossl_lite.experiments.differences import (
+    BASE,
+    CHANGES,
+    Change,
+    DifferencesJob,
+    effect,
+    fill_effects,
+)
+from audiossl_lite.experiments.records import ROOT, record
+from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.zoo import EncoderSet
+from audiossl_lite.parameters import SCALES
+
+TINY = {"byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2}
+LABELS = [f"{family}: {name}" for family, changes in CHANGES.items() for name in changes]
+
+
+@pytest.fixture(scope="module")
+def pools():
+    return tuning_pools("", preset("audiomae", "lite", {"clips_per_class": 3, "clip_s": 1.5}))
+
+
+@pytest.fixture(scope="module")
+def job(pools):
+    runs = preset("encoders", "lite", TINY | {"byola_batch_size": 8, "atst_batch_size": 8})
+    return DifferencesJob(EncoderSet(pools, runs, device="cpu"), n_episodes=20)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("label", LABELS)
+def test_a_change_changes_what_it_names_and_nothing_else(pools, label, scale):
+    family, name = label.split(": ")
+    job = DifferencesJob(EncoderSet(pools, preset("encoders", scale), scale, device="cpu"))
+    change = CHANGES[family][name]
+    before, after = asdict(job._config(family, Change())), asdict(job._config(family, change))
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed <= set(change.settings) | set(change.scaled)
+    # At the papers' own sizes the project may already have what a change asks for, at lite never.
+    if scale == "lite":
+        assert changed == set(change.settings) | set(change.scaled)
+    assert change.against == BASE or change.against in CHANGES[family]
+    assert (
+        changed or scale != "lite" or (change.network, change.features) != ("teacher", "embedding")
+    )
+
+
+@pytest.mark.parametrize("family", CHANGES)
+def test_without_a_change_a_run_repeats_itself_and_is_that_of_the_set(job, family, monkeypatch):
+    once = job.score(family, BASE, 0)
+    monkeypatch.setitem(CHANGES[family], "nothing", Change(against="nothing"))
+    assert job.score(family, "nothing", 0) == once
+    clips = [pool.test for pool in job.zoo.pools]
+    network = job.zoo.network(family, 0)
+    found = job.scoring.score([network.embed(part) for part in clips])
+    assert once == {column: pytest.approx(values.mean()) for column, values in found.items()}
+
+
+def test_finished_scores_are_read_back(job, tmp_path, monkeypatch):
+    first = DifferencesJob(job.zoo, tmp_path, n_episodes=20)
+    once = first.score("ATST", "student kept", 0)
+    assert len(list((tmp_path / "differences").glob("difference_*.json"))) == 1
+    monkeypatch.setattr(differences, "pretrain", lambda *a, **k: pytest.fail("trained again"))
+    assert DifferencesJob(job.zoo, tmp_path, n_episodes=20).score("ATST", "student kept", 0) == once
+
+
+def test_a_record_holds_effects_beside_scores_and_a_failure_is_named(job, tmp_path, monkeypatch):
+    few = {"ATST": {k: CHANGES["ATST"][k] for k in ("student kept", "linear features, own mean")}}
+    few["ATST"]["too fast"] = Change({"learning_rate": 1e30})
+    monkeypatch.setattr(differences, "CHANGES", few)
+    short = DifferencesJob(job.zoo, None, n_episodes=20)
+    short.zoo.runs = replace(short.zoo.runs, atst_steps=3)
+    entry = short.record(tmp_path / "differences_lite.json", [0, 1], "lite")
+    names = [row["name"] for row in entry["values"]]
+    assert names[0] == f"ATST: {BASE}" and "ATST: student kept" in names
+    assert "ATST: too fast" not in names and "ATST: too fast failed: seed 0" in entry["note"]
+    base, student = entry["values"][0], entry["values"][names.index("ATST: student kept")]
+    for column, cell in student["columns"].items():
+        against = base["columns"][column]["by_seed"]
+        gain = sum(a - b for a, b in zip(cell["by_seed"], against, strict=True)) / 2
+        assert cell["gain"] == pytest.approx(gain, abs=1e-4)
+    mean, half = effect("ATST: student kept", tmp_path)
+    assert mean == student["columns"]["events, never heard"]["gain"] and half >= 0
+
+
+def test_pages_are_filled_from_records_or_say_not_run(tmp_path):
+    text = "| a | measured(ATST: drop path) | measured(uaMix-MAE: A, b minus C) |"
+    assert fill_effects(text, tmp_path) == "| a | not run | not run |"
+
+    def row(name, gain, half, by_seed):
+        cell = {"mean": 1.0, "ci95": None, "by_seed": by_seed, "gain": gain, "gain_ci95": half}
+        return {"name": name, "mean": 1.0, "ci95": None, "columns": {"events, never heard": cell}}
+
+    common = {
+        "scale": "lite", "data": "x", "data_fingerprint": "0", "device": "CPU", "seeds": [0, 1],
+        "seconds": 1.0, "config": {},
+    }  # fmt: skip
+    record(
+        tmp_path / "differences_lite.json", experiment="differences_lite",
+        values=[row("ATST: drop path", -1.26, 2.0, [1.0])], **common,
+    )  # fmt: skip
+    record(
+        tmp_path / "uamix_workshop.json", experiment="uamix_workshop",
+        values=[row("A, b", 0, None, [3.0, 5.0]), row("C", 0, None, [1.0, 2.0])], **common,
+    )  # fmt: skip
+    assert fill_effects(text, tmp_path) == "| a | -1.3 ± 2.0 | +2.5 ± 6.4 |"
+
+
+def test_an_effect_that_no_job_measures_is_an_error():
+    with pytest.raises(KeyError, match="no job measures 'ATST: louder'"):
+        fill_effects("measured(ATST: louder)")
+
+
+def test_the_appendix_asks_for_every_change_and_only_for_those():
+    text = (ROOT / "book" / "appendix_differences.md").read_text()
+    asked = [label for label in differences.TOKEN.findall(text) if " minus " not in label]
+    assert sorted(asked) == sorted(LABELS)
+    fill_effects(text)

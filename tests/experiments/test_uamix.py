@@ -1,0 +1,251 @@
+"""The table of uaMix-MAE as a job: who hears what, what starts from what, resuming, failing rows, the record."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from audiossl_lite.data.held_out import held_out_classes
+from audiossl_lite.evaluation.statistics import as_text, difference, mean_interval
+from audiossl_lite.experiments import uamix as uamix_job
+from audiossl_lite.experiments.build_uamix import tuning_pools
+from audiossl_lite.experiments.records import load
+from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.uamix import VARIANTS, TuningJob
+from audiossl_lite.experiments.uamix_report import (
+    START,
+    answers,
+    in_words,
+    recorded_scores,
+    table_rows,
+)
+from audiossl_lite.training.loop import CollapseError
+
+MAE = preset(
+    "audiomae", "lite",
+    {"clips_per_class": 3, "clip_s": 1.0, "n_frames": 96, "steps": 3, "batch_size": 8,
+     "warmup_steps": 1, "decoder_dim": 32, "decoder_depth": 1},
+)  # fmt: skip
+TUNING = preset(
+    "uamix", "lite",
+    {"hidden_dim": 24, "predictor_dim": 20, "projection_dim": 12, "queue_size": 16,
+     "head_steps": 2, "head_batch_size": 8, "steps": 4, "batch_size": 8, "log_every": 1,
+     "n_frames": 96, "learning_rate": 1e-2, "probe_every": 2, "save_every": 2},
+)  # fmt: skip
+PAIR = ["No Mixing", "T-CutMix, rule paper"]
+
+
+@pytest.fixture(scope="module")
+def pools():
+    """Events of one second, voices of half a second."""
+    short = dataclasses.replace(MAE, clip_s=0.5)
+    return [tuning_pools("", MAE, voices=False)[0], tuning_pools("", short)[1]]
+
+
+def job(pools, **options) -> TuningJob:
+    return TuningJob(pools, MAE, TUNING, device="cpu", n_episodes=20, **options)
+
+
+@pytest.fixture(scope="module")
+def done(pools, tmp_path_factory):
+    """A whole table of two variants and two seeds, on disk."""
+    folder = tmp_path_factory.mktemp("uamix")
+    made = job(pools, output_dir=folder / "runs")
+    entry = made.record(folder / "uamix_test.json", PAIR, [0, 1], "lite", "a test")
+    return made, entry, folder
+
+
+def test_training_hears_no_held_out_class(pools):
+    made = job(pools)
+    for clips, pool in zip(made.heard, pools, strict=True):
+        names = clips.class_names[clips.task]
+        heard = {names[i] for i in clips.labels[clips.task].unique().tolist()}
+        held = set(held_out_classes(names))
+        assert heard.isdisjoint(held) and heard | held == set(names) and held
+        assert len(clips) < len(pool.train)
+    spec, frames = made.data
+    assert len(spec) == len(frames) == sum(len(clips) for clips in made.heard)
+    n_events = len(made.heard[0])
+    shorter = frames[n_events:] < spec.shape[1]
+    assert shorter.any()
+    row = n_events + int(shorter.nonzero()[0])
+    assert (spec[row, frames[row] :] == made.frontend.pad_value).all()
+
+
+def test_every_column_is_scored_for_every_kind_of_features(done):
+    made, _, _ = done
+    scores = made.run(PAIR, [0, 1])
+    assert list(scores) == [
+        "log-mel statistics", "MFCC statistics", "untrained encoder", START, *PAIR,
+    ]  # fmt: skip
+    columns = ["events, heard", "events, never heard", "speakers, heard", "speakers, never heard"]
+    for name, found in scores.items():
+        assert list(found) == columns
+        n_seeds = 1 if name.endswith("statistics") else 2
+        assert all(values.shape == (n_seeds, 20) for values in found.values())
+    assert made.scoring.ways() == dict(zip(columns, (5, 5, 5, 3), strict=True))
+    assert not made.failures and not made.scoring.left_out
+
+
+def test_what_was_scored_is_not_scored_again(done, monkeypatch):
+    made, _, _ = done
+    monkeypatch.setattr(made, "score", lambda network: pytest.fail("scored twice"))
+    assert list(made.run(PAIR, [0, 1]))[-2:] == PAIR
+
+
+def test_variants_share_encoder_and_head_and_differ_in_what_they_learn(done):
+    made, _, _ = done
+    start = made.pretrained(0).state_dict()
+    first, second = (made.tuned(variant, 0).encoder.state_dict() for variant in PAIR)
+    frozen = [k for k in start if k.startswith(("patch_embed", "pos_embed", "blocks.0."))]
+    assert frozen and all(torch.equal(start[k], first[k]) for k in frozen)
+    assert not torch.equal(first["norm.weight"], second["norm.weight"])
+    assert made.tuned(PAIR[0], 0).config.mixing == "none"
+    assert made.tuned(PAIR[1], 0).config.mixing == "t_cutmix"
+    assert not torch.equal(start["norm.weight"], made.pretrained(1).state_dict()["norm.weight"])
+
+
+def test_a_second_job_reads_what_the_first_left_and_trains_nothing(done, pools):
+    made, entry, folder = done
+    weights = made.tuned(PAIR[1], 1).encoder.state_dict()
+    again = job(pools, output_dir=folder / "runs")
+    for name, value in again.tuned(PAIR[1], 1).encoder.state_dict().items():
+        assert torch.equal(value, weights[name])
+    second = again.record(folder / "second.json", PAIR, [0, 1], "lite", "a test")
+    assert second["values"] == entry["values"]
+    steps = {"mae": MAE.steps, "head": TUNING.head_steps, "tuned": TUNING.steps}
+    assert len(again._kept) == 2 * (1 + 1 + len(PAIR))
+    for name, kept in again._kept.items():
+        assert kept.result.started_at == steps[name.split("_")[0]], name
+
+
+def test_the_record_holds_what_the_scores_say(done):
+    made, entry, folder = done
+    assert load(folder / "uamix_test.json") == entry
+    assert entry["seeds"] == [0, 1] and entry["scale"] == "lite" and entry["seconds"] > 0
+    assert entry["config"]["ways"] == made.scoring.ways()
+    scores = made.run(PAIR, [0, 1])
+    rows = {row["name"]: row for row in entry["values"]}
+    assert list(rows) == list(scores)
+    for name, found in scores.items():
+        for column, values in found.items():
+            kept = rows[name]["columns"][column]
+            mean, half_width = mean_interval(values)
+            assert kept["mean"] == pytest.approx(mean) and kept["ci95"] == pytest.approx(half_width)
+            assert kept["by_seed"] == pytest.approx(values.mean(1).tolist())
+            gain, _ = mean_interval(values - scores[START][column])
+            assert kept["gain"] == pytest.approx(gain)
+    curve = rows["No Mixing"]["curve"]
+    assert [point["step"] for point in curve] == [0, 2, 4]
+    last = rows["No Mixing"]["columns"]["events, heard"]["mean"]
+    assert curve[-1]["events, heard"] == pytest.approx(last)
+    assert curve[0]["events, heard"] == pytest.approx(
+        rows[START]["columns"]["events, heard"]["mean"]
+    )
+
+
+def test_settings_data_and_seed_have_folders_of_their_own(pools, tmp_path):
+    folder = job(pools, output_dir=tmp_path)._folder("mae", 1, 0)
+    assert folder == job(pools, output_dir=tmp_path)._folder("mae", 1, 0)
+    assert folder != job(pools, output_dir=tmp_path)._folder("mae", 1, 1)
+    assert folder != job(pools[:1], output_dir=tmp_path)._folder("mae", 1, 0)
+    assert job(pools)._folder("mae", 1, 0)[1] is None
+
+
+def test_a_variant_that_fails_is_named_and_the_others_go_on(pools, monkeypatch):
+    real = uamix_job.tune
+
+    def tune(head, frontend, data, lengths, config, **options):
+        if config.mixing == "mixup":
+            raise CollapseError("collapse at step 3")
+        return real(head, frontend, data, lengths, config, **options)
+
+    monkeypatch.setattr(uamix_job, "tune", tune)
+    made = job(pools[:1])
+    scores = made.run(["MixUp + LS", "No Mixing"], [0])
+    assert "MixUp + LS" not in scores and "No Mixing" in scores
+    assert made.failures == {"MixUp + LS": "seed 0: collapse at step 3"}
+
+
+def test_an_unknown_variant_is_an_error_that_names_the_known_ones(pools):
+    with pytest.raises(KeyError, match="No Mixing"):
+        job(pools).tuned("Mixing", 0)
+
+
+def test_every_variant_is_a_change_of_settings_that_exist():
+    for changes in VARIANTS.values():
+        assert dataclasses.replace(TUNING, **changes) != TUNING or changes == {
+            "mixing": TUNING.mixing, "rule": TUNING.rule,
+        }  # fmt: skip
+    assert len({tuple(sorted(v.items())) for v in VARIANTS.values()}) == len(VARIANTS)
+
+
+# --- the report --------------------------------------------------------------------------------------------
+
+
+def test_answers_pair_by_seed_and_name_the_better_side():
+    seeds = np.array([50.0, 40.0, 60.0])
+    scores = {
+        START: {"events, heard": seeds},
+        "No Mixing": {"events, heard": seeds + np.array([2.0, 2.5, 3.0])},
+        "T-CutMix, rule paper": {"events, heard": seeds + np.array([2.0, 3.5, 2.0])},
+        "log-mel statistics": {"events, heard": np.array([70.0])},
+    }
+    rows = {row["question"]: row["events, heard"] for row in answers(scores)}
+    mean, half_width = mean_interval(np.array([2.0, 2.5, 3.0]))
+    assert (
+        rows["Does tuning beat the pretrained encoder?"]
+        == f"+{mean:.1f} ± {half_width:.1f}: better"
+    )
+    assert rows["Does mixing beat no mixing?"].endswith(": unclear")
+    assert rows["And against a plain spectrogram?"].endswith(": unclear")
+    assert "Does T-CutMix beat TF-CutMix?" not in rows
+    assert difference(scores, "log-mel statistics", START, "events, heard").tolist() == [20, 30, 10]
+    table = table_rows(scores)
+    assert [row["seeds"] for row in table] == [3, 3, 3, 1]
+    assert table[-1]["events, heard"] == "70.0"
+
+
+def test_recorded_scores_are_the_means_of_the_seeds(done):
+    made, entry, _ = done
+    scores, kept = made.run(PAIR, [0, 1]), recorded_scores(entry)
+    assert list(kept) == list(scores)
+    for name, found in scores.items():
+        for column, values in found.items():
+            assert kept[name][column] == pytest.approx(values.mean(1))
+    assert [row["question"] for row in answers(kept)] == [
+        row["question"] for row in answers(scores)
+    ]
+
+
+def test_answers_in_words_sort_the_columns_by_what_they_say():
+    rows = [
+        {
+            "question": "Does it help?", "a minus b": "x − y", "events, heard": "+2.0 ± 1.0: better",
+            "events, never heard": "+0.1 ± 1.0: unclear", "speakers, heard": "+3.0 ± 1.0: better",
+        }
+    ]  # fmt: skip
+    assert in_words(rows) == [
+        "**Does it help?** Better on events, heard and speakers, heard; unclear on events, never heard."
+    ]
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    assert as_text(-0.01, 0.2, signed=True) == "+0.0 ± 0.2" and as_text(-0.0, np.nan) == "0.0"
+
+
+def test_one_seed_uses_the_episodes_and_a_lone_number_has_no_interval():
+    values = np.array([[10.0, 20.0, 30.0, 40.0]])
+    mean, half_width = mean_interval(values)
+    assert mean == 25.0 and half_width == pytest.approx(1.96 * values.std() / 2)
+    mean, half_width = mean_interval(np.array([10.0, 12.0, 17.0]))
+    assert mean == 13.0
+    assert half_width == pytest.approx(
+        4.302653 * np.std([10, 12, 17], ddof=1) / np.sqrt(3), rel=1e-6
+    )
+    assert np.isnan(mean_interval(np.array([5.0]))[1])
+    with pytest.raises(ValueError, match="shape"):
+        mean_interval(np.zeros((0, 3)))

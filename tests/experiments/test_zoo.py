@@ -1,0 +1,133 @@
+"""The encoders under evaluation: names, random starts, resuming, and the settings they are trained with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from audiossl_lite.data.held_out import held_out_classes
+from audiossl_lite.experiments.build_uamix import tuning_pools
+from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.zoo import SHIPPED, EncoderSet, joined
+from audiossl_lite.parameters import SCALES
+
+TINY = {"byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2}
+FEW = {"clips_per_class": 3, "clip_s": 1.5}
+
+
+@pytest.fixture(scope="module")
+def pools():
+    return tuning_pools("", preset("audiomae", "lite", FEW))
+
+
+def make(pools, folder=None):
+    runs = preset("encoders", "lite", TINY | {"byola_batch_size": 8, "atst_batch_size": 8})
+    return EncoderSet(pools, runs, device="cpu", output_dir=folder)
+
+
+@pytest.fixture(scope="module")
+def trained(pools):
+    return make(pools)
+
+
+def test_paper_steps_are_those_of_the_methods():
+    runs = preset("encoders", "paper")
+    assert runs.byola_steps == preset("byola", "paper").steps
+    assert runs.byola_batch_size == preset("byola", "paper").batch_size
+    assert runs.atst_steps == preset("atst", "paper").steps
+    assert runs.atst_batch_size == preset("atst", "paper").batch_size
+    assert runs.momentum == preset("atst", "paper").momentum == preset("byola", "paper").momentum
+    assert runs.mae_steps == preset("audiomae", "paper").steps
+    assert runs.tuning_steps == preset("uamix", "paper").steps
+    assert runs.head_steps == preset("uamix", "paper").head_steps
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_settings_change_steps_batch_and_momentum_alone(pools, scale):
+    made = EncoderSet(pools, preset("encoders", scale), scale, device="cpu")
+    for method, name in (("BYOL-A", "byola"), ("ATST", "atst")):
+        config, plain = made.config(method), preset(name, scale)
+        changed = {
+            field: getattr(config, field)
+            for field in ("steps", "batch_size", "momentum", "probe_every", "warmup_steps")
+        }
+        assert config == replace(plain, **changed)
+        assert config.warmup_steps <= config.steps
+
+
+def test_every_encoder_embeds_every_pool(trained, pools):
+    clips = [pool.test for pool in pools]
+    found = trained.features(0, clips)
+    assert list(found) == ["log-mel statistics", "MFCC statistics", *trained.names()]
+    for name, features in found.items():
+        for part, x in zip(clips, features, strict=True):
+            assert x.shape[0] == len(part) and torch.isfinite(x).all(), name
+    for method in ("BYOL-A", "ATST", "AudioMAE"):
+        assert not torch.equal(found[method][0], found[f"{method}, untrained"][0])
+    assert not torch.equal(found["uaMix-MAE"][0], found["AudioMAE"][0])
+
+
+def test_the_shipped_encoder_is_one_for_all_seeds_and_not_of_the_set(trained, pools):
+    assert SHIPPED not in trained.names()
+    first, other = (trained.network(SHIPPED, seed) for seed in (0, 7))
+    clips = pools[0].test.subset(range(4))
+    assert torch.equal(first.embed(clips), other.embed(clips))
+    assert first.trained and not first.encoder.training
+
+
+def test_training_never_hears_the_held_out_classes(trained, pools):
+    for part, pool in zip(trained.heard, pools, strict=True):
+        names = part.class_names[part.task]
+        heard = {names[i] for i in part.labels[part.task].tolist()}
+        assert heard and not heard & set(held_out_classes(names))
+        assert set(part.names) < set(pool.train.names)
+    waveforms, lengths = joined(trained.heard)
+    assert len(trained._prepared["ATST"].data) == len(waveforms) == len(lengths)
+
+
+def test_a_random_start_is_where_training_starts(pools):
+    made = make(pools)
+    made.runs = replace(made.runs, atst_steps=1)
+    start = made.network("ATST, untrained", 3).encoder
+    other = made.network("ATST, untrained", 4).encoder
+    trained = made.network("ATST", 3).encoder
+
+    def furthest(a, b):
+        pairs = zip(a.parameters(), b.parameters(), strict=True)
+        return max(float((p - q).detach().abs().max()) for p, q in pairs)
+
+    # One step of a teacher with a slow average moves every weight by very little.
+    assert 0 < furthest(start, trained) < 1e-2 < furthest(start, other)
+
+
+def test_finished_runs_are_read_back(pools, tmp_path, trained):
+    first = make(pools, tmp_path)
+    second = make(pools, tmp_path)
+    for name in ("BYOL-A", "ATST"):
+        once = first.network(name, 0)
+        kept = next((tmp_path / "encoders").glob(f"{name}_*/encoder.pt"))
+        before = kept.stat().st_mtime_ns
+        again = second.network(name, 0)
+        assert kept.stat().st_mtime_ns == before
+        assert torch.equal(once.embed(pools[0].test), again.embed(pools[0].test))
+        # The folder changes nothing about the result.
+        assert torch.equal(once.embed(pools[0].test), trained.network(name, 0).embed(pools[0].test))
+    assert second.seconds > 0
+
+
+def test_other_ways_of_tuning_have_names(trained, pools):
+    paper = trained.network("uaMix-MAE", 0).embed(pools[0].test)
+    same = trained.network(f"uaMix-MAE: {trained.runs.variant}", 0).embed(pools[0].test)
+    other = trained.network("uaMix-MAE: MixUp + LS", 0).embed(pools[0].test)
+    assert torch.equal(paper, same) and not torch.equal(paper, other)
+
+
+def test_an_unknown_name_is_told(trained):
+    with pytest.raises(KeyError, match="known: BYOL-A, untrained"):
+        trained.network("wav2vec", 0)
+    with pytest.raises(KeyError, match="unknown encoder"):
+        trained.network("uaMix-MAE, untrained", 0)
+    with pytest.raises(KeyError, match="unknown encoder"):
+        trained.network("uaMix-MAE: Stir", 0)

@@ -1,0 +1,131 @@
+"""Encoder files: what goes in comes out, a damaged or foreign file is named, shipped ones are whole and described."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from audiossl_lite import encoders
+from audiossl_lite.encoders import atst_tiny, audiomae_tiny, byola_tiny
+from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from audiossl_lite.pretrained.shipped import (
+    describe_encoder,
+    load_encoder,
+    load_shipped,
+    save_encoder,
+    shipped_encoders,
+)
+from audiossl_lite.pretrained.weights import WeightsError
+
+CASES = {
+    "byola_tiny": (byola_tiny, {}, BYOLAFrontend(-4.0, 3.0)),
+    "atst_tiny": (atst_tiny, {"drop_path": 0.0}, ATSTFrontend("paper", min_db=-70.0, max_db=40.0)),
+    "audiomae_tiny": (
+        audiomae_tiny,
+        {"n_frames": 96, "n_mels": 64},
+        AudioMAEFrontend(96, -5.0, 4.0, n_mels=64),
+    ),
+}
+
+
+@pytest.fixture(params=list(CASES))
+def saved(request, tmp_path):
+    make, options, frontend = CASES[request.param]
+    torch.manual_seed(0)
+    encoder = make(**options).eval()
+    path = tmp_path / "models" / "one.safetensors"
+    save_encoder(
+        path, encoder, frontend, maker=request.param, options=options, about={"data": "noise"}
+    )
+    return path, encoder, frontend
+
+
+def test_a_file_gives_back_network_and_frontend(saved):
+    path, encoder, frontend = saved
+    loaded = load_encoder(path)
+    wave = 0.1 * torch.randn(2, 15_000)
+    torch.testing.assert_close(loaded.embed(wave), encoder(frontend(wave)), rtol=0, atol=0)
+    assert not loaded.encoder.training
+    assert not any(p.requires_grad for p in loaded.encoder.parameters())
+    assert describe_encoder(path)["about"] == {"data": "noise"}
+
+
+def test_it_holds_data_alone(saved):
+    """safetensors: a length, a JSON header, numbers. No pickle anywhere."""
+    content = saved[0].read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    assert set(header["__metadata__"]) == {"encoder", "frontend", "about"}
+    assert all(
+        set(entry) == {"dtype", "shape", "data_offsets"}
+        for name, entry in header.items()
+        if name != "__metadata__"
+    )
+
+
+def test_a_maker_that_makes_another_network_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="does not fit BYOLAEncoder"):
+        save_encoder(tmp_path / "x.safetensors", byola_tiny(), BYOLAFrontend(), maker="byola_cnn")
+    with pytest.raises(KeyError, match="unknown encoder 'byola_huge'"):
+        save_encoder(tmp_path / "x.safetensors", byola_tiny(), BYOLAFrontend(), maker="byola_huge")
+    with pytest.raises(KeyError, match="unknown frontend Identity"):
+        save_encoder(
+            tmp_path / "x.safetensors", byola_tiny(), torch.nn.Identity(), maker="byola_tiny"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_and_foreign_files_are_named(saved, tmp_path):
+    path = saved[0]
+    with pytest.raises(FileNotFoundError, match=r"no encoder at .*missing\.safetensors"):
+        load_encoder(tmp_path / "missing.safetensors")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"cut\.safetensors is no encoder file"):
+        load_encoder(cut)
+    plain = tmp_path / "plain.safetensors"
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, plain)
+    with pytest.raises(WeightsError, match=r"plain\.safetensors is no encoder file"):
+        load_encoder(plain)
+    described = {
+        "encoder": json.dumps({"maker": "os.system", "options": {}}),
+        "frontend": json.dumps({"class": "BYOLAFrontend", "constants": {}}),
+        "about": "{}",
+    }
+    odd = tmp_path / "odd.safetensors"
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, odd, metadata=described)
+    with pytest.raises(WeightsError, match="cannot be made.*unknown encoder 'os.system'"):
+        load_encoder(odd)
+    described["encoder"] = json.dumps({"maker": "byola_tiny", "options": {"size": 3}})
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, odd, metadata=described)
+    with pytest.raises(WeightsError, match="cannot be made"):
+        load_encoder(odd)
+
+
+def test_an_unknown_name_is_an_error_that_names_the_known():
+    with pytest.raises(KeyError, match="unknown encoder 'byol_events'"):
+        load_shipped("byol_events")
+
+
+@pytest.mark.parametrize("name", list(shipped_encoders()))
+def test_every_shipped_encoder_is_small_described_and_runs(name):
+    path = shipped_encoders()[name]
+    assert path.stat().st_size < 8e6
+    described = describe_encoder(path)
+    assert described["encoder"]["maker"] in encoders.__all__
+    about = described["about"]
+    assert {"method", "data", "licence", "steps", "seed", "record"} <= about.keys()
+    card = path.with_suffix(".md").read_text()
+    for word in (about["licence"], about["record"], "never heard"):
+        assert word in card
+    loaded = load_shipped(name)
+    embedded = loaded.embed(0.1 * torch.randn(2, 32_000))
+    assert embedded.shape == (2, loaded.encoder.embed_dim)
+    assert torch.isfinite(embedded).all() and embedded.std(0).mean() > 0
+
+
+def test_a_small_encoder_ships():
+    assert shipped_encoders(), "the project ships at least one trained encoder"
