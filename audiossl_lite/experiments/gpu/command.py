@@ -17,7 +17,7 @@ from audiossl_lite.experiments.gpu.runner import (
     run_stages,
     table,
 )
-from audiossl_lite.experiments.gpu.stages import STAGES
+from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, toy_stages
 from audiossl_lite.experiments.gpu.task import Stage
 
 EXAMPLE = "example: python -m audiossl_lite gpu --data path/to/sounds --minutes 9 --out runs/gpu"
@@ -46,9 +46,12 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def chosen_stages(only: str, also: Sequence[str]) -> list[Stage]:
-    """The stages that were asked for, in their order; GPURunError names what does not exist."""
-    stages = list(STAGES)
+def chosen_stages(only: str, also: Sequence[str], *, toy: bool = False) -> list[Stage]:
+    """The stages that were asked for, in their order; GPURunError names what does not exist.
+
+    At toy sizes, without names, only the first of a kind: more seeds would show nothing new.
+    """
+    stages = toy_stages(STAGES if only else FIRST) if toy else list(STAGES)
     names = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := sorted(set(names) - {stage.name for stage in stages}):
         known = ", ".join(stage.name for stage in stages)
@@ -70,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     began = time.monotonic()
     try:
-        stages = chosen_stages(asked.only, asked.also)
+        toy = asked.device == "cpu"
+        stages = chosen_stages(asked.only, asked.also, toy=toy)
         if asked.list:
             print("\n".join(f"{stage.name:<24} {stage.title}" for stage in stages))
             return 0
@@ -80,7 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if data is not None and not data.exists():
             raise GPURunError(f"{data} does not exist; --data names a folder of sounds")
         device = choose_device(asked.device)
-        toy = device.type == "cpu"
         out = (
             Path(asked.out).expanduser()
             if asked.out

@@ -234,8 +234,8 @@ def headline(entry: dict) -> str:
     if entry.get("headline"):
         return entry["headline"]
     row = entry["values"][0]
-    mean = row.get("mean")
-    return f"{row['name']} {mean:.4g}" if isinstance(mean, (int, float)) else row["name"]
+    mean, unit = row.get("mean"), row.get("unit", "")
+    return f"{row['name']} {mean:.4g} {unit}".rstrip() if mean is not None else row["name"]
 
 
 def _last_line(log: Path) -> str:

@@ -1,20 +1,36 @@
-"""The stages in order of worth: what a GPU's minutes are spent on first."""
+"""The stages in order of worth: what a GPU's minutes are spent on first.
+
+`at_least_s` is what a stage needs to say something on a large GPU. With little time the first stages get that much, and
+the others wait for a second call.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from audiossl_lite.experiments.gpu.task import Stage
 
-# The jobs of both papers, largest doubt first: (name of the job, title).
-TIMED = {
+# The jobs of both papers: (name of the job, title).
+FIRST_TIMED = {
     "atst_small": "ATST-Small",
     "audiomae": "AudioMAE, ViT-B",
     "uamix": "uaMix-MAE, step 2",
+}
+THEN_TIMED = {
     "atst_base": "ATST-Base",
     "byola": "BYOL-A",
     "uamix_head": "uaMix-MAE, step 1",
 }
+TIMED = FIRST_TIMED | THEN_TIMED
+
+
+def fast(job: str, title: str) -> Stage:
+    """A stage that times the training step of a job of the papers."""
+    return Stage(
+        f"fast_{job}", f"Fast: {title}", "audiossl_lite.experiments.gpu.fast:run", 2.0,
+        at_least_s=60.0, at_most_s=100.0, needs=("card",), options={"job": job},
+    )  # fmt: skip
 
 
 def learnt(
@@ -23,7 +39,7 @@ def learnt(
     share: float,
     *,
     needs: Sequence[str] = (),
-    seconds: float = 5.0,
+    seconds: float = 45.0,
     **options,
 ) -> Stage:
     """A stage that trains on real sounds: `options` name the method and settings of its preset."""
@@ -101,19 +117,20 @@ SEEDS = tuple(
     for stage in LEARNT
 )
 
-STAGES: tuple[Stage, ...] = (
-    Stage("card", "Card", "audiossl_lite.experiments.gpu.card:run", 1.0, at_most_s=30.0),
-    Stage("right", "Right", "audiossl_lite.experiments.gpu.right:run", 3.0, at_most_s=90.0),
-    *(
-        Stage(
-            f"fast_{job}", f"Fast: {title}", "audiossl_lite.experiments.gpu.fast:run", 2.0,
-            at_least_s=20.0, at_most_s=60.0, needs=("card",), options={"job": job},
-        )
-        for job, title in TIMED.items()
-    ),
-    Stage("fed", "Fed", "audiossl_lite.experiments.gpu.fed:run", 1.5, at_most_s=40.0, needs=("card",)),
-    Stage("sounds", "Sounds, decoded", "audiossl_lite.experiments.gpu.sounds:run", 4.0, at_most_s=90.0),
+ROOM = "audiossl_lite.experiments.gpu"
+FIRST: tuple[Stage, ...] = (
+    Stage("card", "Card", f"{ROOM}.card:run", 1.0, at_least_s=15.0, at_most_s=30.0),
+    Stage("right", "Right", f"{ROOM}.right:run", 3.0, at_least_s=60.0, at_most_s=90.0),
+    *(fast(job, title) for job, title in FIRST_TIMED.items()),
+    Stage("fed", "Fed", f"{ROOM}.fed:run", 1.5, at_least_s=20.0, at_most_s=40.0, needs=("card",)),
+    Stage("sounds", "Sounds, decoded", f"{ROOM}.sounds:run", 4.0, at_least_s=30.0, at_most_s=90.0),
     *LEARNT,
-    *COMPACT,
-    *SEEDS,
-)  # fmt: skip
+    *(fast(job, title) for job, title in THEN_TIMED.items()),
+)
+STAGES: tuple[Stage, ...] = (*FIRST, *COMPACT, *SEEDS)
+TOY_AT_LEAST_S = 1.0
+
+
+def toy_stages(stages: Sequence[Stage]) -> list[Stage]:
+    """The same stages at the sizes of a CPU: each may start with any time left."""
+    return [replace(stage, at_least_s=TOY_AT_LEAST_S) for stage in stages]

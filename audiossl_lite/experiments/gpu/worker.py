@@ -39,6 +39,8 @@ def main() -> int:
     device = torch.device(request["device"])
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(1)  # toy sizes: threads would wait for each other longer than they work
     task = Task(
         stage=stage,
         device=device,
