@@ -11,7 +11,7 @@ from audiossl_lite.book.paper_tables import PaperTable, paper_tables
 from audiossl_lite.evaluation.statistics import as_text
 from audiossl_lite.experiments.records import recorded
 
-SCALES = ("lite", "workshop", "paper")
+SCALES = ("lite", "workshop", "gpu", "paper")
 NOT_RUN = "not run"
 DRAWING = "a drawing"  # it shows no result, so there is nothing to run
 
@@ -19,6 +19,8 @@ DRAWING = "a drawing"  # it shows no result, so there is nothing to run
 @dataclass(frozen=True)
 class Item:
     """Where a table or figure is regenerated: the chapter, the stem of its records, what differs from the paper.
+
+    `gpu`: the stages of `make gpu` that train what it is about; their records are those of the scale `gpu`.
 
     `in_page`: the chapter computes it, at scale `lite`, whenever the book is built. `paper`: row and column of the
     paper's number that stands for the item; `ours`: row and column (empty: the row's mean) of the first record.
@@ -30,6 +32,7 @@ class Item:
     differs: str = ""
     paper: tuple[str, str] | None = None
     ours: tuple[str, str] | None = None
+    gpu: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -61,6 +64,7 @@ ITEMS: dict[tuple[str, str], Item] = {
         LENGTHS,
         ("Small, two, 6 s", "average"),
         ("transformer, two", ""),
+        gpu=("learnt_byola", "learnt_atst"),
     ),
     ("ATST", "Table 2"): Item(
         "11_probes", ("linear",), True, PROBES, ("Small", "us8k"), ("ATST", "events")
@@ -76,7 +80,13 @@ ITEMS: dict[tuple[str, str], Item] = {
         "the counts that `data_scripts/` checks a download against, beside the paper's",
     ),
     ("uaMix-MAE", "Table 2"): Item(
-        "10_few_shot", ("few_shot",), True, FEW_SHOT, ("uaMix-MAE", "esc50"), ("uaMix-MAE", NEVER)
+        "10_few_shot",
+        ("few_shot",),
+        True,
+        FEW_SHOT,
+        ("uaMix-MAE", "esc50"),
+        ("uaMix-MAE", NEVER),
+        gpu=("learnt_uamix", "learnt_audiomae", "learnt_atst", "learnt_byola", "learnt_cnn"),
     ),
     ("uaMix-MAE", "Table 3"): Item(
         "09_uamix",
@@ -85,6 +95,7 @@ ITEMS: dict[tuple[str, str], Item] = {
         FEW_SHOT,
         ("uaMix-MAE", "esc50"),
         ("T-CutMix, rule paper", "events, never heard"),
+        gpu=("learnt_uamix", "learnt_uamix_mixup", "learnt_uamix_none"),
     ),
     ("uaMix-MAE", "Table 4"): Item(
         "11_probes",
@@ -114,7 +125,9 @@ def item_of(table: PaperTable) -> Item:
 
 def entries(item: Item, scale: str, folder: str | Path | None = None) -> list[dict[str, Any]]:
     """The recorded runs of an item at a scale that exist."""
-    found = (recorded(f"{stem}_{scale}", folder) for stem in item.records)
+    names = [f"gpu_{stage}" for stage in item.gpu] if scale == "gpu" else []
+    names = names or [f"{stem}_{scale}" for stem in item.records]
+    found = (recorded(name, folder) for name in names)
     return [entry for entry in found if entry is not None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audiossl_lite.book.gpu_report import gpu_entries, stage_rows
 from audiossl_lite.book.paper_tables import paper_table, paper_tables
 from audiossl_lite.book.report import (
     DRAWING,
@@ -17,6 +18,7 @@ from audiossl_lite.book.report import (
     state,
     status_rows,
 )  # fmt: skip
+from audiossl_lite.experiments.gpu.stages import STAGES
 from audiossl_lite.experiments.records import ROOT, load, record
 
 ROW = {"name": "No Mixing", "mean": 50.0, "ci95": 1.5}
@@ -140,8 +142,12 @@ def test_the_recorded_runs_of_this_checkout_can_be_shown():
     known |= {f"differences_{scale}" for scale in SCALES}  # of the appendix
     known |= {f"shipped_{scale}" for scale in SCALES}  # of the model card
     known |= {"bench_paper", "plan_paper"}  # of chapter 13
+    known |= {f"gpu_{stage.name}" for stage in STAGES}
     assert files
     for path in files:
         entry = load(path)
         assert path.stem in known and entry["experiment"] == path.stem
+        if path.stem.startswith("gpu_") and "learnt" not in path.stem:
+            assert stage_rows(gpu_entries()) and entry["commit"]
+            continue
         assert recorded_rows(entry) and entry["seeds"] and entry["commit"]

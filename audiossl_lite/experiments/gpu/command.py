@@ -51,7 +51,7 @@ def chosen_stages(only: str, also: Sequence[str], *, toy: bool = False) -> list[
 
     At toy sizes, without names, only the first of a kind: more seeds would show nothing new.
     """
-    stages = toy_stages(STAGES if only else FIRST) if toy else list(STAGES)
+    stages = list(FIRST if toy and not only else STAGES)
     names = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := sorted(set(names) - {stage.name for stage in stages}):
         known = ", ".join(stage.name for stage in stages)
@@ -65,7 +65,7 @@ def chosen_stages(only: str, also: Sequence[str], *, toy: bool = False) -> list[
         if name in {stage.name for stage in stages}:
             raise GPURunError(f"a stage called {name!r} exists; choose another name")
         stages.append(Stage(name, name, function))
-    return stages
+    return toy_stages(stages) if toy else stages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -315,16 +315,28 @@ class Report:
         ]
         return rows
 
+    def headline(self, rows: list[dict[str, Any]]) -> str:
+        """Clips a second, the share of the measured rate, and how many times the plain form."""
+        rate, share, plain = (
+            next(row["mean"] for row in rows if row["name"] == name)
+            for name in ("clips per second", "model FLOPs utilisation", "times plain")
+        )
+        text = f"{rate:,.0f} clips/s"
+        text += f", {100 * share:.0f} % of the measured rate" if share else ""
+        return text + (f", {plain:.1f} times plain" if plain else "")
+
     def write(self, complete: bool = False) -> None:
         """Write the record."""
+        rows = self.rows()
         self.task.write(
-            self.rows(),
+            rows,
             config=self.config,
             data="random clips of the job's shapes, on the device",
             seeds=[self.config.seed],
             note="fused: fused attention. compiled: compiled blocks, too. plain: fp32 without TF32, softmax weights in "
             "memory, not compiled. FLOPs: what the method needs, nothing counted twice.",
             complete=complete,
+            headline=self.headline(rows),
             profile=self.profile,
             published=PUBLISHED,
             flops_per_clip=self.counted.flops,

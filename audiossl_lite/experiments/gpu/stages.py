@@ -128,9 +128,11 @@ FIRST: tuple[Stage, ...] = (
     *(fast(job, title) for job, title in THEN_TIMED.items()),
 )
 STAGES: tuple[Stage, ...] = (*FIRST, *COMPACT, *SEEDS)
-TOY_AT_LEAST_S = 1.0
 
 
 def toy_stages(stages: Sequence[Stage]) -> list[Stage]:
-    """The same stages at the sizes of a CPU: each may start with any time left."""
-    return [replace(stage, at_least_s=TOY_AT_LEAST_S) for stage in stages]
+    """The same stages at the sizes of a CPU: each may start with any time left, and take half of it."""
+    return [
+        replace(stage, at_least_s=1.0, at_most_s=30.0, share=0.5**n)
+        for n, stage in enumerate(stages)
+    ]

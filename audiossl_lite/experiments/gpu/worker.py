@@ -40,7 +40,9 @@ def main() -> int:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
-        torch.set_num_threads(1)  # toy sizes: threads would wait for each other longer than they work
+        torch.set_num_threads(
+            1
+        )  # toy sizes: threads would wait for each other longer than they work
     task = Task(
         stage=stage,
         device=device,

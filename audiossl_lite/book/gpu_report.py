@@ -1,0 +1,121 @@
+"""What `make gpu` recorded, as tables for the pages; what was not run says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from audiossl_lite.evaluation.statistics import as_text
+from audiossl_lite.experiments import records
+from audiossl_lite.experiments.gpu.runner import headline
+from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, TIMED
+
+NOT_RUN = "not run"
+Entries = dict[str, dict[str, Any]]
+
+
+def gpu_entries(folder: str | Path | None = None) -> Entries:
+    """The records of the stages that a folder holds (default: `book/results`), by name of the stage."""
+    found = ((s.name, records.recorded(f"gpu_{s.name}", folder)) for s in STAGES)
+    return {name: entry for name, entry in found if entry is not None}
+
+
+def stage_rows(entries: Entries) -> list[dict[str, Any]]:
+    """One row a stage: what came out, on which card, in how many seconds, at which commit; or "not run".
+
+    Of the later stages (more seeds, compact encoders) those that were run.
+    """
+    rows = []
+    for stage in STAGES:
+        entry = entries.get(stage.name)
+        if entry is None and stage not in FIRST:
+            continue
+        row = {"stage": stage.title, "what came out": NOT_RUN}
+        row |= {"card": "–", "seconds": "–", "commit": "–", "date": "–"}
+        if entry:
+            row["what came out"] = headline(entry) + ("" if entry["complete"] else " (cut off)")
+            row |= {"card": entry["device"], "seconds": f"{entry['seconds']:.0f}"}
+            row |= {"commit": entry["commit"], "date": entry["date"]}
+        rows.append(row)
+    return rows
+
+
+def speed_rows(entries: Entries) -> list[dict[str, Any]]:
+    """One row for each job whose step was timed: rate, share of the card, memory, and the whole run of the paper."""
+    columns = {
+        "clips/s": ("clips per second", "{:,.0f}", 1.0),
+        "of the measured rate (%)": ("model FLOPs utilisation", "{:.0f}", 100.0),
+        "of the data sheet (%)": ("the same of the data sheet", "{:.0f}", 100.0),
+        "times plain": ("times plain", "{:.1f}", 1.0),
+        "memory (GiB)": ("peak memory", "{:.0f}", 1.0),
+        "in the views (%)": ("share of the step in the views", "{:.0f}", 100.0),
+        "GPU-hours of the paper's run": ("hours of the paper's run", "{:.1f}", 1.0),
+        "kWh": ("energy of the paper's run", "{:.1f}", 1.0),
+    }
+    rows = []
+    for job, title in TIMED.items():
+        entry = entries.get(f"fast_{job}")
+        if entry is None:
+            continue
+        by_name = {row["name"]: row for row in entry["values"]}
+        row = {"job": title}
+        for column, (name, form, factor) in columns.items():
+            cell = by_name.get(name, {})
+            value = cell.get("mean")
+            row[column] = "–" if value is None else form.format(factor * value)
+            if value is not None and cell.get("target") is not None:
+                row[column] += f" (aim {form.format(factor * cell['target'])})"
+        rows.append(row)
+    return rows
+
+
+def kernel_rows(entry: dict[str, Any], most: int = 5) -> list[dict[str, Any]]:
+    """The longest kernels of a timed step in its fastest profiled form, and the share of the step without any."""
+    if not entry.get("profile"):
+        return []
+    form, profile = list(entry["profile"].items())[-1]  # the fastest form comes last
+    rows = [
+        {"kernel": kernel["name"], "share of the busy time (%)": f"{100 * kernel['share']:.0f}"}
+        | {"calls a step": f"{kernel['calls']:.0f}"}
+        for kernel in profile["longest"][:most]
+    ]
+    idle = f"no kernel runs ({form}): {100 * profile['idle_share']:.0f} % of the step"
+    return [*rows, {"kernel": idle, "share of the busy time (%)": "–", "calls a step": "–"}]
+
+
+def learnt_rows(entries: Entries, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Few-shot accuracy of what was trained on real sounds: baselines once, then each run's start and end.
+
+    `columns`: by default those of classes or speakers never heard.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for stage in STAGES:
+        entry = entries.get(stage.name, {"values": []})
+        if not stage.name.startswith("learnt_"):
+            continue
+        seed = stage.options.get("seed", 0)
+        for row in entry["values"]:
+            shown = columns or [c for c in row["columns"] if c.endswith("never heard")]
+            name = row["name"] if not seed else f"{row['name']}, seed {seed}"
+            cells = {c: row["columns"][c] for c in shown if c in row["columns"]}
+            if name not in rows and not (seed and "statistics" in name):
+                rows[name] = {"features": name} | {
+                    c: as_text(v["mean"], float("nan") if v["ci95"] is None else v["ci95"])
+                    for c, v in cells.items()
+                }
+    return list(rows.values())
+
+
+def curves(entries: Entries, column: str) -> dict[str, list[tuple[float, float]]]:
+    """Accuracy against seconds of training, by title of the stage: points `(seconds, per cent)`, the start at 0 s."""
+    lines = {}
+    for stage in STAGES:
+        rows = entries.get(stage.name, {"values": []})["values"]
+        trained = next((row for row in rows if row.get("curve")), None)
+        if trained and column in trained["columns"]:
+            index = rows.index(trained)
+            start = rows[index - 1]["columns"][column]["mean"]
+            points = [(point["seconds"], point[column]) for point in trained["curve"]]
+            lines[stage.title.removeprefix("Learnt: ")] = [(0.0, start), *points]
+    return lines
