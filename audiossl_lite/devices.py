@@ -30,7 +30,8 @@ def send(x: Tensor, device: str | torch.device) -> Tensor:
     """`x` on `device`; from the host to a GPU through pinned memory, so that nobody waits."""
     device = torch.device(device)
     if device.type == "cuda" and on_host(x):
-        return x.pin_memory().to(device, non_blocking=True)
+        # Pinned memory has the strides of `x`; into the one value of an expanded tensor nothing can be copied.
+        return x.contiguous().pin_memory().to(device, non_blocking=True)
     return x.to(device)
 
 

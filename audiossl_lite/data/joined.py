@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio
 from audiossl_lite.data.corpus import Sound
+from audiossl_lite.devices import send
 from audiossl_lite.frontends import reflect_end
 from audiossl_lite.training.sources import data_digest
 
@@ -97,7 +98,7 @@ class Joined:
         """Clips `(B, size[, F])` float32 on `device` (default: where the data are), lengths `(B,)` on the host."""
         here, lengths = self.data.device, self.lengths[indices]
         # Starts and ends in one transfer.
-        numbers = torch.stack([self.starts[indices], lengths]).to(here, non_blocking=True)
+        numbers = send(torch.stack([self.starts[indices], lengths]), here)
         clips = self._windows[numbers[0]].float() * self.scale
         past_end = torch.arange(self.size, device=here) >= numbers[1, :, None]
         past_end = past_end.view(*past_end.shape, *(1,) * (clips.dim() - 2))
@@ -195,18 +196,16 @@ def write_corpus(
     ValueError when none is left.
     """
     kept, pieces, spans, skipped = [], [], [], []
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        decoded = threads.map(partial(_decoded, read), sounds)
-        for sound, clips in zip(sounds, decoded, strict=True):
-            if isinstance(clips, str):
-                skipped.append((f"{sound.source}/{sound.name}", clips))
-                continue
-            for number, samples in enumerate(clips):
-                name = f"{sound.name}#{number}" if len(clips) > 1 else sound.name
-                values = {**sound.values, "group": sound.value("group")}
-                kept.append(Sound(sound.source, name, values, sound.path))
-                pieces.append(samples)
-                spans.append(sounding_span(samples))
+    for sound, clips in zip(sounds, _decoded_in_parallel(read, sounds), strict=True):
+        if isinstance(clips, str):
+            skipped.append((f"{sound.source}/{sound.name}", clips))
+            continue
+        for number, samples in enumerate(clips):
+            name = f"{sound.name}#{number}" if len(clips) > 1 else sound.name
+            values = {**sound.values, "group": sound.value("group")}
+            kept.append(Sound(sound.source, name, values, sound.path))
+            pieces.append(samples)
+            spans.append(sounding_span(samples))
     if not pieces:
         reasons = sorted({reason for _, reason in skipped})
         raise ValueError(f"none of {len(sounds)} files could be used: {', '.join(reasons)}")
@@ -253,6 +252,19 @@ def listing_key(sounds: Sequence[Sound]) -> str:
             repr((sound.source, sound.name, sorted(sound.values.items()), stamp)).encode()
         )
     return digest.hexdigest()[:12]
+
+
+def _decoded_in_parallel(
+    read: Callable[[Sound], Tensor], sounds: Sequence[Sound]
+) -> Iterator[list[np.ndarray] | str]:
+    """`_decoded` of each sound; one thread a core, each of which converts rates alone instead of with all the others."""
+    before = torch.get_num_threads()
+    alone = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    try:
+        with ThreadPoolExecutor(os.cpu_count(), **alone) as threads:
+            yield from threads.map(partial(_decoded, read), sounds)
+    finally:
+        torch.set_num_threads(before)
 
 
 def _decoded(read: Callable[[Sound], Tensor], sound: Sound) -> list[np.ndarray] | str:

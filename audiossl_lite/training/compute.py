@@ -89,7 +89,10 @@ def make_fabric(device: str, precision: str) -> Fabric:
     precision = precision_for(precision, device_type(device))
     processes = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if processes == 1:
-        return Fabric(accelerator=device, devices=1, precision=precision)
+        on_gpu = device_type(device) == "cuda" and torch.cuda.is_available()
+        # The GPU that this process has chosen need not be the first one.
+        devices = [torch.cuda.current_device()] if on_gpu else 1
+        return Fabric(accelerator=device, devices=devices, precision=precision)
     on_this_host = int(os.environ["LOCAL_WORLD_SIZE"])
     cards = 0 if device == "cpu" else torch.cuda.device_count()
     shared = 0 < cards < on_this_host  # NCCL refuses two processes on one card

@@ -44,8 +44,8 @@ class PretendGPU(TorchDispatchMode):
         self.sent = 0
 
     def pinned(self, x: Tensor) -> Tensor:
-        """A copy of `x` that counts as pinned."""
-        copy = x.clone()
+        """A copy of `x` that counts as pinned; like `pin_memory` it has the strides of `x`, and none may be 0."""
+        copy = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(x)
         self.alive.append(copy)
         self.pinned_storages.add(copy.untyped_storage().data_ptr())
         return copy

@@ -141,7 +141,7 @@ class Timing:
         """Bytes that tensors took at most in two steps; 0 where the device does not count them."""
         return self.measure((batch, Compute()), at_most=1).peak_bytes or 0
 
-    def measure(self, way: tuple[int, Compute], at_most: int = 20) -> Steps:
+    def measure(self, way: tuple[int, Compute], at_most: int = 200) -> Steps:
         """Two steps that do not count, then as many as the budget allows, but at least 3, and not above `at_most`."""
         batch, compute = way
         if compute.compile_blocks:
@@ -149,11 +149,11 @@ class Timing:
         stepper, on_gpu = self.stepper(batch, compute), self.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
-        with Watts(self.device) as watts:
-            stepper.learn(0, stepper.view(0))
-            clock = Clock(self.device)
-            stepper.learn(1, stepper.view(1))
-            n_steps = min(max(int(self.budget_s / max(clock.seconds(), 1e-4)), 3), at_most)
+        stepper.learn(0, stepper.view(0))
+        clock = Clock(self.device)
+        stepper.learn(1, stepper.view(1))
+        n_steps = min(max(int(self.budget_s / max(clock.seconds(), 1e-4)), 3), at_most)
+        with Watts(self.device) as watts:  # not while blocks are compiled: the device is idle then
             clock = Clock(self.device)
             for step in range(2, 2 + n_steps):
                 views = stepper.view(step)
@@ -192,7 +192,8 @@ class Timing:
             "steps": n_steps,
             "busy_s": busy_s,
             "step_s": step_s,
-            "idle_share": max(0.0, 1.0 - busy_s / step_s),
+            # A driver that shows no kernels says nothing about idle time.
+            "idle_share": max(0.0, 1.0 - busy_s / step_s) if busy_s else None,
             "longest": [
                 {"name": name, "seconds": seconds, "share": seconds / busy_s, "calls": calls}
                 for name, seconds, calls in longest

@@ -39,7 +39,7 @@ class Size:
 
 def run(task: Task) -> None:
     """Record clips a second by every way from the store to the frontend's spectrograms on the device."""
-    size = Size(64, 1.0, 16, 0.05) if task.toy else Size(512, 10.0, 128, 0.025 * task.seconds)
+    size = Size(64, 1.0, 16, 0.05) if task.toy else Size(256, 10.0, 128, 0.025 * task.seconds)
     device, rows, steps = task.device, [], steps_eat(task)
 
     def add(name: str, clips_per_s: float) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from audiossl_lite import encoders
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, Joined, spectrograms_of, waveforms_of
+from audiossl_lite.devices import send
 from audiossl_lite.experiments.build import (
     make_encoder,
     make_frontend,
@@ -248,6 +249,6 @@ class CroppedViews(nn.Module):
         left = (lengths - start).clamp(max=self.n_frames)
         crop = cut(spec, start, self.n_frames)
         frame = torch.arange(self.n_frames, device=spec.device)
-        past_end = frame >= left.to(spec.device, non_blocking=True)[:, None]
+        past_end = frame >= send(left, spec.device)[:, None]
         crop = crop.masked_fill(past_end[..., None], self.pad_value)
         return self.views(crop, generator, left, ids=ids)

@@ -22,7 +22,7 @@ from audiossl_lite.training import load_checkpoint, save_checkpoint
 
 BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
 START = "log-mel statistics"  # what gains are measured from
-BATCH = 256
+BATCH = 128  # clips of 10 s: a convolution network keeps 2 GB of each layer
 
 
 @dataclass
