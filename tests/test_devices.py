@@ -80,6 +80,18 @@ def test_sending_within_the_host_is_no_copy():
     assert send(x, "cpu") is x
 
 
+def test_a_run_uses_the_gpu_that_the_process_has_chosen(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "lightning.fabric.Fabric", lambda **options: asked.append(options["devices"])
+    )
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        make_fabric("cuda", "32-true"), make_fabric("cpu", "32-true")
+    assert asked == [[1], 1, 1, 1]
+
+
 # Which precision
 
 

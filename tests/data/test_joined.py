@@ -112,6 +112,27 @@ def test_long_files_become_clips_of_the_same_group(tmp_path):
     assert corpus.lengths.tolist() == [160_000, 160_000, 16_000, 160_000]
 
 
+def test_every_decoder_works_with_one_thread_and_the_number_of_threads_stays(tmp_path):
+    before, seen = torch.get_num_threads(), []
+
+    def read(sound):
+        seen.append(torch.get_num_threads())
+        if sound.name == "2":
+            raise OSError("no disk")
+        return noise(4000)
+
+    sounds = [Sound("made", f"{i}", {"label": "x"}) for i in range(3)]
+    torch.set_num_threads(2)
+    try:
+        write_corpus(tmp_path / "sounds", sounds[:2], key="k", read=read)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(OSError, match="no disk"):
+            write_corpus(tmp_path / "sounds", sounds, key="k", read=read)
+        assert torch.get_num_threads() == 2 and set(seen) == {1}
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_bad_files_are_named_and_a_folder_is_whole_or_absent(tmp_path):
     def read(sound):
         if sound.name == "1":

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.data.joined import Joined
 from audiossl_lite.devices import send
 from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder, BYOLAEncoder
 from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
+from audiossl_lite.experiments.gpu.recipes import CroppedViews
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 from audiossl_lite.methods import BYOL, MAE, Contrastive
 from audiossl_lite.methods import distributed as parallel
@@ -30,10 +32,17 @@ from tests.training.pretend_gpu import GPU, Waited, pretended_gpu, put, put_modu
 CONFIG = TrainConfig(steps=4, batch_size=8, learning_rate=1e-3)
 
 
-def take_steps(mode, method, views, clips, lengths, n_steps: int = 2) -> None:
+def joined(mode, clips, lengths) -> Joined:
+    """The same clips one after the other in the memory of the GPU."""
+    starts = torch.arange(len(clips)) * clips.shape[1]
+    return Joined(put(mode, clips.flatten(0, 1)), starts, lengths, size=clips.shape[1])
+
+
+def take_steps(mode, method, views, clips, lengths, n_steps: int = 2, source=None) -> None:
     """Steps of `training_step` that are not logged, from the source to the teacher."""
-    source = InMemory(clips, lengths)
-    source._on_device[GPU] = put(mode, clips)  # sent once, before the first step
+    if source is None:
+        source = InMemory(clips, lengths)
+        source._on_device[GPU] = put(mode, clips)  # sent once, before the first step
     put_module(mode, method), put_module(mode, views)
 
     def backward(loss) -> None:
@@ -48,7 +57,7 @@ def take_steps(mode, method, views, clips, lengths, n_steps: int = 2) -> None:
     def chosen(step: int):
         return torch.arange(8) + step
 
-    for step, batch in enumerate(batches(source, GPU, range(n_steps), chosen)):
+    for step, batch in enumerate(batches(source, GPU, range(n_steps), chosen, 0)):
         training_step(run, step, step_views(run, step, *batch))
 
 
@@ -124,6 +133,16 @@ def test_a_step_of_every_method_waits_for_nothing(name, padded, monkeypatch):
         assert mode.sent >= 4  # clip numbers and draws of two steps
 
 
+@pytest.mark.parametrize("name", ["ATST", "AudioMAE", "uaMix-MAE, T-CutMix"])
+def test_a_step_on_clips_that_lie_on_the_gpu_waits_for_nothing(name, monkeypatch):
+    method, views, (data, lengths) = STEPS[name]()
+    if name.startswith("uaMix"):
+        views = CroppedViews(48, 0.0, views)
+    with pretended_gpu(monkeypatch) as mode:
+        take_steps(mode, method, views, data, lengths, source=joined(mode, data, lengths))
+        assert mode.sent >= 4
+
+
 PLANTED = {
     "item": lambda x: x.sum().item(),
     "float": lambda x: float(x.sum()),
@@ -156,6 +175,9 @@ def test_sending_from_pinned_memory_is_not_noticed(monkeypatch):
     with pretended_gpu(monkeypatch) as mode:
         assert send(torch.rand(3), GPU).device == GPU
         assert mode.sent == 1
+        with pytest.raises(RuntimeError, match="single memory location"):
+            torch.rand(1).expand(3).pin_memory()  # as torch does
+        assert send(torch.rand(1).expand(3), GPU).shape == (3,)
 
 
 def test_joint_batch_norm_waits_for_nothing(monkeypatch):

@@ -193,6 +193,32 @@ def test_measured_steps_are_whole_and_their_views_are_part_of_them():
     assert len(timing.measure((4, Compute()), at_most=1).whole) == 1
 
 
+def test_power_and_time_are_those_of_steps_that_are_warm(monkeypatch):
+    """What is compiled or allocated in the first steps draws no power that counts."""
+    told, learn = [], Stepper.learn
+
+    class Watched(fast.Watts):
+        def __enter__(self):
+            told.append("on")
+            return super().__enter__()
+
+        def __exit__(self, *error):
+            told.append("off")
+
+    monkeypatch.setattr(fast, "Watts", Watched)
+    monkeypatch.setattr(
+        Stepper, "learn", lambda self, *batch: [told.append("step"), learn(self, *batch)][1]
+    )
+    fast.Timing(*lite_job("byola", 4), CPU, budget_s=0.0).measure((4, Compute()))
+    assert told == ["step", "step", "on", "step", "step", "step", "off"]
+
+
+def test_a_profile_without_kernels_says_nothing_of_idle_time(monkeypatch):
+    monkeypatch.setattr(torch.profiler.profile, "key_averages", lambda self: [])
+    profile = fast.Timing(*lite_job("byola", 4), CPU, budget_s=0.0).profile((4, Compute()), 1.0, 1)
+    assert profile["idle_share"] is None and profile["longest"] == []
+
+
 def test_variants_change_one_thing():
     way = (16, Compute(n_parts=2, compile_blocks=True))
     named = dict(fast.variants(way, in_parts=True))
