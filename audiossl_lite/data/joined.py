@@ -257,7 +257,7 @@ def listing_key(sounds: Sequence[Sound]) -> str:
 def _decoded_in_parallel(
     read: Callable[[Sound], Tensor], sounds: Sequence[Sound]
 ) -> Iterator[list[np.ndarray] | str]:
-    """`_decoded` of each sound by one thread a core, each of which converts rates alone: together they would be too many."""
+    """`_decoded` of each sound by one thread a core; each converts rates alone, for together they would be too many."""
     before = torch.get_num_threads()
     alone = {"initializer": torch.set_num_threads, "initargs": (1,)}
     try:
