@@ -80,6 +80,8 @@ def kernel_rows(entry: dict[str, Any], most: int = 5) -> list[dict[str, Any]]:
         | {"calls a step": f"{kernel['calls']:.0f}"}
         for kernel in profile["longest"][:most]
     ]
+    if profile["idle_share"] is None:  # the driver showed no kernels
+        return rows
     idle = f"no kernel runs ({form}): {100 * profile['idle_share']:.0f} % of the step"
     return [*rows, {"kernel": idle, "share of the busy time (%)": "–", "calls a step": "–"}]
 

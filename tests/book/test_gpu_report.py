@@ -78,6 +78,8 @@ def test_the_fastest_form_is_the_one_whose_kernels_are_shown(entries):
     assert len(kernels) == 5 and kernels[0]["share of the busy time (%)"] == "50"
     assert idle["kernel"] == "no kernel runs (compiled): 8 % of the step"
     assert gpu_report.kernel_rows({"profile": {}}) == []
+    unseen = {"profile": {"fused": {"longest": [], "idle_share": None}}}
+    assert gpu_report.kernel_rows(unseen) == []  # the driver showed no kernels
 
 
 def test_scores_name_baselines_once_and_seeds_apart(entries):
