@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from audiossl_lite.experiments.settings.audiomae import MASKED, MaskedPretraining
 from audiossl_lite.experiments.settings.scales import LOGGED, TIMED, Scales
 
 
@@ -52,6 +53,12 @@ class Tuning:
     log_every: int
     save_every: int
     probe_every: int  # steps of step 2 between calls of the probe; 0: never
+
+    @property
+    def start(self) -> MaskedPretraining:
+        """Settings of the encoder that is tuned: the published one's if `checkpoint` names it, else those of `lite`."""
+        scale = "paper" if self.checkpoint else "lite"
+        return replace(MASKED["audiomae"][scale], n_frames=self.n_frames)
 
 
 UAMIX = {
