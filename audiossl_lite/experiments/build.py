@@ -158,10 +158,7 @@ def prepare(clips: Clips, config: Pretraining) -> Prepared:
 
 
 def pretraining_parts(config: Pretraining, frontend: nn.Module, seed: int = 0) -> Parts:
-    """Method, views and run of a preset.
-
-    Where: ATST Sec. 2.1, 3.1; BYOL-A Sec. 4.1; chapter 05
-    """
+    """Method, views and run of a preset."""
     return Parts(
         make_method(config, seed), make_views(config, frontend), train_config(config, seed)
     )

@@ -99,7 +99,7 @@ def make_masked_views(config: MaskedPretraining, frontend: AudioMAEFrontend) -> 
 def masked_parts(config: MaskedPretraining, frontend: AudioMAEFrontend, seed: int = 0) -> Parts:
     """Method, views and run of a preset.
 
-    Where: AudioMAE Sec. 3, 4; chapter 06
+    Where: AudioMAE Sec. 4; chapter 06
     """
     return Parts(
         make_mae(config, seed),

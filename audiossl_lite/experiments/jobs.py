@@ -170,7 +170,7 @@ def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSo
         frontend = make_mae_frontend(network, clips)
         return InMemory(*spectrograms(frontend, clips.waveforms, clips.lengths)), frontend
     if job.experiment == "audiomae":
-        prepared = prepare_mae(clips, config, make_mae_frontend(config, clips))
+        prepared = prepare_mae(clips, config)
     else:
         prepared = prepare(clips, config)
     return InMemory(prepared.data, prepared.lengths), prepared.frontend
