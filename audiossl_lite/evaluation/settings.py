@@ -23,12 +23,12 @@ class LinearEvaluation:
     batch_size: int
     final_learning_rate: float
     normalise: bool  # batch norm without parameters before the linear layer
-    momentum: float = 0.9
-    init_std: float = 0.01
-    evaluate_every: int = 1  # epochs between looks at the validation data
+    momentum: float
+    init_std: float
+    evaluate_every: int  # epochs between looks at the validation data
     # the choice of rate and epoch
-    validation_share: float = 0.1  # of the training data, where a task has no validation data
-    refit: bool = False  # then train once more, on training and validation data together
+    validation_share: float  # of the training data, where a task has no validation data
+    refit: bool  # then train once more, on training and validation data together
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class FineTuning:
     mask_time: float  # "audiomae" only: share of the patch rows that the encoder is not shown
     mask_freq: float
     # with defaults
-    momentum: float = 0.9
-    evaluate_every: int = 1
-    validation_share: float = 0.1
-    precision: str = "32-true"
+    momentum: float
+    evaluate_every: int
+    validation_share: float
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -85,5 +85,5 @@ class Projection:
     perplexities: tuple[float, ...]
     seeds: tuple[int, ...]
     iterations: int
-    init: str = "random"  # or "pca": then every seed gives the same picture
-    k: int = 5
+    init: str  # "random", or "pca": then every seed gives the same picture
+    k: int

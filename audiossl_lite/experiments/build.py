@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,21 +24,30 @@ from audiossl_lite.views.segments import ViewMaker
 
 
 @dataclass
-class Pretrained:
+class Trained:
     """A trained method with what is needed to use it."""
 
     method: nn.Module
     frontend: nn.Module
-    config: Pretraining
+    config: Any
     result: TrainingResult
 
     @property
     def encoder(self) -> nn.Module:
-        """The network that the method keeps: the teacher of BYOL, the encoder of a contrastive run.
+        """The network that the method keeps: the teacher of BYOL, the encoder of every other method.
 
         Where: ATST Sec. 2.2.2; chapter 05
         """
         return next(iter(self.method.encoders.values()))
+
+
+@dataclass
+class Parts:
+    """What the training loop takes: the method, its views, and the settings of the run."""
+
+    method: nn.Module
+    views: nn.Module
+    config: TrainConfig
 
 
 def make_frontend(name: str, waveforms: Tensor, lengths: Tensor | None = None) -> nn.Module:
@@ -99,15 +108,11 @@ def make_method(config: Pretraining, seed: int = 0) -> nn.Module:
         )
 
 
-def train_config(config: Pretraining, seed: int) -> TrainConfig:
-    """The part of a preset that the training loop reads."""
+def train_config(config: Any, seed: int, **others: Any) -> TrainConfig:
+    """The part of a preset that the training loop reads; `others` are settings of the loop that come before it."""
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    shared = {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if field.name in names
-    }
-    return TrainConfig(**shared, seed=seed)
+    shared = {name: value for name, value in vars(config).items() if name in names}
+    return TrainConfig(**shared | {"seed": seed} | others)
 
 
 def make_views(config: Pretraining, frontend: nn.Module) -> ViewMaker:
@@ -152,45 +157,58 @@ def prepare(clips: Clips, config: Pretraining) -> Prepared:
     return Prepared(frontend, spectrograms, frontend.n_frames(clips.lengths))
 
 
+def pretraining_parts(config: Pretraining, frontend: nn.Module, seed: int = 0) -> Parts:
+    """Method, views and run of a preset."""
+    return Parts(
+        make_method(config, seed), make_views(config, frontend), train_config(config, seed)
+    )
+
+
+def train_parts(
+    parts: Parts,
+    prepared: Prepared,
+    config: Any,
+    *,
+    probe: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None,
+    **options: Any,
+) -> Trained:
+    """Train a method of any kind on prepared clips, without looking at their labels.
+
+    `probe(encoder, frontend)` returns numbers for the history every `probe_every` steps. `options`: `device`,
+    `output_dir`, `description`, `stop_after`, as `train` takes them; see there for resuming and for errors.
+    """
+
+    def probe_method(method: nn.Module) -> dict[str, float]:
+        return probe(next(iter(method.encoders.values())), prepared.frontend)
+
+    result = train(
+        parts.method,
+        parts.views,
+        prepared.data,
+        parts.config,
+        lengths=prepared.lengths,
+        probe=probe_method if probe else None,
+        **options,
+    )
+    return Trained(parts.method, prepared.frontend, config, result)
+
+
 def pretrain(
     clips: Clips,
     config: Pretraining,
     *,
     prepared: Prepared | None = None,
     seed: int = 0,
-    device: str = "auto",
-    output_dir: str | Path | None = None,
-    probe: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None,
     description: str = "pretraining",
-    stop_after: int | None = None,
-) -> Pretrained:
-    """Pretrain on clips without looking at their labels.
-
-    `probe(encoder, frontend)` returns numbers for the history every `config.probe_every` steps. `prepared` saves
-    computing `prepare(clips, config)` again. See `train` for resuming from `output_dir` and for errors.
+    **options: Any,
+) -> Trained:
+    """Pretrain on clips; `prepared` saves computing `prepare(clips, config)` again, `options` as in `train_parts`.
 
     Where: ATST Sec. 3.1; BYOL-A Sec. 4.1; chapter 05
     """
     prepared = prepared or prepare(clips, config)
-    frontend = prepared.frontend
-    views, method = make_views(config, frontend), make_method(config, seed)
-
-    def probe_method(trained: nn.Module) -> dict[str, float]:
-        return probe(next(iter(trained.encoders.values())), frontend)
-
-    result = train(
-        method,
-        views,
-        prepared.data,
-        train_config(config, seed),
-        lengths=prepared.lengths,
-        device=device,
-        output_dir=output_dir,
-        probe=probe_method if probe else None,
-        description=description,
-        stop_after=stop_after,
-    )
-    return Pretrained(method, frontend, config, result)
+    parts = pretraining_parts(config, prepared.frontend, seed)
+    return train_parts(parts, prepared, config, description=description, **options)
 
 
 def few_shot_of(

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from audiossl_lite import encoders
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
 from audiossl_lite.evaluation.embed import spectrograms
-from audiossl_lite.experiments.build import Prepared, train_config
+from audiossl_lite.experiments.build import Parts, Prepared, Trained, train_config, train_parts
 from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.methods.mae import MAE
-from audiossl_lite.training import TrainConfig, TrainingResult, train
 from audiossl_lite.views.masks import MaskedViews
 
 DECODERS = {"global": GlobalDecoder, "window": WindowDecoder}
-
-
-@dataclass
-class PretrainedMAE:
-    """A trained masked autoencoder with what is needed to use it.
-
-    Where: AudioMAE Sec. 3; chapter 06
-    """
-
-    method: MAE
-    frontend: AudioMAEFrontend
-    config: MaskedPretraining
-    result: TrainingResult
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The network that is kept.
-
-        Where: AudioMAE Sec. 3; chapter 06
-        """
-        return self.method.encoder
 
 
 def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
@@ -121,12 +96,16 @@ def make_masked_views(config: MaskedPretraining, frontend: AudioMAEFrontend) -> 
     )
 
 
-def mae_train_config(config: MaskedPretraining, seed: int) -> TrainConfig:
-    """The part of a preset that the training loop reads.
+def masked_parts(config: MaskedPretraining, frontend: AudioMAEFrontend, seed: int = 0) -> Parts:
+    """Method, views and run of a preset.
 
     Where: AudioMAE Sec. 4; chapter 06
     """
-    return replace(train_config(config, seed), betas=(0.9, config.beta_2))
+    return Parts(
+        make_mae(config, seed),
+        make_masked_views(config, frontend),
+        train_config(config, seed, betas=(0.9, config.beta_2)),
+    )
 
 
 def pretrain_mae(
@@ -135,33 +114,15 @@ def pretrain_mae(
     *,
     prepared: Prepared | None = None,
     seed: int = 0,
-    device: str = "auto",
-    output_dir: str | Path | None = None,
-    probe: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None,
     description: str = "masked pretraining",
-    stop_after: int | None = None,
-) -> PretrainedMAE:
-    """Pretrain a masked autoencoder on clips without looking at their labels.
+    **options: Any,
+) -> Trained:
+    """Pretrain a masked autoencoder on clips.
 
-    `probe(encoder, frontend)` returns numbers for the history every `config.probe_every` steps. `prepared` saves
-    computing `prepare_mae(clips, config)` again. See `train` for resuming from `output_dir` and for errors.
+    `prepared` saves computing `prepare_mae(clips, config)` again, `options` as in `train_parts`.
 
     Where: AudioMAE Sec. 3, 4; chapter 06
     """
     prepared = prepared or prepare_mae(clips, config)
-    frontend = prepared.frontend
-    views = make_masked_views(config, frontend)
-    method = make_mae(config, seed)
-    result = train(
-        method,
-        views,
-        prepared.data,
-        mae_train_config(config, seed),
-        lengths=prepared.lengths,
-        device=device,
-        output_dir=output_dir,
-        probe=(lambda trained: probe(trained.encoder, frontend)) if probe else None,
-        description=description,
-        stop_after=stop_after,
-    )
-    return PretrainedMAE(method, frontend, config, result)
+    parts = masked_parts(config, prepared.frontend, seed)
+    return train_parts(parts, prepared, config, description=description, **options)

@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from audiossl_lite.data.datasets import load_clips
-from audiossl_lite.experiments.build import TrainTest, train_and_test
+from audiossl_lite.experiments.build import (
+    Parts,
+    Prepared,
+    Trained,
+    TrainTest,
+    train_and_test,
+    train_config,
+    train_parts,
+)
 from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
 from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.methods.uamix import NNCLRTuning
-from audiossl_lite.training import TrainConfig, TrainingResult, train
 from audiossl_lite.training.identity import data_digest
 from audiossl_lite.views.mixtures import TuningViews
 
 NOTE = "classes heard in training are scored on its own clips; no known recording or word on both sides of an episode"
-
-
-@dataclass
-class Tuned:
-    """A tuned encoder with its method and the record of the run.
-
-    Where: uaMix-MAE Sec. 3; chapter 09
-    """
-
-    method: NNCLRTuning
-    config: Tuning
-    result: TrainingResult
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The network that is evaluated.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 10
-        """
-        return self.method.encoder
 
 
 def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0) -> NNCLRTuning:
@@ -73,31 +59,6 @@ def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0)
     return method
 
 
-def tuning_train_config(config: Tuning, step: int, seed: int) -> TrainConfig:
-    """The part of a preset that the training loop reads in step 1 or 2.
-
-    Where: uaMix-MAE Sec. 4; chapter 09
-    """
-    steps = config.head_steps if step == 1 else config.steps
-    return TrainConfig(
-        steps=steps,
-        batch_size=config.head_batch_size if step == 1 else config.batch_size,
-        learning_rate=config.head_learning_rate if step == 1 else config.learning_rate,
-        final_learning_rate=0.0,
-        warmup_steps=int(steps * config.warmup_share),
-        weight_decay=config.weight_decay,
-        final_weight_decay=config.weight_decay,
-        momentum=config.momentum,
-        final_momentum=config.momentum,
-        betas=(0.9, 0.95),
-        seed=seed,
-        precision=config.precision,
-        log_every=config.log_every,
-        save_every=config.save_every,
-        probe_every=config.probe_every if step == 2 else 0,
-    )
-
-
 def tuning_views(config: Tuning, frontend: nn.Module, mixing: str) -> TuningViews:
     """The augmentations of a preset with one kind of mixing, in the units of its frontend.
 
@@ -114,6 +75,43 @@ def tuning_views(config: Tuning, frontend: nn.Module, mixing: str) -> TuningView
     )
 
 
+def tuning_parts(
+    encoder: nn.Module,
+    config: Tuning,
+    frontend: nn.Module,
+    *,
+    step: int,
+    seed: int = 0,
+    head: dict[str, Tensor] | None = None,
+) -> Parts:
+    """Method, views and run of step 1 or 2; `head`: the state of step 1 that step 2 takes over.
+
+    Where: uaMix-MAE Sec. 3, 4; chapter 09
+    """
+    method = make_tuning(encoder, config, step=step, seed=seed)
+    if head is not None:
+        method.load_head_state(head)
+    first = {
+        "steps": config.head_steps,
+        "batch_size": config.head_batch_size,
+        "learning_rate": config.head_learning_rate,
+        "probe_every": 0,
+    }
+    run = train_config(
+        config,
+        seed + step - 1,
+        final_learning_rate=0.0,
+        final_weight_decay=config.weight_decay,
+        final_momentum=config.momentum,
+        betas=(0.9, 0.95),
+        **first if step == 1 else {},
+    )
+    run = replace(run, warmup_steps=int(run.steps * config.warmup_share))
+    return Parts(
+        method, tuning_views(config, frontend, "none" if step == 1 else config.mixing), run
+    )
+
+
 def train_head(
     encoder: nn.Module,
     frontend: nn.Module,
@@ -122,60 +120,40 @@ def train_head(
     config: Tuning,
     *,
     seed: int = 0,
-    device: str = "auto",
-    output_dir: str | Path | None = None,
-) -> Tuned:
+    **options: Any,
+) -> Trained:
     """Step 1: the encoder is frozen, projector and predictor learn on unmixed clips `(n, T, F)`.
+
+    `options` as in `train_parts`.
 
     Where: uaMix-MAE Sec. 3; chapter 09
     """
-    method = make_tuning(encoder, config, step=1, seed=seed)
-    result = train(
-        method,
-        tuning_views(config, frontend, "none"),
-        data,
-        tuning_train_config(config, 1, seed),
-        lengths=lengths,
-        device=device,
-        output_dir=output_dir,
-        description="step 1: head",
-    )
-    return Tuned(method, config, result)
+    parts = tuning_parts(encoder, config, frontend, step=1, seed=seed)
+    prepared = Prepared(frontend, data, lengths)
+    return train_parts(parts, prepared, config, description="step 1: head", **options)
 
 
 def tune(
-    head: Tuned,
+    head: Trained,
     frontend: nn.Module,
     data: Tensor,
     lengths: Tensor,
     config: Tuning,
     *,
     seed: int = 0,
-    device: str = "auto",
-    output_dir: str | Path | None = None,
-    probe: Callable[[nn.Module], dict[str, float]] | None = None,
-) -> Tuned:
+    **options: Any,
+) -> Trained:
     """Step 2: the upper half of the encoder is tuned with the head of step 1, on mixtures (`config.mixing`).
 
-    Every call starts from the same encoder and head, so variants differ by their settings alone. `probe(method)`
-    adds numbers to the history every `config.probe_every` steps, and at both ends.
+    Every call starts from the same encoder and head, so variants differ by their settings alone. `options` as in
+    `train_parts`.
 
     Where: uaMix-MAE Sec. 3, Eq. 4; chapter 09
     """
-    method = make_tuning(head.encoder, config, step=2, seed=seed)
-    method.load_head_state(head.method.head_state())
-    result = train(
-        method,
-        tuning_views(config, frontend, config.mixing),
-        data,
-        tuning_train_config(config, 2, seed + 1),
-        lengths=lengths,
-        device=device,
-        output_dir=output_dir,
-        probe=probe,
-        description=f"step 2: {config.mixing}",
-    )
-    return Tuned(method, config, result)
+    state = head.method.head_state()
+    parts = tuning_parts(head.encoder, config, frontend, step=2, seed=seed, head=state)
+    prepared = Prepared(frontend, data, lengths)
+    return train_parts(parts, prepared, config, description=f"step 2: {config.mixing}", **options)
 
 
 def tuning_pools(

@@ -12,30 +12,20 @@ from torch import Tensor, nn
 from audiossl_lite.data.recipes import recipe_frontend
 from audiossl_lite.devices import rank
 from audiossl_lite.evaluation.embed import spectrograms
-from audiossl_lite.experiments.build import (
-    make_method,
-    make_views,
-    prepare,
-    train_and_test,
-    train_config,
-)
+from audiossl_lite.experiments.build import Parts, prepare, pretraining_parts, train_and_test
 from audiossl_lite.experiments.build_mae import (
-    mae_train_config,
     make_mae,
     make_mae_frontend,
-    make_masked_views,
+    masked_parts,
     prepare_mae,
 )
-from audiossl_lite.experiments.build_uamix import (
-    make_tuning,
-    tuning_train_config,
-    tuning_views,
-)
+from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.outcome import keep_outcome
 from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.parameters import nearest
-from audiossl_lite.training import Compute, TrainConfig, TrainingResult, load_checkpoint, train
+from audiossl_lite.training import Compute, TrainingResult, load_checkpoint, train
 from audiossl_lite.training.sources import ClipSource, InMemory
 
 
@@ -56,7 +46,10 @@ class Job:
     store: str
     step: int = 0
     after: str = ""
-    clip_s: float = 10.0
+
+    def network(self, config: Any) -> Any:
+        """The settings that describe the encoder of a run with the settings `config`."""
+        return config.start if self.step else config
 
 
 JOBS: dict[str, Job] = {
@@ -82,15 +75,6 @@ def find_job(name: str) -> Job:
     return JOBS[name]
 
 
-@dataclass
-class Parts:
-    """What the training loop takes: the method, its views, and the settings of the run."""
-
-    method: nn.Module
-    views: nn.Module
-    config: TrainConfig
-
-
 def make_parts(
     job: Job,
     config: Any,
@@ -107,31 +91,21 @@ def make_parts(
     """
     if job.step:
         encoder = start if start is not None else _new_encoder(config, frontend, seed)
-        method = make_tuning(encoder, config, step=job.step, seed=seed)
-        if head is not None:
-            method.load_head_state(head)
-        views = tuning_views(config, frontend, "none" if job.step == 1 else config.mixing)
-        return Parts(method, views, tuning_train_config(config, job.step, seed + job.step - 1))
-    if job.experiment == "audiomae":
-        method = make_mae(config, seed)
-        return Parts(method, make_masked_views(config, frontend), mae_train_config(config, seed))
-    return Parts(
-        make_method(config, seed), make_views(config, frontend), train_config(config, seed)
-    )
+        return tuning_parts(encoder, config, frontend, step=job.step, seed=seed, head=head)
+    make = masked_parts if job.experiment == "audiomae" else pretraining_parts
+    return make(config, frontend, seed)
 
 
-def _new_encoder(config: Any, frontend: nn.Module, seed: int) -> nn.Module:
-    """The encoder that AudioMAE would hand on, untrained: `paper` for a published checkpoint, else `lite`."""
-    masked = preset("audiomae", "paper" if config.checkpoint else "lite")
-    masked = replace(masked, n_frames=config.n_frames, n_mels=frontend.n_mels)
-    return make_mae(masked, seed).encoder
+def _new_encoder(config: Tuning, frontend: nn.Module, seed: int) -> nn.Module:
+    """The encoder that AudioMAE would hand on, untrained."""
+    return make_mae(replace(config.start, n_mels=frontend.n_mels), seed).encoder
 
 
 def default_frontend(job: Job, config: Any) -> nn.Module:
     """The frontend of a job with the published constants, nothing fitted."""
     if job.store == "audiomae":
-        n_mels = getattr(config, "n_mels", 128 if config.n_frames == 1024 else 64)
-        return AudioMAEFrontend(config.n_frames, n_mels=n_mels)
+        masked = job.network(config)
+        return AudioMAEFrontend(masked.n_frames, n_mels=masked.n_mels)
     if config.frontend == "byola":
         return BYOLAFrontend()
     return ATSTFrontend(config.frontend.removeprefix("atst_"))
@@ -158,14 +132,12 @@ def synthetic_source(
 
 def clip_s(job: Job, config: Any) -> float:
     """Seconds of a clip at the scale of `config`."""
-    return getattr(
-        config, "clip_s", config.n_frames / 100 if job.store == "audiomae" else job.clip_s
-    )
+    return config.n_frames / 100 if job.step else config.clip_s
 
 
 def reads_waveforms(job: Job, config: Any) -> bool:
     """Whether the job's views start from waveforms; else from spectrograms."""
-    return getattr(config, "crop_from", "spectrogram") == "waveform"
+    return job.store != "audiomae" and config.crop_from == "waveform"
 
 
 def open_source(
@@ -192,14 +164,13 @@ def open_source(
 
 
 def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSource, nn.Module]:
-    size = preset("audiomae", "lite") if job.step else config
-    clips = train_and_test(data_root, size, seed=seed).train
+    network = job.network(config)
+    clips = train_and_test(data_root, network, seed=seed).train
     if job.step:
-        frontend = AudioMAEFrontend(config.n_frames, n_mels=64 if config.n_frames < 1024 else 128)
-        frontend = frontend if config.checkpoint else frontend.fit(clips.waveforms, clips.lengths)
+        frontend = make_mae_frontend(network, clips)
         return InMemory(*spectrograms(frontend, clips.waveforms, clips.lengths)), frontend
     if job.experiment == "audiomae":
-        prepared = prepare_mae(clips, config, make_mae_frontend(config, clips))
+        prepared = prepare_mae(clips, config)
     else:
         prepared = prepare(clips, config)
     return InMemory(prepared.data, prepared.lengths), prepared.frontend

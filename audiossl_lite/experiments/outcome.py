@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from audiossl_lite.experiments.records import device_name, record
-from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.pretrained.shipped import save_encoder
 from audiossl_lite.training import TrainingResult
 from audiossl_lite.training.sources import ClipSource
@@ -16,13 +15,11 @@ from audiossl_lite.training.sources import ClipSource
 ENCODER_FILE, RECORD_FILE = "encoder.safetensors", "record.json"
 
 
-def maker_of(config: Any, encoder: nn.Module) -> tuple[str, dict[str, Any]]:
+def maker_of(job: Any, config: Any, encoder: nn.Module) -> tuple[str, dict[str, Any]]:
     """The function of `encoders` that made the network of a job with these settings, and its arguments."""
-    if hasattr(encoder, "n_frames"):  # AudioMAE's, also when uaMix-MAE tunes it
-        scale = "paper" if getattr(config, "checkpoint", "") else "lite"
-        name = getattr(config, "encoder", "") or preset("audiomae", scale).encoder
-        return name, {"n_frames": encoder.n_frames, "n_mels": encoder.n_mels}
-    return config.encoder, {}
+    sized = job.store == "audiomae"
+    options = {"n_frames": encoder.n_frames, "n_mels": encoder.n_mels} if sized else {}
+    return job.network(config).encoder, options
 
 
 def keep_outcome(
@@ -60,7 +57,7 @@ def keep_outcome(
         ],
     )
     encoder = next(iter(result.method.encoders.values()))
-    maker, options = maker_of(config, encoder)
+    maker, options = maker_of(job, config, encoder)
     about = {"job": job.name, "scale": scale, "data": data, "commit": entry["commit"]}
     save_encoder(
         folder / ENCODER_FILE, encoder, frontend, maker=maker, options=options, about=about

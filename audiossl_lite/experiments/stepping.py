@@ -8,8 +8,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from audiossl_lite.devices import send
+from audiossl_lite.experiments.build import Parts
 from audiossl_lite.experiments.counting import Counted, count
-from audiossl_lite.experiments.jobs import Parts
 from audiossl_lite.experiments.roofline import Clock
 from audiossl_lite.training import Compute
 from audiossl_lite.training.compute import make_fabric, precision_of

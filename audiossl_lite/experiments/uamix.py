@@ -19,15 +19,14 @@ from audiossl_lite.encoders import AudioMAEEncoder
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import Scores
-from audiossl_lite.experiments.build import Prepared, TrainTest
+from audiossl_lite.experiments.build import Prepared, Trained, TrainTest
 from audiossl_lite.experiments.build_mae import (
-    PretrainedMAE,
     make_mae,
     make_mae_frontend,
     prepare_mae,
     pretrain_mae,
 )
-from audiossl_lite.experiments.build_uamix import Tuned, train_head, tune
+from audiossl_lite.experiments.build_uamix import train_head, tune
 from audiossl_lite.experiments.records import config_hash
 from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
 from audiossl_lite.experiments.settings.uamix import Tuning
@@ -143,7 +142,7 @@ class TuningJob:
             return self._published.encoder
         return self._pretrained(seed).encoder
 
-    def _pretrained(self, seed: int) -> PretrainedMAE:
+    def _pretrained(self, seed: int) -> Trained:
         config = self.mae_config
         name, folder = self._folder("mae", asdict(config), seed)
         if name not in self._kept:
@@ -178,7 +177,7 @@ class TuningJob:
     def _start_key(self, seed: int) -> list:
         return [asdict(self.mae_config), seed, self.config.checkpoint]
 
-    def head(self, seed: int) -> Tuned:
+    def head(self, seed: int) -> Trained:
         """Step 1: projector and predictor, on the frozen encoder.
 
         Where: uaMix-MAE Sec. 3; chapter 09
@@ -196,7 +195,7 @@ class TuningJob:
             )
         return self._kept[name]
 
-    def tuned(self, variant: str, seed: int) -> Tuned:
+    def tuned(self, variant: str, seed: int) -> Trained:
         """Step 2 of one variant. Raises KeyError for an unknown variant; see `train` for other errors.
 
         Where: uaMix-MAE Sec. 3, Eq. 4, Table 3; chapter 09
@@ -217,11 +216,11 @@ class TuningJob:
             self._kept[name].method.cpu()
         return self._kept[name]
 
-    def _probe(self, method: nn.Module) -> dict[str, float]:
+    def _probe(self, encoder: nn.Module, frontend: nn.Module) -> dict[str, float]:
         """Accuracy on the first pool along the run, by column."""
-        was_training = method.encoder.training
-        found = self.scoring.score([self._embed(method.encoder, 0)])
-        method.encoder.train(was_training)
+        was_training = encoder.training
+        found = self.scoring.score([self._embed(encoder, 0)])
+        encoder.train(was_training)
         return {name: float(values.mean()) for name, values in found.items()}
 
     @cached_property

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -16,8 +14,8 @@ from audiossl_lite.experiments.build_mae import (
     prepare_mae,
     pretrain_mae,
 )
-from audiossl_lite.experiments.settings.audiomae import MASKED, MASKED_SOURCES, MaskedPretraining
-from audiossl_lite.experiments.settings.presets import preset, preset_table
+from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
+from audiossl_lite.experiments.settings.presets import preset
 from tests.experiments.test_build import tones
 
 TINY = {
@@ -103,14 +101,6 @@ def test_a_clip_embeds_the_same_in_any_company():
         length = clips.lengths[index : index + 1]
         alone = embed_clips(encoder, frontend, clips.waveforms[index : index + 1, :length], length)
         torch.testing.assert_close(together[index], alone[0], atol=1e-3, rtol=0)
-
-
-def test_every_setting_of_paper_has_a_source():
-    fields = [field.name for field in dataclasses.fields(MaskedPretraining)]
-    for experiment, scales in MASKED.items():
-        assert set(scales) == {"lite", "workshop", "gpu", "paper"}
-        assert set(MASKED_SOURCES[experiment]) == set(fields)
-        assert [row["setting"] for row in preset_table(experiment)] == fields
 
 
 def test_the_paper_values_are_the_facts():

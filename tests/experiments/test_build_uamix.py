@@ -10,8 +10,9 @@ import torch
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.encoders.audiomae import AudioMAEEncoder
 from audiossl_lite.evaluation import embed_clips, spectrograms
-from audiossl_lite.experiments import build_uamix as experiments_uamix
-from audiossl_lite.experiments.build_uamix import Tuned, make_tuning, train_head, tune
+from audiossl_lite.experiments import build
+from audiossl_lite.experiments.build import Trained
+from audiossl_lite.experiments.build_uamix import make_tuning, train_head, tune
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.training import load_checkpoint
@@ -67,7 +68,7 @@ def assert_equal(ours: dict, theirs: dict) -> None:
         assert torch.equal(value, theirs[name]), name
 
 
-def head_of(data, seed: int = 0, **options) -> Tuned:
+def head_of(data, seed: int = 0, **options) -> Trained:
     return train_head(make_encoder(), FRONTEND, *data, tiny(), seed=seed, device="cpu", **options)
 
 
@@ -145,7 +146,7 @@ def test_every_variant_starts_equal_and_sees_the_same_clips(data, monkeypatch, m
     def stop(method, views, data, config, **options):
         starts.append((weights(method), config, views.mixing))
 
-    monkeypatch.setattr(experiments_uamix, "train", stop)
+    monkeypatch.setattr(build, "train", stop)
     tune(head, FRONTEND, *data, tiny(mixing=mixing), device="cpu")
     tune(head, FRONTEND, *data, tiny(mixing="t_cutmix", rule="linear"), device="cpu")
     assert starts[0][2] == mixing
@@ -193,9 +194,9 @@ def test_the_seed_decides(data):
 
 def test_step_1_is_never_mixed_and_the_settings_reach_both_steps(data, monkeypatch):
     seen = []
-    inner = experiments_uamix.train
+    inner = build.train
     monkeypatch.setattr(
-        experiments_uamix,
+        build,
         "train",
         lambda method, views, data, config, **options: (
             seen.append((method, views, config)),
@@ -229,7 +230,7 @@ def test_step_1_is_never_mixed_and_the_settings_reach_both_steps(data, monkeypat
 
 @pytest.mark.parametrize("settings", [{}, {"k": 4, "symmetric": True, "per_sample": True}])
 def test_both_steps_resume_bit_exactly(tmp_path, data, monkeypatch, settings):
-    config, inner = tiny(**settings), experiments_uamix.train
+    config, inner = tiny(**settings), build.train
 
     def both(folder):
         head = train_head(
@@ -250,10 +251,10 @@ def test_both_steps_resume_bit_exactly(tmp_path, data, monkeypatch, settings):
         return train
 
     for step, at in ((1, 3), (2, 1), (2, 4)):
-        monkeypatch.setattr(experiments_uamix, "train", stopping(step, at))
+        monkeypatch.setattr(build, "train", stopping(step, at))
         with pytest.raises(KeyboardInterrupt):
             both(tmp_path / "parts")
-    monkeypatch.setattr(experiments_uamix, "train", inner)
+    monkeypatch.setattr(build, "train", inner)
     torch.manual_seed(77)  # the caller's state must not matter
     resumed = both(tmp_path / "parts")
     assert resumed.result.started_at == 4
@@ -289,8 +290,8 @@ def test_a_probe_sees_the_encoder_and_does_not_change_the_run(data):
     plain = tune(head, FRONTEND, *data, tiny(), device="cpu")
     clips = noises()
 
-    def probe(method):
-        features = embed_clips(method.encoder, FRONTEND, clips.waveforms, clips.lengths)
+    def probe(encoder, frontend):
+        features = embed_clips(encoder, frontend, clips.waveforms, clips.lengths)
         return {"size": float(features.norm())}
 
     probed = tune(head, FRONTEND, *data, tiny(probe_every=2), device="cpu", probe=probe)

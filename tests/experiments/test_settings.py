@@ -9,14 +9,14 @@ import pytest
 from audiossl_lite import encoders
 from audiossl_lite.experiments.settings.presets import (
     EXPERIMENTS,
+    FAMILIES,
     SCALES,
-    SOURCES,
     Pretraining,
     override,
     preset,
     preset_table,
 )
-from audiossl_lite.experiments.settings.sources import GPU_SOURCES
+from audiossl_lite.experiments.settings.scales import Scales
 
 FIELDS = {field.name: field for field in dataclasses.fields(Pretraining)}
 
@@ -60,11 +60,11 @@ def test_every_experiment_has_the_three_scales():
         assert set(scales) <= set(SCALES) <= set(scales) | {"gpu"}
 
 
-@pytest.mark.parametrize("experiment", GPU_SOURCES)
+@pytest.mark.parametrize("experiment", [name for name in FAMILIES if "gpu" in FAMILIES[name]])
 def test_every_value_of_gpu_that_is_not_the_papers_says_how_it_was_chosen(experiment):
     paper, gpu = (dataclasses.asdict(preset(experiment, scale)) for scale in ("paper", "gpu"))
     changed = {name for name in paper if paper[name] != gpu[name]}
-    assert changed <= set(GPU_SOURCES[experiment])
+    assert changed <= set(FAMILIES[experiment].sources["gpu"])
     rows = {row["setting"]: row for row in preset_table(experiment)}
     assert all(row["source of the gpu value"] for row in rows.values())
     assert rows["steps"]["gpu"] == gpu["steps"]
@@ -87,17 +87,36 @@ def test_the_steps_are_the_epochs_of_the_paper():
     assert preset("atst_base", "paper").steps == 200 * (2_000_000 // 1536)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", FAMILIES)
 def test_every_setting_of_paper_has_a_source(experiment):
-    assert set(SOURCES[experiment]) == set(FIELDS)
-    assert all(text.strip() for text in SOURCES[experiment].values())
+    scales = FAMILIES[experiment]
     table = preset_table(experiment)
-    assert [row["setting"] for row in table] == list(FIELDS)
+    fields = [field.name for field in dataclasses.fields(scales["paper"])]
+    assert [row["setting"] for row in table] == fields
     for row in table:
-        assert ("gpu" in row) == ("gpu" in EXPERIMENTS[experiment])
-        for scale in EXPERIMENTS[experiment]:
+        assert ("gpu" in row) == ("gpu" in scales)
+        for scale in scales:
             assert row[scale] == getattr(preset(experiment, scale), row["setting"])
-        assert row["source of the paper value"] == SOURCES[experiment][row["setting"]]
+        source = row["source of the paper value"]
+        assert source.strip() and source == scales.sources["paper"][row["setting"]]
+
+
+def test_a_value_of_paper_needs_a_source_and_every_field_a_value():
+    @dataclasses.dataclass(frozen=True)
+    class Small:
+        depth: int
+        width: int
+
+    cited = {"depth": (3, "Sec. 1"), "width": (8, "Sec. 2")}
+    scales = Scales(Small, cited, gpu={"width": (4, "time")}, lite={"depth": 1})
+    assert dict(scales) == {"paper": Small(3, 8), "gpu": Small(3, 4), "lite": Small(1, 8)}
+    assert scales.sources["gpu"] == {"width": "time"}
+    with pytest.raises(TypeError, match="width"):
+        Scales(Small, {"depth": (3, "Sec. 1")})
+    with pytest.raises(TypeError, match="unpack"):
+        Scales(Small, cited | {"width": 8})
+    with pytest.raises(TypeError, match="wdth"):
+        Scales(Small, cited, lite={"wdth": 8})
 
 
 @pytest.mark.parametrize(("experiment", "scale"), ALL)

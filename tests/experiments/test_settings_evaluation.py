@@ -12,12 +12,11 @@ from audiossl_lite.experiments.settings.evaluation import (
     ATST_LINEAR_RATES,
     CHOSEN_ON_TEST,
     EVALUATED,
-    EVALUATED_SOURCES,
     FineTuning,
     LinearEvaluation,
     Projection,
 )
-from audiossl_lite.experiments.settings.presets import FAMILIES, preset, preset_table
+from audiossl_lite.experiments.settings.presets import FAMILIES, preset
 from audiossl_lite.parameters import SCALES
 
 NAMES = ("linear", "finetune_atst", "finetune_audiomae", "tsne")
@@ -47,7 +46,7 @@ PAPER = {
 
 
 def test_the_experiments_are_registered():
-    assert tuple(EVALUATED) == tuple(EVALUATED_SOURCES) == NAMES
+    assert tuple(EVALUATED) == NAMES
     for name in NAMES:
         assert FAMILIES[name] is EVALUATED[name] and tuple(sorted(EVALUATED[name])) == tuple(
             sorted(SCALES)
@@ -79,19 +78,6 @@ def test_what_differs_between_tasks_is_a_valid_override(task):
     assert config.learning_rate in ATST_FINETUNE_RATES[task]
     assert config.epochs == (200 if task == "AS-20K" else 50)
     assert config.resized_crop == (task != "VOX1") == bool(config.mixup_probability)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_setting_has_a_source(name):
-    fields = [field.name for field in dataclasses.fields(EVALUATED[name]["paper"])]
-    assert set(EVALUATED_SOURCES[name]) == set(fields)
-    assert all(text.strip() for text in EVALUATED_SOURCES[name].values())
-    table = preset_table(name)
-    assert [row["setting"] for row in table] == fields
-    for row in table:
-        assert row["source of the paper value"] == EVALUATED_SOURCES[name][row["setting"]]
-        for scale in SCALES:
-            assert row[scale] == getattr(preset(name, scale), row["setting"])
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from audiossl_lite.experiments.settings.presets import SCALES, preset, preset_table
-from audiossl_lite.experiments.settings.uamix import TUNED, TUNED_SOURCES, Tuning
+from audiossl_lite.experiments.settings.presets import SCALES, preset
+from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.mixing import RULES
 from audiossl_lite.views.mixtures import MIXINGS, TuningViews
 
@@ -40,18 +40,6 @@ def test_the_steps_are_the_epochs_of_the_paper():
     # stale entries: the queue is turned over within an epoch
     assert config.queue_size <= AUDIOSET_20K
     assert config.queue_size % config.head_batch_size == config.queue_size % config.batch_size == 0
-
-
-def test_every_setting_has_a_source():
-    assert TUNED.keys() == TUNED_SOURCES.keys() == {"uamix"}
-    assert set(TUNED_SOURCES["uamix"]) == set(FIELDS)
-    assert all(text.strip() for text in TUNED_SOURCES["uamix"].values())
-    table = preset_table("uamix")
-    assert [row["setting"] for row in table] == list(FIELDS)
-    for row in table:
-        assert row["source of the paper value"] == TUNED_SOURCES["uamix"][row["setting"]]
-        for scale in SCALES:
-            assert row[scale] == getattr(preset("uamix", scale), row["setting"])
 
 
 @pytest.mark.parametrize("scale", SCALES)

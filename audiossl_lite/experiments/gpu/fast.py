@@ -14,12 +14,13 @@ from torch.autograd import DeviceType
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from audiossl_lite.encoders.transformer import Block
+from audiossl_lite.experiments.build import Parts
 from audiossl_lite.experiments.calibration import memory_of, takes_parts
 from audiossl_lite.experiments.cost import SHARE_OF_MEMORY
 from audiossl_lite.experiments.counting import Counted
 from audiossl_lite.experiments.gpu.card import BF16, DATA_SHEETS, Watts
 from audiossl_lite.experiments.gpu.task import Task
-from audiossl_lite.experiments.jobs import Parts, find_job, make_parts, synthetic_source
+from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
 from audiossl_lite.experiments.roofline import Clock
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.stepping import Stepper

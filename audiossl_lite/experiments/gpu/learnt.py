@@ -88,13 +88,14 @@ class _Stage:
         self.write(plan, config, complete=False)
         if self.recipe.before:
             self.recipe.before(config, self.task.folder)
-        method, views = self.recipe.method(config), self.recipe.views(config)
+        parts = self.recipe.parts(config)
+        method = parts.method
         for point in plan["points"]:
             result = train(
                 method,
-                views,
+                parts.views,
                 self.recipe.source,
-                self.recipe.settings(config),
+                parts.config,
                 device=self.task.device.type,
                 output_dir=self.task.folder / "run",
                 description=self.recipe.title,
@@ -177,13 +178,14 @@ class _Stage:
     def seconds_per_step(self, config: Any) -> float:
         """Seconds of a training step, from a few that are thrown away; what logged steps monitor hardly counts."""
         n_steps = TOY_MEASURED_STEPS if self.task.toy else MEASURED_STEPS
+        parts = self.recipe.parts(config)
         settings = replace(  # the steps of the run, but nothing is learned and nothing can go wrong
-            self.recipe.settings(config), learning_rate=0.0, final_learning_rate=0.0,
+            parts.config, learning_rate=0.0, final_learning_rate=0.0,
             on_collapse="continue", log_every=max(n_steps // 3, 1), save_every=10**9, steps=10**6, warmup_steps=0,
         )  # fmt: skip
         rows = train(
-            self.recipe.method(config),
-            self.recipe.views(config),
+            parts.method,
+            parts.views,
             self.recipe.source,
             settings,
             device=self.task.device.type,

@@ -15,20 +15,14 @@ from audiossl_lite import encoders
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, Joined, spectrograms_of, waveforms_of
 from audiossl_lite.devices import send
-from audiossl_lite.experiments.build import (
-    make_encoder,
-    make_frontend,
-    make_method,
-    make_views,
-    train_config,
-)
-from audiossl_lite.experiments.build_mae import mae_train_config, make_mae, make_masked_views
-from audiossl_lite.experiments.build_uamix import make_tuning, tuning_train_config, tuning_views
+from audiossl_lite.experiments.build import Parts, make_encoder, make_frontend, pretraining_parts
+from audiossl_lite.experiments.build_mae import make_mae, masked_parts
+from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.settings.presets import override, preset
 from audiossl_lite.experiments.uamix_report import START
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
-from audiossl_lite.training import Compute, TrainConfig, train
+from audiossl_lite.training import Compute, train
 from audiossl_lite.views.mixtures import TuningViews
 from audiossl_lite.views.segments import cut, random_starts
 
@@ -68,17 +62,15 @@ LONGEST_FRAMES = 1008  # of a filter bank: 10 s in whole patches
 class Recipe:
     """A method ready to be trained; settings that its time decides (`steps`, sizes) are in `config` and may change.
 
-    `source` gives `views` their clips; `method(config)` is the network at its start, `settings(config)` what the loop
-    reads. `starts`: encoders by name that training is compared with. `maker`, `options`: see `save_encoder`.
+    `source` gives the clips, `parts(config)` the method at its start, its views and what the loop reads. `starts`:
+    encoders by name that training is compared with. `maker`, `options`: see `save_encoder`.
     """
 
     title: str
     config: Any
     source: Joined
     frontend: nn.Module
-    views: Callable[[Any], nn.Module]
-    method: Callable[[Any], nn.Module]
-    settings: Callable[[Any], TrainConfig]
+    parts: Callable[[Any], Parts]
     starts: Callable[[Any], dict[str, nn.Module]]
     chunk_frames: int = 0
     options: dict[str, Any] = field(default_factory=dict)
@@ -146,9 +138,7 @@ def _two_views(options, config, corpus, heard, out, device) -> Recipe:
         config=config,
         source=source,
         frontend=frontend,
-        views=lambda c: make_views(c, frontend),
-        method=lambda c: make_method(c, seed),
-        settings=lambda c: train_config(c, seed),
+        parts=lambda c: pretraining_parts(c, frontend, seed),
         starts=lambda c: {f"{title}, untrained": make_encoder(c, seed)},
         chunk_frames=round(config.segment_s / frontend.hop_s) + 1 if is_atst else 0,
     )
@@ -164,9 +154,7 @@ def _masked(options, config, corpus, heard, out, device) -> Recipe:
         config=config,
         source=spectrograms_of(waveforms, frontend.to(device)),
         frontend=frontend,
-        views=lambda c: make_masked_views(c, frontend),
-        method=lambda c: make_mae(c, seed),
-        settings=lambda c: mae_train_config(c, seed),
+        parts=lambda c: masked_parts(c, frontend, seed),
         starts=lambda c: {"AudioMAE, untrained": make_mae(c, seed).encoder},
         chunk_frames=config.n_frames,
         options={"n_frames": config.n_frames, "n_mels": config.n_mels},
@@ -189,31 +177,25 @@ def _tuned(options, config, corpus, heard, out, device) -> Recipe:
             torch.manual_seed(seed)
             return getattr(encoders, made["maker"])(**made["options"])
 
-    def method(c: Any) -> nn.Module:
-        tuned = make_tuning(loaded.encoder, c, step=2, seed=seed)
-        if head:
-            tuned.load_head_state(head)
-        return tuned
+    def parts(c: Any, step: int = 2) -> Parts:
+        taken = head if step == 2 and head else None
+        plain = tuning_parts(loaded.encoder, c, frontend, step=step, seed=seed, head=taken)
+        return replace(plain, views=CroppedViews(c.n_frames, frontend.pad_value, plain.views))
 
     def train_step_1(c: Any, folder: Path) -> None:
-        first = make_tuning(loaded.encoder, c, step=1, seed=seed)
+        first = parts(c, step=1)
         train(
-            first, CroppedViews(c.n_frames, frontend.pad_value, tuning_views(c, frontend, "none")),
-            source, tuning_train_config(c, 1, seed),
-            device=device.type, output_dir=folder / "head", description="step 1", compute=Compute(prefetch=0),
+            first.method, first.views, source, first.config, device=device.type,
+            output_dir=folder / "head", description="step 1", compute=Compute(prefetch=0),
         )  # fmt: skip
-        head.update({k: v.detach().cpu().clone() for k, v in first.head_state().items()})
+        head.update({k: v.detach().cpu().clone() for k, v in first.method.head_state().items()})
 
     return Recipe(
         title=f"uaMix-MAE: {MIXING_TITLES.get(config.mixing, f'T-CutMix, rule {config.rule}')}",
         config=config,
         source=source,
         frontend=frontend,
-        views=lambda c: CroppedViews(
-            c.n_frames, frontend.pad_value, tuning_views(c, frontend, c.mixing)
-        ),
-        method=method,
-        settings=lambda c: tuning_train_config(c, 2, seed + 1),
+        parts=parts,
         starts=lambda c: {"untrained encoder": untrained(), START: loaded.encoder},
         chunk_frames=made["chunk_frames"],
         options=made["options"],

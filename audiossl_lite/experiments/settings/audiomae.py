@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from audiossl_lite.experiments.settings.scales import GPU, TIMED, Scales
 
 
 @dataclass(frozen=True)
@@ -38,45 +40,67 @@ class MaskedPretraining:
     batch_size: int
     learning_rate: float
     warmup_steps: int
-    final_learning_rate: float = 0.0
-    schedule: str = "cosine"
-    weight_decay: float = 1e-4
-    final_weight_decay: float = 1e-4
-    beta_2: float = 0.95
-    eps: float = 1e-8
-    precision: str = "32-true"
-    log_every: int = 10
-    save_every: int = 500
-    probe_every: int = 0
+    final_learning_rate: float
+    schedule: str
+    weight_decay: float
+    final_weight_decay: float
+    beta_2: float
+    eps: float
+    precision: str
+    log_every: int
+    save_every: int
+    probe_every: int
 
 
-STEPS_PER_EPOCH = (
-    2_000_000 // 512
-)  # AudioSet-2M; clips that can no longer be downloaded make it fewer
-AUDIOMAE_PAPER = MaskedPretraining(
-    clips_per_class=20,
-    clip_s=10.0,
-    n_frames=1024,
-    n_mels=128,
-    normalisation="audioset",
-    gain_db=2.0,
-    count_padding=True,
-    mask_ratio=0.8,
-    structured=False,
-    time_ratio=0.6,
-    freq_ratio=0.5,
-    norm_patches=True,
-    encoder="audiomae_base",
-    decoder="window",
-    decoder_dim=512,
-    decoder_depth=16,
-    decoder_heads=16,
-    steps=33 * STEPS_PER_EPOCH,
-    batch_size=512,
-    learning_rate=4e-4,
-    warmup_steps=3 * STEPS_PER_EPOCH,
-    precision="bf16-mixed",
-)
+# AudioSet-2M; clips that can no longer be downloaded make it fewer.
+STEPS_PER_EPOCH = 2_000_000 // 512
+AUDIOMAE = {
+    "clips_per_class": (20, "not used at this scale: AudioSet has the size it has (AudioMAE Sec. 4.1)"),
+    "clip_s": (10.0, "AudioMAE Sec. 4.1: AudioSet clips of 10 s"),
+    "n_frames": (1024, "AudioMAE Sec. 4.1: 1024 frames"),
+    "n_mels": (128, "AudioMAE Sec. 4.1: 128 bands"),
+    "normalisation": ("audioset", "official code: AudioSet's mean and std"),
+    "gain_db": (2.0, "official code: a factor Beta(10, 10) + 0.5; here uniform in dB with a like spread"),
+    "count_padding": (True, "official code: padding is reconstructed like sound"),
+    "mask_ratio": (0.8, "AudioMAE Sec. 4: 0.8"),
+    "structured": (False, "AudioMAE Sec. 4: unstructured for pretraining"),
+    "time_ratio": (0.6, "official code: the model's default, used when structured"),
+    "freq_ratio": (0.5, "official code: the model's default, used when structured"),
+    "norm_patches": (True, "official code: on"),
+    "encoder": ("audiomae_base", "AudioMAE Sec. 4: ViT-B, 12 blocks, 12 heads, 768 wide"),
+    "decoder": ("window", "official code: decoder mode 1, windows of 4 x 4 patches"),
+    "decoder_dim": (512, "official code: 512"),
+    "decoder_depth": (16, "official code: 16"),
+    "decoder_heads": (16, "official code: 16"),
+    "steps": (33 * STEPS_PER_EPOCH, "official code: 33 epochs of about 2,000,000 / 512 steps"),
+    "batch_size": (512, "official code: 64 GPUs of 8 clips"),
+    "learning_rate": (4e-4, "official code: 2e-4 x 512 / 256"),
+    "warmup_steps": (3 * STEPS_PER_EPOCH, "official code: 3 epochs"),
+    "final_learning_rate": (0.0, "official code: half-cosine to 0"),
+    "schedule": ("cosine", "official code: cosine"),
+    "weight_decay": (1e-4, "official code: 1e-4, constant"),
+    "final_weight_decay": (1e-4, "official code: 1e-4, constant"),
+    "beta_2": (0.95, "official code: 0.95"),
+    "eps": (1e-8, "AdamW's default"),
+    "precision": ("bf16-mixed", "official code: fp16; bf16 needs no loss scaling"),
+    "log_every": (10, "this project"),
+    "save_every": (500, "this project"),
+    "probe_every": (0, "this project"),
+}  # fmt: skip
+AUDIOMAE_GPU = GPU | {
+    "n_frames": (208, "chosen by the clips: 2 s, so that what is hidden is sound"),
+    "normalisation": ("fitted", "chosen by the data: other sounds than AudioSet"),
+    "gain_db": (2.0, "as workshop"),
+    "count_padding": (False, "chosen by the clips: padding is not to be predicted"),
+    "encoder": ("audiomae_small", "chosen by time: replaced by the largest that sees 300 epochs in its share"),
+    "decoder": ("global", "chosen by length: with 2 s all patches fit in one window"),
+    "decoder_dim": (256, "chosen by time"),
+    "decoder_depth": (4, "chosen by time"),
+    "decoder_heads": (4, "chosen by time"),
+    "learning_rate": (1e-3, "chosen by scaling: 2e-3 left the plateau with a tiny encoder; larger ones take less"),
+    "steps": (4600, TIMED),
+    "warmup_steps": (460, GPU["warmup_steps"][1]),
+}  # fmt: skip
 SMALL = {
     "normalisation": "fitted",
     "count_padding": False,
@@ -87,88 +111,36 @@ SMALL = {
     "decoder_heads": 4,
     "precision": "32-true",
 }
-MASKED: dict[str, dict[str, MaskedPretraining]] = {
-    "audiomae": {
-        "paper": AUDIOMAE_PAPER,
-        "gpu": replace(
-            AUDIOMAE_PAPER,
-            n_frames=208,
-            normalisation="fitted",
-            count_padding=False,
-            encoder="audiomae_small",
-            decoder="global",
-            decoder_dim=256,
-            decoder_depth=4,
-            decoder_heads=4,
-            clip_s=5.0,
-            steps=4600,
-            warmup_steps=460,
-            learning_rate=1e-3,
-            log_every=50,
-            save_every=1000,
-        ),
-        "workshop": replace(
-            AUDIOMAE_PAPER,
-            **SMALL,
-            clips_per_class=40,
-            clip_s=5.0,
-            n_frames=496,
-            n_mels=64,
-            steps=400,
-            batch_size=64,
-            learning_rate=3e-3,
-            warmup_steps=20,
-            probe_every=100,
-            save_every=250,
-        ),
-        "lite": replace(
-            AUDIOMAE_PAPER,
-            **SMALL,
-            clips_per_class=16,
-            clip_s=4.0,
-            n_frames=400,
-            n_mels=64,
-            steps=150,
-            batch_size=32,
-            gain_db=0.0,
-            learning_rate=3e-3,
-            warmup_steps=10,
-            log_every=10,
-        ),
-    }
-}
-MASKED_SOURCES: dict[str, dict[str, str]] = {
-    "audiomae": {
-        "clips_per_class": "not used at this scale: AudioSet has the size it has (AudioMAE Sec. 4.1)",
-        "clip_s": "AudioMAE Sec. 4.1: AudioSet clips of 10 s",
-        "n_frames": "AudioMAE Sec. 4.1: 1024 frames",
-        "n_mels": "AudioMAE Sec. 4.1: 128 bands",
-        "normalisation": "official code: AudioSet's mean and std",
-        "gain_db": "official code: a factor Beta(10, 10) + 0.5; here uniform in dB with a like spread",
-        "count_padding": "official code: padding is reconstructed like sound",
-        "mask_ratio": "AudioMAE Sec. 4: 0.8",
-        "structured": "AudioMAE Sec. 4: unstructured for pretraining",
-        "time_ratio": "official code: the model's default, used when structured",
-        "freq_ratio": "official code: the model's default, used when structured",
-        "norm_patches": "official code: on",
-        "encoder": "AudioMAE Sec. 4: ViT-B, 12 blocks, 12 heads, 768 wide",
-        "decoder": "official code: decoder mode 1, windows of 4 x 4 patches",
-        "decoder_dim": "official code: 512",
-        "decoder_depth": "official code: 16",
-        "decoder_heads": "official code: 16",
-        "steps": "official code: 33 epochs of about 2,000,000 / 512 steps",
-        "batch_size": "official code: 64 GPUs of 8 clips",
-        "learning_rate": "official code: 2e-4 x 512 / 256",
-        "warmup_steps": "official code: 3 epochs",
-        "final_learning_rate": "official code: half-cosine to 0",
-        "schedule": "official code: cosine",
-        "weight_decay": "official code: 1e-4, constant",
-        "final_weight_decay": "official code: 1e-4, constant",
-        "beta_2": "official code: 0.95",
-        "eps": "AdamW's default",
-        "precision": "official code: fp16; bf16 needs no loss scaling",
-        "log_every": "this project",
-        "save_every": "this project",
-        "probe_every": "this project",
-    }
+MASKED: dict[str, Scales] = {
+    "audiomae": Scales(
+        MaskedPretraining,
+        paper=AUDIOMAE,
+        gpu=AUDIOMAE_GPU,
+        workshop=SMALL
+        | {
+            "clips_per_class": 40,
+            "clip_s": 5.0,
+            "n_frames": 496,
+            "n_mels": 64,
+            "steps": 400,
+            "batch_size": 64,
+            "learning_rate": 3e-3,
+            "warmup_steps": 20,
+            "probe_every": 100,
+            "save_every": 250,
+        },
+        lite=SMALL
+        | {
+            "clips_per_class": 16,
+            "clip_s": 4.0,
+            "n_frames": 400,
+            "n_mels": 64,
+            "steps": 150,
+            "batch_size": 32,
+            "gain_db": 0.0,
+            "learning_rate": 3e-3,
+            "warmup_steps": 10,
+            "log_every": 10,
+        },
+    )
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from audiossl_lite.experiments.settings.scales import Scales
+
 
 @dataclass(frozen=True)
 class EncoderRuns:
@@ -26,60 +28,45 @@ class EncoderRuns:
     variant: str  # of `uamix_job.VARIANTS`
 
 
-ENCODER_RUNS: dict[str, dict[str, EncoderRuns]] = {
-    "encoders": {
-        "paper": EncoderRuns(
-            n_seeds=1,
-            byola_steps=766_400,
-            byola_batch_size=256,
-            atst_steps=39_000,
-            atst_batch_size=1536,
-            momentum=0.99,
-            mae_steps=128_898,
-            head_steps=1600,
-            tuning_steps=25_600,
-            variant="T-CutMix, rule paper",
-        ),
+_METHOD = "as the experiment of the method has it"
+PAPER = {
+    "n_seeds": (1, "the papers report one run"),
+    "byola_steps": (766_400, f"BYOL-A Sec. 4.1: 100 epochs of AudioSet; {_METHOD}"),
+    "byola_batch_size": (256, f"BYOL-A Sec. 4.1: 256; {_METHOD}"),
+    "atst_steps": (39_000, f"ATST Sec. 3.1: 300 epochs of 200,000 clips; {_METHOD}"),
+    "atst_batch_size": (1536, f"ATST Sec. 3.1: 1536; {_METHOD}"),
+    "momentum": (0.99, "ATST Sec. 3.1 and BYOL-A Sec. 4.1: 0.99"),
+    "mae_steps": (128_898, f"AudioMAE Sec. 4: 32 epochs and part of one; {_METHOD}"),
+    "head_steps": (1600, f"uaMix-MAE Sec. 4; {_METHOD}"),
+    "tuning_steps": (25_600, f"uaMix-MAE Sec. 4; {_METHOD}"),
+    "variant": ("T-CutMix, rule paper", "uaMix-MAE Eq. 2 and 3, as written"),
+}  # fmt: skip
+ENCODER_RUNS: dict[str, Scales] = {
+    "encoders": Scales(
+        EncoderRuns,
+        paper=PAPER,
         # A teacher with momentum 0.99 has hardly left its start after a few hundred steps. Half the clips a step and
         # twice the steps cost the same and move the teacher further.
-        "workshop": EncoderRuns(
-            n_seeds=3,
-            byola_steps=480,
-            byola_batch_size=32,
-            atst_steps=600,
-            atst_batch_size=32,
-            momentum=0.95,
-            mae_steps=400,
-            head_steps=60,
-            tuning_steps=160,
-            variant="T-CutMix, rule paper",
-        ),
-        "lite": EncoderRuns(
-            n_seeds=1,
-            byola_steps=44,
-            byola_batch_size=32,
-            atst_steps=28,
-            atst_batch_size=32,
-            momentum=0.95,
-            mae_steps=44,
-            head_steps=10,
-            tuning_steps=12,
-            variant="T-CutMix, rule paper",
-        ),
-    }
-}
-_METHOD = "as the experiment of the method has it"
-ENCODER_RUNS_SOURCES: dict[str, dict[str, str]] = {
-    "encoders": {
-        "n_seeds": "the papers report one run",
-        "byola_steps": f"BYOL-A Sec. 4.1: 100 epochs of AudioSet; {_METHOD}",
-        "byola_batch_size": f"BYOL-A Sec. 4.1: 256; {_METHOD}",
-        "atst_steps": f"ATST Sec. 3.1: 300 epochs of 200,000 clips; {_METHOD}",
-        "atst_batch_size": f"ATST Sec. 3.1: 1536; {_METHOD}",
-        "momentum": "ATST Sec. 3.1 and BYOL-A Sec. 4.1: 0.99",
-        "mae_steps": f"AudioMAE Sec. 4: 32 epochs and part of one; {_METHOD}",
-        "head_steps": f"uaMix-MAE Sec. 4; {_METHOD}",
-        "tuning_steps": f"uaMix-MAE Sec. 4; {_METHOD}",
-        "variant": "uaMix-MAE Eq. 2 and 3, as written",
-    }
+        workshop={
+            "n_seeds": 3,
+            "byola_steps": 480,
+            "byola_batch_size": 32,
+            "atst_steps": 600,
+            "atst_batch_size": 32,
+            "momentum": 0.95,
+            "mae_steps": 400,
+            "head_steps": 60,
+            "tuning_steps": 160,
+        },
+        lite={
+            "byola_steps": 44,
+            "byola_batch_size": 32,
+            "atst_steps": 28,
+            "atst_batch_size": 32,
+            "momentum": 0.95,
+            "mae_steps": 44,
+            "head_steps": 10,
+            "tuning_steps": 12,
+        },
+    )
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from audiossl_lite.experiments.settings.scales import Scales
 
 
 @dataclass(frozen=True)
@@ -22,38 +24,28 @@ class FewShotGrids:
     mixings: tuple[str, ...]  # of `uamix_job.VARIANTS`, beside the encoder set's own
 
 
-FEW_SHOT_PAPER = FewShotGrids(
-    n_way=5,
-    k_shots=(1, 5),
-    n_episodes=600,
-    n_query=15,
-    ways=(2, 3, 5, 10, 20, 40),
-    shots=(1, 2, 5, 10, 20),
-    grid_episodes=600,
-    mixings=("No Mixing", "MixUp + LS", "TF-CutMix"),
-)
-FEW_SHOT: dict[str, dict[str, FewShotGrids]] = {
-    "few_shot": {
-        "paper": FEW_SHOT_PAPER,
-        "workshop": replace(FEW_SHOT_PAPER, shots=(1, 2, 5, 10)),
-        "lite": replace(
-            FEW_SHOT_PAPER,
-            ways=(2, 5, 10, 20),
-            shots=(1, 2, 5, 10),
-            grid_episodes=100,
-            mixings=("TF-CutMix",),
-        ),
-    }
-}
-FEW_SHOT_SOURCES: dict[str, dict[str, str]] = {
-    "few_shot": {
-        "n_way": "uaMix-MAE Table 2: 5-way",
-        "k_shots": "uaMix-MAE Table 2: 1-shot; 5-shot as the code of Ericsson et al. 2021, which the paper follows",
-        "n_episodes": "uaMix-MAE Sec. 4: 600",
-        "n_query": "not stated; 15 for each class as the code of Ericsson et al. 2021",
-        "ways": "uaMix-MAE Fig. 3 to 5; the values are not in the text, these are our choice",
-        "shots": "uaMix-MAE Fig. 3 to 5; the values are not in the text, these are our choice",
-        "grid_episodes": "uaMix-MAE Sec. 4: 600",
-        "mixings": "uaMix-MAE Fig. 4: no mixing, MixUp + LS; Fig. 5: TF-CutMix",
-    }
+FEW_SHOT_PAPER = {
+    "n_way": (5, "uaMix-MAE Table 2: 5-way"),
+    "k_shots": (
+        (1, 5), "uaMix-MAE Table 2: 1-shot; 5-shot as the code of Ericsson et al. 2021, which the paper follows",
+    ),
+    "n_episodes": (600, "uaMix-MAE Sec. 4: 600"),
+    "n_query": (15, "not stated; 15 for each class as the code of Ericsson et al. 2021"),
+    "ways": ((2, 3, 5, 10, 20, 40), "uaMix-MAE Fig. 3 to 5; the values are not in the text, these are our choice"),
+    "shots": ((1, 2, 5, 10, 20), "uaMix-MAE Fig. 3 to 5; the values are not in the text, these are our choice"),
+    "grid_episodes": (600, "uaMix-MAE Sec. 4: 600"),
+    "mixings": (("No Mixing", "MixUp + LS", "TF-CutMix"), "uaMix-MAE Fig. 4: no mixing, MixUp + LS; Fig. 5: TF-CutMix"),
+}  # fmt: skip
+FEW_SHOT: dict[str, Scales] = {
+    "few_shot": Scales(
+        FewShotGrids,
+        paper=FEW_SHOT_PAPER,
+        workshop={"shots": (1, 2, 5, 10)},
+        lite={
+            "ways": (2, 5, 10, 20),
+            "shots": (1, 2, 5, 10),
+            "grid_episodes": 100,
+            "mixings": ("TF-CutMix",),
+        },
+    )
 }

@@ -1,8 +1,8 @@
 """Every experiment's settings at its scales, side by side: their difference is the documentation.
 
-`paper` comes first and is the paper's (or the official code's) own; the others say only what they change. `gpu` is
-what stage 5 of `make gpu` trains in minutes on one card; experiments that it does not train have no such scale.
-Where each `paper` value comes from stands in `preset_sources.py`; chapter 05 prints both as a table.
+`paper` is the paper's (or the official code's) own, each value with its source; the others say only what they change.
+`gpu` is what stage 5 of `make gpu` trains in minutes on one card, with the reason of each change; experiments that it
+does not train have no such scale. Chapter 05 prints values and sources as a table.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
-from audiossl_lite.experiments.settings.audiomae import MASKED, MASKED_SOURCES
-from audiossl_lite.experiments.settings.encoders import ENCODER_RUNS, ENCODER_RUNS_SOURCES
-from audiossl_lite.experiments.settings.evaluation import EVALUATED, EVALUATED_SOURCES
-from audiossl_lite.experiments.settings.few_shot import FEW_SHOT, FEW_SHOT_SOURCES
-from audiossl_lite.experiments.settings.sources import GPU_SOURCES, SOURCES
-from audiossl_lite.experiments.settings.uamix import TUNED, TUNED_SOURCES
+from audiossl_lite.experiments.settings.audiomae import MASKED
+from audiossl_lite.experiments.settings.encoders import ENCODER_RUNS
+from audiossl_lite.experiments.settings.evaluation import EVALUATED
+from audiossl_lite.experiments.settings.few_shot import FEW_SHOT
+from audiossl_lite.experiments.settings.scales import GPU, Scales
+from audiossl_lite.experiments.settings.uamix import TUNED
 from audiossl_lite.parameters import nearest, typed_value
 
 SCALES = ("lite", "workshop", "gpu", "paper")
@@ -49,96 +49,122 @@ class Pretraining:
     learning_rate: float
     warmup_steps: int
     momentum: float
-    # with defaults that most experiments share
-    mixup: bool = True
-    resized_crop: bool = True
-    shared_memory: bool = False
-    method: str = "byol"  # or "contrastive"
-    projection_dim: int = 256
-    reduction: str = "sum"
-    joint_views: bool = False
-    predictor: bool = True
-    stop_gradient: bool = True
-    temperature: float = 0.15
-    final_learning_rate: float = 1e-6
-    schedule: str = "cosine"
-    weight_decay: float = 0.0
-    final_weight_decay: float = 0.0
-    final_momentum: float = 1.0
-    eps: float = 1e-8
-    precision: str = "32-true"
-    log_every: int = 10
-    save_every: int = 500
-    probe_every: int = 0
-    on_collapse: str = "stop"
+    # what most experiments share
+    mixup: bool
+    resized_crop: bool
+    shared_memory: bool
+    method: str  # "byol" or "contrastive"
+    projection_dim: int
+    reduction: str
+    joint_views: bool
+    predictor: bool
+    stop_gradient: bool
+    temperature: float
+    final_learning_rate: float
+    schedule: str
+    weight_decay: float
+    final_weight_decay: float
+    final_momentum: float
+    eps: float
+    precision: str
+    log_every: int
+    save_every: int
+    probe_every: int
+    on_collapse: str
 
 
 # ATST-Small as the text of the paper describes it.
-ATST_PAPER = Pretraining(
-    clips_per_class=20,
-    clip_s=10.0,
-    frontend="atst_paper",
-    crop_from="spectrogram",
-    segments="two",
-    segment_s=6.0,
-    memory_size=2048,
-    encoder="atst_small",
-    drop_path=0.0,
-    head_bias=True,
-    hidden_dim=4096,
-    steps=39_000,
-    batch_size=1536,
-    learning_rate=5e-4,
-    warmup_steps=1300,
-    momentum=0.99,
-    weight_decay=0.04,
-    final_weight_decay=0.4,
-)
+ATST = {
+    "clips_per_class": (20, "not used at this scale: AudioSet has the size it has (ATST Sec. 3.1)"),
+    "clip_s": (10.0, "ATST Sec. 3.1: AudioSet clips of 10 s"),
+    "frontend": ("atst_paper", "ATST Sec. 3.1: Hamming, 25 ms, 64 bands, 60-7800 Hz, min-max"),
+    "crop_from": ("spectrogram", "ATST Sec. 2.2.1: segments are cut from the mel-spectrogram"),
+    "segments": ("two", "ATST Sec. 2.2.1: two different segments"),
+    "segment_s": (6.0, "ATST Sec. 3.1: 6 s"),
+    "memory_size": (2048, "ATST Sec. 3.1: as BYOL-A, whose memory holds 2048"),
+    "encoder": ("atst_small", "ATST Sec. 3.1: 12 blocks, 6 heads, 384 wide, 1536 inside"),
+    "drop_path": (0.0, "ATST does not mention it: off"),
+    "head_bias": (True, "ATST Sec. 2.1: not stated; torch's default"),
+    "hidden_dim": (4096, "ATST Sec. 2.1"),
+    "steps": (39_000, "ATST Sec. 3.1: 300 epochs of 200,000 / 1536 = 130 steps"),
+    "batch_size": (1536, "ATST Sec. 3.1"),
+    "learning_rate": (5e-4, "ATST Sec. 3.1: 5e-4, as printed"),
+    "warmup_steps": (1300, "ATST Sec. 3.1: 10 epochs"),
+    "momentum": (0.99, "ATST Sec. 3.1: m0 = 0.99"),
+    "mixup": (True, "ATST Sec. 2.2.1"),
+    "resized_crop": (True, "ATST Sec. 2.2.1"),
+    "shared_memory": (False, "not stated; one memory per view, as the official code"),
+    "method": ("byol", "ATST Sec. 2.1"),
+    "projection_dim": (256, "ATST Sec. 2.1"),
+    "reduction": ("sum", "ATST Sec. 2.1: L + L'"),
+    "joint_views": (False, "ATST Sec. 2.1: each view is fed on its own"),
+    "predictor": (True, "ATST Sec. 2.1"),
+    "stop_gradient": (True, "ATST Sec. 2.1"),
+    "temperature": (0.15, "not used by BYOL"),
+    "final_learning_rate": (1e-6, "ATST Sec. 3.1: 1e-6"),
+    "schedule": ("cosine", "ATST Sec. 3.1: cosine"),
+    "weight_decay": (0.04, "ATST Sec. 3.1: from 0.04"),
+    "final_weight_decay": (0.4, "ATST Sec. 3.1: to 0.4"),
+    "final_momentum": (1.0, "ATST Sec. 3.1: rises to 1"),
+    "eps": (1e-8, "not stated; AdamW's default"),
+    "precision": ("32-true", "official code: fp32"),
+    "log_every": (10, "this project"),
+    "save_every": (500, "this project"),
+    "probe_every": (0, "this project"),
+    "on_collapse": ("stop", "this project"),
+}  # fmt: skip
 # ATST-Small as the authors' code trains it.
-ATST_OFFICIAL = replace(
-    ATST_PAPER,
-    frontend="atst_official",
-    crop_from="waveform",
-    memory_size=2000,
-    drop_path=0.1,
-    head_bias=False,
-    reduction="mean",
-    joint_views=True,
-    learning_rate=3e-3,
-    eps=1e-6,
-)
+ATST_OFFICIAL = ATST | {
+    "frontend": ("atst_official", "official code: Hann, 64 ms, floor 80 dB below the maximum of the crop"),
+    "crop_from": ("waveform", "official code: cut the waveform, then mel"),
+    "memory_size": (2000, "official code: 2000"),
+    "drop_path": (0.1, "official code: 0.1, in the teacher too"),
+    "head_bias": (False, "official code: linear layers without bias"),
+    "reduction": ("mean", "official code: (L + L') / 2"),
+    "joint_views": (True, "official code: one forward for both views"),
+    "learning_rate": (3e-3, "official code: 5e-4 x 1536 / 256"),
+    "eps": (1e-6, "official code: 1e-6"),
+}  # fmt: skip
 # ATST-Base: what differs from Small.
 BASE = {
-    "encoder": "atst_base",
-    "steps": 260_400,
-    "warmup_steps": 13_020,
-    "learning_rate": 2e-4,
-    "momentum": 0.9995,
-}
-BASE_OFFICIAL = BASE | {"steps": 318_000, "warmup_steps": 15_860, "learning_rate": 1.2e-3}
-BYOLA_PAPER = Pretraining(
-    clips_per_class=20,
-    clip_s=10.0,
-    frontend="byola",
-    crop_from="waveform",
-    segments="one",
-    segment_s=0.95,
-    memory_size=2048,
-    shared_memory=True,
-    encoder="byola_cnn",
-    drop_path=0.0,
-    head_bias=True,
-    hidden_dim=4096,
-    steps=766_400,
-    batch_size=256,
-    learning_rate=3e-4,
-    warmup_steps=0,
-    schedule="constant",
-    final_learning_rate=3e-4,
-    momentum=0.99,
-    final_momentum=0.99,
-)
+    "encoder": ("atst_base", "ATST Sec. 3.1: 12 blocks, 12 heads, 768 wide, 3072 inside"),
+    "steps": (260_400, "ATST Sec. 3.1: 200 epochs of about 2,000,000 / 1536 = 1302 steps"),
+    "warmup_steps": (13_020, "ATST Sec. 3.1: 10 epochs"),
+    "learning_rate": (2e-4, "ATST Sec. 3.1: 2e-4, as printed"),
+    "momentum": (0.9995, "ATST Sec. 3.1: m0 = 0.9995"),
+}  # fmt: skip
+BASE_OFFICIAL = BASE | {
+    "steps": (318_000, "official code, base script: 318,000"),
+    "warmup_steps": (15_860, "official code, base script: 15,860"),
+    "learning_rate": (1.2e-3, "official code: 2e-4 x 1536 / 256"),
+}  # fmt: skip
+BYOLA = ATST | {
+    "clip_s": (10.0, "BYOL-A Sec. 4.1: AudioSet clips of 10 s"),
+    "frontend": ("byola", "BYOL-A Sec. 4.1: 64 ms windows, 10 ms hop, 64 bands, standardised natural log"),
+    "crop_from": ("waveform", "BYOL-A, official code: cut the waveform, then mel"),
+    "segments": ("one", "BYOL-A Sec. 3.1: one segment, two augmentations"),
+    "segment_s": (0.95, "BYOL-A Sec. 4.1: 96 frames"),
+    "memory_size": (2048, "BYOL-A Sec. 3.2: 2048"),
+    "encoder": ("byola_cnn", "BYOL-A Sec. 4.1: three convolution blocks, 512-d"),
+    "drop_path": (0.0, "not a transformer"),
+    "head_bias": (True, "BYOL-A, official code"),
+    "hidden_dim": (4096, "BYOL-A Sec. 4.1: 4096"),
+    "steps": (766_400, "BYOL-A, official code: 100 epochs of 1,963,807 / 256 = about 7,664 steps"),
+    "batch_size": (256, "BYOL-A Sec. 4.1: 256"),
+    "learning_rate": (3e-4, "BYOL-A Sec. 4.1: Adam, 3e-4"),
+    "warmup_steps": (0, "BYOL-A: none"),
+    "momentum": (0.99, "BYOL-A Sec. 4.1: 0.99"),
+    "shared_memory": (True, "BYOL-A, official code: both views store and draw"),
+    "reduction": ("sum", "BYOL-A Sec. 3.1: L + L'"),
+    "joint_views": (False, "BYOL-A, official code: one forward per view"),
+    "final_learning_rate": (3e-4, "BYOL-A: constant"),
+    "schedule": ("constant", "BYOL-A: constant"),
+    "weight_decay": (0.0, "BYOL-A: none"),
+    "final_weight_decay": (0.0, "BYOL-A: none"),
+    "final_momentum": (0.99, "BYOL-A: constant"),
+}  # fmt: skip
 
+# The small scales are also those of ATST-Base: hence the momentum of ATST-Small.
 WORKSHOP = {
     "clip_s": 5.0,
     "clips_per_class": 40,
@@ -150,6 +176,7 @@ WORKSHOP = {
     "batch_size": 64,
     "warmup_steps": 60,
     "learning_rate": 5e-4,
+    "momentum": 0.99,
     "probe_every": 150,
     "save_every": 150,
 }
@@ -164,6 +191,7 @@ LITE = {
     "batch_size": 64,
     "warmup_steps": 10,
     "learning_rate": 1e-3,
+    "momentum": 0.99,
     "memory_size": 512,
     "probe_every": 0,
 }
@@ -177,66 +205,47 @@ FAST_TEACHER = {"batch_size": 32, "momentum": 0.95}
 TINY_CNN = CNN | FAST_TEACHER | {"encoder": "byola_tiny", "steps": 100}
 
 # Minutes on one GPU, on the workshop corpus. `steps` is only the length of a schedule: the stage sets what fits.
-GPU = {
-    "clip_s": 5.0,
-    "steps": 3000,
-    "warmup_steps": 300,
-    "batch_size": 512,
-    "final_momentum": 0.99,
-    "precision": "bf16-mixed",
-    "log_every": 50,
-    "save_every": 1000,
-}
-ATST_GPU = {"segment_s": 1.0, "hidden_dim": 2048, "learning_rate": 1e-3}
-BYOLA_GPU = {
-    "segment_s": 0.95,
-    "learning_rate": 1e-3,
-    "schedule": "cosine",
-    "final_learning_rate": 1e-6,
-    "hidden_dim": 2048,
-}
+BYOL_GPU = GPU | {
+    "segment_s": (0.95, "chosen by the clips: most are longer than 1 s, and 1 s learned on two cores"),
+    "hidden_dim": (2048, "chosen by time: half the paper's"),
+    "final_momentum": (0.99, "chosen by the teacher's lag: at few steps, rising to 1 freezes it on early weights"),
+}  # fmt: skip
+ATST_GPU = BYOL_GPU | {
+    "segment_s": (1.0, BYOL_GPU["segment_s"][1]),
+    "learning_rate": (1e-3, "chosen by scaling: 5e-4 learned at batch 32, the official rate for 512 clips is 1e-3"),
+}  # fmt: skip
+BYOLA_GPU = BYOL_GPU | {
+    "learning_rate": (1e-3, "chosen by scaling: the paper's 3e-4 for 256 clips, and more since the run is short"),
+    "schedule": ("cosine", "chosen by length: a short run ends better at a small rate"),
+    "final_learning_rate": (1e-6, "chosen by length: a short run ends better at a small rate"),
+}  # fmt: skip
 
-EXPERIMENTS: dict[str, dict[str, Pretraining]] = {
-    "atst": {
-        "paper": ATST_PAPER,
-        "gpu": replace(ATST_PAPER, **GPU | ATST_GPU),
-        "workshop": replace(ATST_PAPER, **WORKSHOP | ATST_WORKSHOP),
-        "lite": replace(ATST_PAPER, **LITE | ATST_LITE),
-    },
-    "atst_official": {
-        "paper": ATST_OFFICIAL,
-        "workshop": replace(ATST_OFFICIAL, **WORKSHOP),
-        "lite": replace(ATST_OFFICIAL, **LITE),
-    },
-    "atst_base": {
-        "paper": replace(ATST_PAPER, **BASE),
-        "workshop": replace(ATST_PAPER, **WORKSHOP),
-        "lite": replace(ATST_PAPER, **LITE),
-    },
-    "atst_base_official": {
-        "paper": replace(ATST_OFFICIAL, **BASE_OFFICIAL),
-        "workshop": replace(ATST_OFFICIAL, **WORKSHOP),
-        "lite": replace(ATST_OFFICIAL, **LITE),
-    },
-    "byola": {
-        "paper": BYOLA_PAPER,
-        "gpu": replace(BYOLA_PAPER, **GPU | BYOLA_GPU),
-        "workshop": replace(BYOLA_PAPER, **WORKSHOP | CNN | FAST_TEACHER),
-        "lite": replace(BYOLA_PAPER, **LITE | TINY_CNN),
-    },
+EXPERIMENTS: dict[str, Scales] = {
+    "atst": Scales(
+        Pretraining,
+        paper=ATST,
+        gpu=ATST_GPU,
+        workshop=WORKSHOP | ATST_WORKSHOP,
+        lite=LITE | ATST_LITE,
+    ),
+    "atst_official": Scales(Pretraining, paper=ATST_OFFICIAL, workshop=WORKSHOP, lite=LITE),
+    "atst_base": Scales(Pretraining, paper=ATST | BASE, workshop=WORKSHOP, lite=LITE),
+    "atst_base_official": Scales(
+        Pretraining,
+        paper=ATST_OFFICIAL | BASE_OFFICIAL,
+        workshop=WORKSHOP,
+        lite=LITE,
+    ),
+    "byola": Scales(
+        Pretraining,
+        paper=BYOLA,
+        gpu=BYOLA_GPU,
+        workshop=WORKSHOP | CNN | FAST_TEACHER,
+        lite=LITE | TINY_CNN,
+    ),
 }
 # Experiments of other kinds have settings of their own; `preset` finds them all.
-FAMILIES: dict[str, dict[str, Any]] = (
-    EXPERIMENTS | MASKED | TUNED | EVALUATED | ENCODER_RUNS | FEW_SHOT
-)
-ALL_SOURCES: dict[str, dict[str, str]] = (
-    SOURCES
-    | MASKED_SOURCES
-    | TUNED_SOURCES
-    | EVALUATED_SOURCES
-    | ENCODER_RUNS_SOURCES
-    | FEW_SHOT_SOURCES
-)
+FAMILIES: dict[str, Scales] = EXPERIMENTS | MASKED | TUNED | EVALUATED | ENCODER_RUNS | FEW_SHOT
 
 
 def _hint(name: str, known) -> str:
@@ -266,11 +275,11 @@ def preset(experiment: str, scale: str = "lite", overrides: dict[str, Any] | Non
 def preset_table(experiment: str) -> list[dict[str, Any]]:
     """One row a setting: its value at each scale, the source of the `paper` value, and why `gpu` has another."""
     scales = FAMILIES[experiment]
-    reasons = GPU_SOURCES.get(experiment, {})
+    reasons = scales.sources.get("gpu", {})
     return [
         {"setting": field.name}
         | {scale: getattr(scales[scale], field.name) for scale in SCALES if scale in scales}
-        | {"source of the paper value": ALL_SOURCES[experiment][field.name]}
+        | {"source of the paper value": scales.sources["paper"][field.name]}
         | ({"source of the gpu value": reasons.get(field.name, "as paper")} if reasons else {})
         for field in dataclasses.fields(scales["paper"])
     ]

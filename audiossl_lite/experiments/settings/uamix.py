@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from audiossl_lite.experiments.settings.audiomae import MASKED, MaskedPretraining
+from audiossl_lite.experiments.settings.scales import LOGGED, TIMED, Scales
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -29,126 +32,111 @@ class Tuning:
     hidden_dim: int
     predictor_dim: int
     queue_size: int
-    projection_dim: int = 256
-    k: int = 1  # one of the k nearest entries; 0: none, the anchor itself (InfoNCE)
-    temperature: float = 0.15
+    projection_dim: int
+    k: int  # one of the k nearest entries; 0: none, the anchor itself (InfoNCE)
+    temperature: float
     # mixtures
-    mixing: str = "t_cutmix"
-    rule: str = "paper"
-    alpha: float = 1.0
-    per_sample: bool = False
-    symmetric: bool = False
+    mixing: str
+    rule: str
+    alpha: float
+    per_sample: bool
+    symmetric: bool
     # positive pairs
-    augmentation: str = "resized_crop"
-    gain_db: float = 6.0
+    augmentation: str
+    gain_db: float
     # shared
-    warmup_share: float = 0.2
-    weight_decay: float = 0.05
-    head_decay_scale: float = 2e-4
-    momentum: float = 0.99
-    precision: str = "32-true"
-    log_every: int = 10
-    save_every: int = 500
-    probe_every: int = 0  # steps of step 2 between calls of the probe; 0: never
+    warmup_share: float
+    weight_decay: float
+    head_decay_scale: float
+    momentum: float
+    precision: str
+    log_every: int
+    save_every: int
+    probe_every: int  # steps of step 2 between calls of the probe; 0: never
+
+    @property
+    def start(self) -> MaskedPretraining:
+        """Settings of the encoder that is tuned: the published one's if `checkpoint` names it, else those of `lite`."""
+        scale = "paper" if self.checkpoint else "lite"
+        return replace(MASKED["audiomae"][scale], n_frames=self.n_frames)
 
 
-UAMIX_PAPER = Tuning(
-    checkpoint="pretrained.pth",
-    n_frames=1024,
-    head_steps=1600,
-    head_batch_size=512,
-    head_learning_rate=1e-4,
-    steps=25_600,
-    batch_size=128,
-    learning_rate=1e-4,
-    layer_decay=0.65,
-    ema_projector=True,
-    hidden_dim=2048,
-    predictor_dim=4096,
-    queue_size=16_384,
-    precision="bf16-mixed",
-)
+UAMIX = {
+    "checkpoint": ("pretrained.pth", "uaMix-MAE Sec. 4: the published AudioMAE encoder, given by path"),
+    "n_frames": (1024, "AudioMAE Sec. 4.1: 10 s padded to 1024 frames"),
+    "head_steps": (1600, "uaMix-MAE Sec. 4: 40 epochs of 20,550 / 512 = 40 steps"),
+    "head_batch_size": (512, "uaMix-MAE Sec. 4: 512"),
+    "head_learning_rate": (1e-4, "uaMix-MAE Sec. 4: 1e-4, taken as absolute"),
+    "steps": (25_600, "uaMix-MAE Sec. 4: 160 epochs of 20,550 / 128 = 160 steps"),
+    "batch_size": (128, "uaMix-MAE Sec. 4: 128"),
+    "learning_rate": (1e-4, "uaMix-MAE Sec. 4: 1e-4, taken as absolute"),
+    "layer_decay": (0.65, "uaMix-MAE Sec. 4: 0.65"),
+    "ema_projector": (True, "not stated; as MAE-CT, which the paper follows"),
+    "hidden_dim": (2048, "2048: with it the trained parameters come to the paper's 50 M"),
+    "predictor_dim": (4096, "4096: with it the trained parameters come to the paper's 50 M"),
+    "queue_size": (16_384, "not stated; below the number of clips, since older entries go stale"),
+    "projection_dim": (256, "256, as MAE-CT"),
+    "k": (1, "uaMix-MAE Sec. 4: 1"),
+    "temperature": (0.15, "uaMix-MAE Sec. 4: 0.15"),
+    "mixing": ("t_cutmix", "uaMix-MAE Sec. 3: T-CutMix"),
+    "rule": ("paper", "uaMix-MAE Eq. 2, 3 as written"),
+    "alpha": (1.0, "not stated; 1, as CutMix"),
+    "per_sample": (False, "not stated; one lambda a batch"),
+    "symmetric": (False, "uaMix-MAE Eq. 1, 4: one direction"),
+    "augmentation": ("resized_crop", "not stated (DA in Fig. 1); our choice"),
+    "gain_db": (6.0, "not stated; our choice"),
+    "warmup_share": (0.2, "not stated; 20 % as MAE-CT"),
+    "weight_decay": (0.05, "not stated; 0.05 as MAE-CT"),
+    "head_decay_scale": (2e-4, "not stated; 1e-5 for the head as MAE-CT"),
+    "momentum": (0.99, "not stated; 0.99 as MAE-CT"),
+    "precision": ("bf16-mixed", "this project"),
+    "log_every": (10, "this project"),
+    "save_every": (500, "this project"),
+    "probe_every": (0, "this project"),
+}  # fmt: skip
+UAMIX_GPU = LOGGED | {
+    "checkpoint": ("", "chosen by the data: starts from the AudioMAE of the same run"),
+    "n_frames": (208, "chosen by the start: its crop"),
+    "head_steps": (300, "chosen by time: a tenth of the stage's share"),
+    "head_batch_size": (256, "chosen by the corpus, as step 2"),
+    "head_learning_rate": (1e-3, "chosen by one small run on a CPU"),
+    "batch_size": (256, "chosen by the corpus: more negatives than the paper's 128, and no more steps than fit"),
+    "learning_rate": (1e-3, "chosen by one small run on a CPU: 1e-3 learned its task, smaller rates did not"),
+    "layer_decay": (1.0, "chosen by one small run on a CPU: 1.0 learned its task, 0.65 did not"),
+    "hidden_dim": (1024, "chosen by time"),
+    "predictor_dim": (2048, "chosen by time"),
+    "queue_size": (4096, "chosen by the corpus: about half its clips"),
+    "symmetric": (True, "chosen by one small run on a CPU: both directions learned their task, one did not"),
+    "steps": (2000, TIMED),
+}  # fmt: skip
 SMALL = {"checkpoint": "", "precision": "32-true", "hidden_dim": 512, "predictor_dim": 1024}
-TUNED: dict[str, dict[str, Tuning]] = {
-    "uamix": {
-        "paper": UAMIX_PAPER,
-        "gpu": replace(
-            UAMIX_PAPER,
-            checkpoint="",
-            n_frames=208,
-            head_steps=300,
-            head_batch_size=256,
-            head_learning_rate=1e-3,
-            steps=2000,
-            batch_size=256,
-            learning_rate=1e-3,
-            layer_decay=1.0,
-            hidden_dim=1024,
-            predictor_dim=2048,
-            queue_size=4096,
-            symmetric=True,
-            log_every=50,
-            save_every=1000,
-        ),
-        "workshop": replace(
-            UAMIX_PAPER,
-            **SMALL,
-            n_frames=496,
-            head_steps=60,
-            head_batch_size=64,
-            head_learning_rate=3e-3,
-            steps=160,
-            batch_size=48,
-            learning_rate=3e-3,
-            queue_size=320,
-            probe_every=40,
-        ),
-        "lite": replace(
-            UAMIX_PAPER,
-            **SMALL,
-            n_frames=400,
-            head_steps=12,
-            head_batch_size=64,
-            head_learning_rate=1e-3,
-            steps=16,
-            batch_size=48,
-            learning_rate=4e-3,
-            queue_size=256,
-        ),
-    }
-}
-TUNED_SOURCES: dict[str, dict[str, str]] = {
-    "uamix": {
-        "checkpoint": "uaMix-MAE Sec. 4: the published AudioMAE encoder, given by path",
-        "n_frames": "AudioMAE Sec. 4.1: 10 s padded to 1024 frames",
-        "head_steps": "uaMix-MAE Sec. 4: 40 epochs of 20,550 / 512 = 40 steps",
-        "head_batch_size": "uaMix-MAE Sec. 4: 512",
-        "head_learning_rate": "uaMix-MAE Sec. 4: 1e-4, taken as absolute",
-        "steps": "uaMix-MAE Sec. 4: 160 epochs of 20,550 / 128 = 160 steps",
-        "batch_size": "uaMix-MAE Sec. 4: 128",
-        "learning_rate": "uaMix-MAE Sec. 4: 1e-4, taken as absolute",
-        "layer_decay": "uaMix-MAE Sec. 4: 0.65",
-        "ema_projector": "not stated; as MAE-CT, which the paper follows",
-        "hidden_dim": "2048: with it the trained parameters come to the paper's 50 M",
-        "predictor_dim": "4096: with it the trained parameters come to the paper's 50 M",
-        "queue_size": "not stated; below the number of clips, since older entries go stale",
-        "projection_dim": "256, as MAE-CT",
-        "k": "uaMix-MAE Sec. 4: 1",
-        "temperature": "uaMix-MAE Sec. 4: 0.15",
-        "mixing": "uaMix-MAE Sec. 3: T-CutMix",
-        "rule": "uaMix-MAE Eq. 2, 3 as written",
-        "alpha": "not stated; 1, as CutMix",
-        "per_sample": "not stated; one lambda a batch",
-        "symmetric": "uaMix-MAE Eq. 1, 4: one direction",
-        "augmentation": "not stated (DA in Fig. 1); our choice",
-        "gain_db": "not stated; our choice",
-        "warmup_share": "not stated; 20 % as MAE-CT",
-        "weight_decay": "not stated; 0.05 as MAE-CT",
-        "head_decay_scale": "not stated; 1e-5 for the head as MAE-CT",
-        "momentum": "not stated; 0.99 as MAE-CT",
-        "precision": "this project",
-        "log_every": "this project",
-        "save_every": "this project",
-        "probe_every": "this project",
-    }
+TUNED: dict[str, Scales] = {
+    "uamix": Scales(
+        Tuning,
+        paper=UAMIX,
+        gpu=UAMIX_GPU,
+        workshop=SMALL
+        | {
+            "n_frames": 496,
+            "head_steps": 60,
+            "head_batch_size": 64,
+            "head_learning_rate": 3e-3,
+            "steps": 160,
+            "batch_size": 48,
+            "learning_rate": 3e-3,
+            "queue_size": 320,
+            "probe_every": 40,
+        },
+        lite=SMALL
+        | {
+            "n_frames": 400,
+            "head_steps": 12,
+            "head_batch_size": 64,
+            "head_learning_rate": 1e-3,
+            "steps": 16,
+            "batch_size": 48,
+            "learning_rate": 4e-3,
+            "queue_size": 256,
+        },
+    )
 }
