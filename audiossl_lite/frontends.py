@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from audiossl_lite.devices import on_host
 
 SAMPLE_RATE_HZ = 16_000
-NEPER_PER_DB = math.log(10.0) / 10.0  # of power: 10 dB are ln 10
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 CACHED_SAMPLES = 2**18  # whose frames fit in the cache of a CPU core
 
@@ -55,6 +54,16 @@ def _few_at_once(transform: Callable[[Tensor], Tensor], waveform: Tensor) -> Ten
     return torch.cat([transform(part) for part in waveform.split(few)])
 
 
+def log_power(db: float | Tensor) -> float | Tensor:
+    """The natural log of power that `db` decibels (a number or a tensor) add: 10 dB are ln 10."""
+    return db / 10.0 * math.log(10.0)
+
+
+def valid_frames(lengths: Tensor, n_frames: int) -> Tensor:
+    """True for the frames that clips of `lengths (B,)` have, False for padding, `(B, n_frames)`."""
+    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
+
+
 def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
     """Write the mirror image of each clip's last `samples` after its own end: `(B, S)` -> `(B, S + samples)`.
 
@@ -83,10 +92,7 @@ def valid_values(
     parts = []
     for part, valid in zip(waveform.split(64), lengths.split(64), strict=True):
         frames = compute(reflect_end(part, valid, frontend.edge_samples))
-        inside = (
-            torch.arange(frames.shape[1], device=frames.device) < frontend.n_frames(valid)[:, None]
-        )
-        parts.append(frames[inside])
+        parts.append(frames[valid_frames(frontend.n_frames(valid), frames.shape[1])])
     return torch.cat(parts)
 
 
@@ -181,7 +187,7 @@ class ATSTFrontend(CentredFrames):
     @property
     def log_unit(self) -> float:
         """Natural log power of one unit."""
-        return (self.max_db - self.min_db) / 2.0 * NEPER_PER_DB
+        return log_power((self.max_db - self.min_db) / 2.0)
 
     def decibels(self, waveform: Tensor) -> Tensor:
         """Log-mel in dB, `(B, S) -> (B, T, 64)`, before normalisation.
@@ -324,11 +330,9 @@ class AudioMAEFrontend(nn.Module):
         Where: AudioMAE Sec. 4.1; chapter 01
         """
         frames = (n_samples - 400) // 160 + 1
-        return (
-            frames.clamp(max=self.target_frames)
-            if isinstance(frames, Tensor)
-            else min(frames, self.target_frames)
-        )
+        if isinstance(frames, Tensor):
+            return frames.clamp(max=self.target_frames)
+        return min(frames, self.target_frames)
 
     def fit(self, waveform: Tensor, lengths: Tensor | None = None) -> AudioMAEFrontend:
         """A frontend of the same size with the mean and standard deviation of these clips `(B, S)`.

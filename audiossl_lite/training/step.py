@@ -84,6 +84,7 @@ def training_step(
     schedule = set_schedule(run.optimizer, step, config)
     momentum = cosine_momentum(step, config.steps, config.momentum, config.final_momentum)
     run.model.train()
+
     out = run.model(*batch, monitors=monitors)
     run.fabric.backward(out["loss"])
     if config.clip_norm:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.devices import on_host, send
-
-EPS = torch.finfo(torch.float32).eps
+from audiossl_lite.frontends import FLOAT32_EPS, log_power, valid_frames
 
 
 def uniform(
@@ -32,10 +31,10 @@ def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
     """
     ratio = ratio.view(-1, 1, 1)
     if torch.is_grad_enabled() and (spec.requires_grad or other.requires_grad):
-        return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + EPS)
+        return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + FLOAT32_EPS)
     # In place: a temporary of a whole batch costs more than the arithmetic.
     mixed = spec.exp().mul_(1.0 - ratio)
-    return mixed.add_(other.exp().mul_(ratio)).add_(EPS).log_()
+    return mixed.add_(other.exp().mul_(ratio)).add_(FLOAT32_EPS).log_()
 
 
 class LogMixupExp(nn.Module):
@@ -56,9 +55,8 @@ class LogMixupExp(nn.Module):
             )
         self.max_ratio, self.memory_size = max_ratio, memory_size
         # A ring: the k-th input ever seen lies at place k modulo the size.
-        self.register_buffer(
-            "memory", torch.empty(0)
-        )  # (memory_size, T, F) once something was seen
+        # (memory_size, T, F) once something was seen.
+        self.register_buffer("memory", torch.empty(0))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
         self._count = 0  # `seen` as a number, so that a GPU is not asked for it at every step
 
@@ -96,18 +94,13 @@ class LogMixupExp(nn.Module):
             pick = torch.randint(len(self), (n,), generator=generator, device=generator.device)
             place = (self._count - len(self) + pick) % self.memory_size  # pick 0: the oldest
             mixed = log_mixup_exp(spec, self.memory[send(place, spec.device)], ratio)
-        kept = spec[-self.memory_size :]
-        first = self._count + n - len(kept)
-        place = torch.arange(first, first + len(kept), device=spec.device) % self.memory_size
-        self.memory[place] = kept.to(self.memory.dtype)
+        newest = spec[-self.memory_size :]
+        first = self._count + n - len(newest)
+        place = torch.arange(first, first + len(newest), device=spec.device) % self.memory_size
+        self.memory[place] = newest.to(self.memory.dtype)
         self._count += n
         self.seen += n
         return mixed
-
-
-def valid_frames(lengths: Tensor, n_frames: int) -> Tensor:
-    """True for the frames that clips of `lengths (B,)` have, False for padding, `(B, n_frames)`."""
-    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
 
 
 def _cubic_taps(
@@ -224,12 +217,8 @@ class RandomResizedCrop(nn.Module):
         frames = torch.minimum(frames, canvas)
         top = (uniform(n, 0.0, 1.0, generator, cpu) * (n_bands - bands + 1)).long()
         left = (uniform(n, 0.0, 1.0, generator, cpu) * (canvas - frames + 1)).long()
-        return {
-            "top": top,
-            "left": left - (canvas - n_frames) // 2,
-            "bands": bands,
-            "frames": frames,
-        }
+        left = left - (canvas - n_frames) // 2
+        return {"top": top, "left": left, "bands": bands, "frames": frames}
 
     @torch.no_grad()
     def forward(
@@ -259,6 +248,36 @@ class RandomGain(nn.Module):
     def forward(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
         gain_db = uniform(len(waveform), self.low_db, self.high_db, generator, waveform.device)
         return waveform * (10.0 ** (gain_db / 20.0))[:, None]
+
+
+class SpectralGain(nn.Module):
+    """Louder or softer by a uniform number of dB, on a normalised log filter bank: `(B, T, F) -> (B, T, F)`.
+
+    A factor g on the waveform adds 2 ln g to the natural log power, so it can be done without the waveform; only
+    cells at the floor differ. `log_unit`: what one unit of the normalised spectrogram is worth in natural log. With
+    `lengths (B,)` padding stays as it is.
+
+    Where: uaMix-MAE Fig. 1 (DA); chapter 09
+    """
+
+    def __init__(self, limit_db: float = 6.0, log_unit: float = 2 * 4.5689974) -> None:
+        super().__init__()
+        if limit_db < 0 or not log_unit > 0:
+            raise ValueError(
+                f"limit_db must not be negative and log_unit positive, got {limit_db}, {log_unit}"
+            )
+        self.limit_db, self.log_unit = limit_db, log_unit
+
+    @torch.no_grad()
+    def forward(
+        self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None = None
+    ) -> Tensor:
+        gain_db = uniform(len(spec), -self.limit_db, self.limit_db, generator, spec.device)
+        louder = spec + (log_power(gain_db) / self.log_unit)[:, None, None]
+        if lengths is None:
+            return louder
+        valid = valid_frames(send(lengths, spec.device), spec.shape[1])[..., None]
+        return torch.where(valid, louder, spec)
 
 
 def time_roll(x: Tensor, shift: Tensor, lengths: Tensor | None = None) -> Tensor:
