@@ -14,14 +14,6 @@ from audiossl_lite.devices import on_host, send
 from audiossl_lite.frontends import FLOAT32_EPS, log_power, valid_frames
 
 
-def uniform(
-    n: int, low: float, high: float, generator: torch.Generator, device: torch.device
-) -> Tensor:
-    """`n` uniform numbers in [low, high), drawn on the generator's device and sent to `device`, `(n,)`."""
-    draw = torch.rand(n, generator=generator, device=generator.device)
-    return send(low + (high - low) * draw, device)
-
-
 def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
     """Mix two log spectrograms as sounds add: log((1 - ratio) exp(spec) + ratio exp(other) + eps).
 
@@ -101,50 +93,6 @@ class LogMixupExp(nn.Module):
         self._count += n
         self.seen += n
         return mixed
-
-
-def _cubic_taps(
-    start: Tensor, size: Tensor, n_out: int, stretched: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Four source indices and weights per output cell, for a crop [start, start + size) resized to n_out.
-
-    Bicubic (a = -0.75) with aligned corners; taps outside the crop repeat its border: `F.interpolate` on the crop.
-    `stretched (B,)`: the crop fills only the first so many of the n_out cells.
-    """
-    real = torch.float32 if start.device.type == "mps" else torch.float64  # MPS has no float64
-    cells = torch.full_like(size, n_out) if stretched is None else stretched
-    step = (size - 1).to(real) / (cells - 1).clamp_min(1)
-    position = torch.arange(n_out, device=start.device).to(real) * step[:, None]  # (B, n_out)
-    base = position.floor()
-    t = (position - base)[..., None]
-    distance = torch.cat([t + 1.0, t, 1.0 - t, 2.0 - t], dim=-1)  # (B, n_out, 4)
-    a = -0.75
-    near = ((a + 2.0) * distance - (a + 3.0)) * distance * distance + 1.0
-    far = ((a * distance - 5.0 * a) * distance + 8.0 * a) * distance - 4.0 * a
-    weight = torch.where(distance <= 1.0, near, far)
-    index = base.long()[..., None] + torch.arange(-1, 3, device=start.device)
-    index = torch.minimum(index.clamp_min(0), (size - 1)[:, None, None]) + start[:, None, None]
-    return index, weight.float()
-
-
-def _resize_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sum of four rows per output row; rows outside `x (B, R, C)` count as zero."""
-    inside = (index >= 0) & (index < x.shape[1])
-    weight = weight * inside
-    index = index.clamp(0, x.shape[1] - 1)
-    if on_host(x):  # the four rows are summed in one pass, without temporaries
-        first = torch.arange(len(x))[:, None, None] * x.shape[1]
-        return nn.functional.embedding_bag(
-            (index + first).view(-1, 4),
-            x.reshape(-1, x.shape[2]),
-            per_sample_weights=weight.view(-1, 4),
-            mode="sum",
-        ).view(len(x), -1, x.shape[2])
-    batch = torch.arange(len(x), device=x.device)[:, None]
-    out = weight[..., 0, None] * x[batch, index[..., 0]]
-    for tap in range(1, 4):
-        out = torch.addcmul(out, weight[..., tap, None], x[batch, index[..., tap]])
-    return out
 
 
 def resized_crop(
@@ -348,3 +296,55 @@ class SpecAugment(nn.Module):
         covered = in_time[:, :, None] | in_freq[:, None, :]
         covered = covered & valid_frames(lengths, n_frames)[..., None]
         return torch.where(covered, self.fill, spec)
+
+
+def _cubic_taps(
+    start: Tensor, size: Tensor, n_out: int, stretched: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Four source indices and weights per output cell, for a crop [start, start + size) resized to n_out.
+
+    Bicubic (a = -0.75) with aligned corners; taps outside the crop repeat its border: `F.interpolate` on the crop.
+    `stretched (B,)`: the crop fills only the first so many of the n_out cells.
+    """
+    real = torch.float32 if start.device.type == "mps" else torch.float64  # MPS has no float64
+    cells = torch.full_like(size, n_out) if stretched is None else stretched
+    step = (size - 1).to(real) / (cells - 1).clamp_min(1)
+    position = torch.arange(n_out, device=start.device).to(real) * step[:, None]  # (B, n_out)
+    base = position.floor()
+    t = (position - base)[..., None]
+    distance = torch.cat([t + 1.0, t, 1.0 - t, 2.0 - t], dim=-1)  # (B, n_out, 4)
+    a = -0.75
+    near = ((a + 2.0) * distance - (a + 3.0)) * distance * distance + 1.0
+    far = ((a * distance - 5.0 * a) * distance + 8.0 * a) * distance - 4.0 * a
+    weight = torch.where(distance <= 1.0, near, far)
+    index = base.long()[..., None] + torch.arange(-1, 3, device=start.device)
+    index = torch.minimum(index.clamp_min(0), (size - 1)[:, None, None]) + start[:, None, None]
+    return index, weight.float()
+
+
+def _resize_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sum of four rows per output row; rows outside `x (B, R, C)` count as zero."""
+    inside = (index >= 0) & (index < x.shape[1])
+    weight = weight * inside
+    index = index.clamp(0, x.shape[1] - 1)
+    if on_host(x):  # the four rows are summed in one pass, without temporaries
+        first = torch.arange(len(x))[:, None, None] * x.shape[1]
+        return nn.functional.embedding_bag(
+            (index + first).view(-1, 4),
+            x.reshape(-1, x.shape[2]),
+            per_sample_weights=weight.view(-1, 4),
+            mode="sum",
+        ).view(len(x), -1, x.shape[2])
+    batch = torch.arange(len(x), device=x.device)[:, None]
+    out = weight[..., 0, None] * x[batch, index[..., 0]]
+    for tap in range(1, 4):
+        out = torch.addcmul(out, weight[..., tap, None], x[batch, index[..., tap]])
+    return out
+
+
+def uniform(
+    n: int, low: float, high: float, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """`n` uniform numbers in [low, high), drawn on the generator's device and sent to `device`, `(n,)`."""
+    draw = torch.rand(n, generator=generator, device=generator.device)
+    return send(low + (high - low) * draw, device)
