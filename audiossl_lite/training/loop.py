@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from audiossl_lite.progress import progress_bar
 from audiossl_lite.training.compute import Compute, make_fabric, precision_of
-from audiossl_lite.training.feed import batches
+from audiossl_lite.training.feed import batch_indices, batches, step_generator
 from audiossl_lite.training.identity import run_identity
 from audiossl_lite.training.run_folder import RunFolder
 from audiossl_lite.training.sources import ClipSource, InMemory
-from audiossl_lite.training.step import Run, start_run, step_generator, step_views, training_step
+from audiossl_lite.training.step import Run, start_run, step_views, training_step
 from audiossl_lite.training.watch import (
     CollapseError,
     NotFiniteError,
@@ -158,8 +158,8 @@ def _train(
         share = len(clips) // fabric.world_size
         return clips.split(share)[fabric.global_rank]
 
-    feed = batches(source, fabric.device, steps, chosen, prefetch)
     with progress_bar(len(steps) * fabric.is_global_zero, description) as bar:
+        feed = batches(source, fabric.device, steps, chosen, prefetch)
         for step, (clips, lengths, ids) in zip(steps, feed):
             done = step + 1
             logged = done % config.log_every == 0 or done in (1, last_step)
@@ -186,16 +186,3 @@ def _train(
 
 def _due(done: int, every: int, last_step: int) -> bool:
     return bool(every) and (done % every == 0 or done == last_step)
-
-
-def batch_indices(n_clips: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Clips of a step, `(batch_size,)`: every epoch is a new permutation, the incomplete last batch is dropped.
-
-    With fewer clips than `batch_size`, a batch is one permutation of all clips.
-
-    Where: ATST official code; chapter 05
-    """
-    per_epoch = max(n_clips // batch_size, 1)
-    epoch, position = divmod(step, per_epoch)
-    order = torch.randperm(n_clips, generator=step_generator(seed, -1 - epoch))
-    return order[position * batch_size : (position + 1) * batch_size]
