@@ -3,7 +3,7 @@
 Every frontend maps waveforms `(B, S)` in [-1, 1] at 16 kHz to float32 spectrograms `(B, T, F)`, one item
 independent of the others, so a batch equals its items. Each says how many frames a clip gives (`n_frames`), what
 stands past its end (`pad_value`), and how much natural log power one unit of its spectrograms is worth (`log_unit`).
-Chapter 01 takes them apart.
+What they share stands below them. Chapter 01 takes them apart.
 """
 
 from __future__ import annotations
@@ -18,76 +18,8 @@ from torch import Tensor, nn
 from audiossl_lite.devices import on_host
 
 SAMPLE_RATE_HZ = 16_000
-NEPER_PER_DB = math.log(10.0) / 10.0  # of power: 10 dB are ln 10
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 CACHED_SAMPLES = 2**18  # whose frames fit in the cache of a CPU core
-
-
-def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:
-    """Return the waveform as float32, or say what is wrong with it.
-
-    `waveform (B, S)`; raises ValueError for another rank, fewer than `min_samples` samples, NaN or infinity (these
-    on the host only, see `on_host`).
-    """
-    if waveform.dim() != 2:
-        raise ValueError(
-            f"a frontend takes waveforms of shape (batch, samples), got {tuple(waveform.shape)}; "
-            "use waveform[None] for a single mono clip and waveform.mean(0) for stereo"
-        )
-    if waveform.shape[1] < min_samples:
-        raise ValueError(
-            f"a clip of {waveform.shape[1]} samples is too short: this frontend needs at least {min_samples}; "
-            "pad it with zeros"
-        )
-    if on_host(waveform) and not torch.isfinite(waveform).all():
-        bad = (~torch.isfinite(waveform)).any(dim=1).nonzero().flatten().tolist()
-        raise ValueError(
-            f"clips {bad[:8]} of this batch hold NaN or infinite samples; drop or repair them"
-        )
-    return waveform.float()
-
-
-def _few_at_once(transform: Callable[[Tensor], Tensor], waveform: Tensor) -> Tensor:
-    """`transform(waveform)`; on a CPU a few clips at a time, whose frames stay in the cache: 2 to 3 times faster."""
-    if waveform.device.type != "cpu":
-        return transform(waveform)
-    few = max(1, CACHED_SAMPLES // waveform.shape[1])
-    return torch.cat([transform(part) for part in waveform.split(few)])
-
-
-def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
-    """Write the mirror image of each clip's last `samples` after its own end: `(B, S)` -> `(B, S + samples)`.
-
-    Centred frames near the end of a padded clip then hold what they hold when the clip stands alone. Each of
-    `lengths (B,)` exceeds `samples`.
-    """
-    position = torch.arange(waveform.shape[1] + samples, device=waveform.device)
-    last = lengths.to(waveform.device)[:, None] - 1
-    index = torch.where(position <= last, position, 2 * last - position)
-    return waveform.gather(1, index.clamp(0, waveform.shape[1] - 1)) * (position <= last + samples)
-
-
-def valid_values(
-    frontend: nn.Module,
-    compute: Callable[[Tensor], Tensor],
-    waveform: Tensor,
-    lengths: Tensor | None,
-) -> Tensor:
-    """`compute(waveform)` of clips `(B, S)`, the frames of all clips one after the other: `(frames, F)`.
-
-    With `lengths (B,)`, the valid samples, each clip gives the frames that it gives alone, and its padding none.
-    """
-    if lengths is None:
-        return torch.cat([compute(part).flatten(0, 1) for part in waveform.split(64)])
-    lengths = lengths.to(waveform.device).clamp_min(frontend.min_samples)
-    parts = []
-    for part, valid in zip(waveform.split(64), lengths.split(64), strict=True):
-        frames = compute(reflect_end(part, valid, frontend.edge_samples))
-        inside = (
-            torch.arange(frames.shape[1], device=frames.device) < frontend.n_frames(valid)[:, None]
-        )
-        parts.append(frames[inside])
-    return torch.cat(parts)
 
 
 class MelPower(nn.Module):
@@ -181,7 +113,7 @@ class ATSTFrontend(CentredFrames):
     @property
     def log_unit(self) -> float:
         """Natural log power of one unit."""
-        return (self.max_db - self.min_db) / 2.0 * NEPER_PER_DB
+        return log_power((self.max_db - self.min_db) / 2.0)
 
     def decibels(self, waveform: Tensor) -> Tensor:
         """Log-mel in dB, `(B, S) -> (B, T, 64)`, before normalisation.
@@ -324,11 +256,9 @@ class AudioMAEFrontend(nn.Module):
         Where: AudioMAE Sec. 4.1; chapter 01
         """
         frames = (n_samples - 400) // 160 + 1
-        return (
-            frames.clamp(max=self.target_frames)
-            if isinstance(frames, Tensor)
-            else min(frames, self.target_frames)
-        )
+        if isinstance(frames, Tensor):
+            return frames.clamp(max=self.target_frames)
+        return min(frames, self.target_frames)
 
     def fit(self, waveform: Tensor, lengths: Tensor | None = None) -> AudioMAEFrontend:
         """A frontend of the same size with the mean and standard deviation of these clips `(B, S)`.
@@ -342,3 +272,77 @@ class AudioMAEFrontend(nn.Module):
         return AudioMAEFrontend(
             self.target_frames, fbank.mean().item(), fbank.std().item(), n_mels=self.n_mels
         ).to(waveform.device)
+
+
+def log_power(db: float | Tensor) -> float | Tensor:
+    """The natural log of power that `db` decibels (a number or a tensor) add: 10 dB are ln 10."""
+    return db / 10.0 * math.log(10.0)
+
+
+def valid_frames(lengths: Tensor, n_frames: int) -> Tensor:
+    """True for the frames that clips of `lengths (B,)` have, False for padding, `(B, n_frames)`."""
+    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
+
+
+def valid_values(
+    frontend: nn.Module,
+    compute: Callable[[Tensor], Tensor],
+    waveform: Tensor,
+    lengths: Tensor | None,
+) -> Tensor:
+    """`compute(waveform)` of clips `(B, S)`, the frames of all clips one after the other: `(frames, F)`.
+
+    With `lengths (B,)`, the valid samples, each clip gives the frames that it gives alone, and its padding none.
+    """
+    if lengths is None:
+        return torch.cat([compute(part).flatten(0, 1) for part in waveform.split(64)])
+    lengths = lengths.to(waveform.device).clamp_min(frontend.min_samples)
+    parts = []
+    for part, valid in zip(waveform.split(64), lengths.split(64), strict=True):
+        frames = compute(reflect_end(part, valid, frontend.edge_samples))
+        parts.append(frames[valid_frames(frontend.n_frames(valid), frames.shape[1])])
+    return torch.cat(parts)
+
+
+def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
+    """Write the mirror image of each clip's last `samples` after its own end: `(B, S)` -> `(B, S + samples)`.
+
+    Centred frames near the end of a padded clip then hold what they hold when the clip stands alone. Each of
+    `lengths (B,)` exceeds `samples`.
+    """
+    position = torch.arange(waveform.shape[1] + samples, device=waveform.device)
+    last = lengths.to(waveform.device)[:, None] - 1
+    index = torch.where(position <= last, position, 2 * last - position)
+    return waveform.gather(1, index.clamp(0, waveform.shape[1] - 1)) * (position <= last + samples)
+
+
+def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:
+    """Return the waveform as float32, or say what is wrong with it.
+
+    `waveform (B, S)`; raises ValueError for another rank, fewer than `min_samples` samples, NaN or infinity (these
+    on the host only, see `on_host`).
+    """
+    if waveform.dim() != 2:
+        raise ValueError(
+            f"a frontend takes waveforms of shape (batch, samples), got {tuple(waveform.shape)}; "
+            "use waveform[None] for a single mono clip and waveform.mean(0) for stereo"
+        )
+    if waveform.shape[1] < min_samples:
+        raise ValueError(
+            f"a clip of {waveform.shape[1]} samples is too short: this frontend needs at least {min_samples}; "
+            "pad it with zeros"
+        )
+    if on_host(waveform) and not torch.isfinite(waveform).all():
+        bad = (~torch.isfinite(waveform)).any(dim=1).nonzero().flatten().tolist()
+        raise ValueError(
+            f"clips {bad[:8]} of this batch hold NaN or infinite samples; drop or repair them"
+        )
+    return waveform.float()
+
+
+def _few_at_once(transform: Callable[[Tensor], Tensor], waveform: Tensor) -> Tensor:
+    """`transform(waveform)`; on a CPU a few clips at a time, whose frames stay in the cache: 2 to 3 times faster."""
+    if waveform.device.type != "cpu":
+        return transform(waveform)
+    few = max(1, CACHED_SAMPLES // waveform.shape[1])
+    return torch.cat([transform(part) for part in waveform.split(few)])

@@ -117,7 +117,7 @@ def test_history_and_summary_say_which_precision_was_taken(tmp_path, monkeypatch
 
 
 def test_bf16_without_units_runs_and_is_warned_of(monkeypatch):
-    monkeypatch.setattr("audiossl_lite.training.loop.has_bf16_units", lambda kind: False)
+    monkeypatch.setattr("audiossl_lite.training.watch.has_bf16_units", lambda kind: False)
     with pytest.warns(UserWarning, match="ten times as long"):
         result = run(config=make_config(precision="bf16-mixed"), stop_after=1)
     assert result.precision == "bf16-mixed"

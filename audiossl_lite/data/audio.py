@@ -78,6 +78,15 @@ def load_audio(path: str | Path, *, min_s: float = 0.05, allow_silent: bool = Fa
     return waveform.contiguous()
 
 
+def central(waveform: Tensor, max_s: float | None) -> Tensor:
+    """The central `max_s` seconds of a waveform `(S,)`; all of it when it is shorter, or without `max_s`."""
+    if max_s is None:
+        return waveform
+    size = min(round(max_s * SAMPLE_RATE_HZ), len(waveform))
+    start = (len(waveform) - size) // 2
+    return waveform[start : start + size]
+
+
 def save_audio(path: str | Path, waveform: Tensor, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Path:
     """Write a waveform (S,) or (channels, S) as 16-bit audio in the format of the suffix, and return the path.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio
+from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, load_audio
 from audiossl_lite.data.clips import Clips, Skip
 from audiossl_lite.data.labelling import number_labels
 from audiossl_lite.data.layouts import Entry, Listing, find_listing
@@ -50,7 +50,7 @@ def load_clips(
         return _read(listing, root, task, clips_per_class, max_s, seed)
     clips = synthetic_clips(pool, clips_per_class=clips_per_class or 20, seed=seed)
     if max_s is not None and round(max_s * SAMPLE_RATE_HZ) < clips.waveforms.shape[1]:
-        cropped = torch.stack([_centre(waveform, max_s) for waveform in clips.waveforms])
+        cropped = torch.stack([central(waveform, max_s) for waveform in clips.waveforms])
         clips = replace(
             clips, waveforms=cropped, lengths=torch.full_like(clips.lengths, cropped.shape[1])
         )
@@ -133,13 +133,7 @@ def _decode(entry: Entry, max_s: float | None) -> Tensor | Skip:
         waveform = load_audio(entry.path)
     except AudioError as error:
         return Skip(entry.name, error.reason)
-    return waveform if max_s is None else _centre(waveform, max_s)
-
-
-def _centre(waveform: Tensor, max_s: float) -> Tensor:
-    n_samples = min(round(max_s * SAMPLE_RATE_HZ), waveform.shape[-1])
-    start = (waveform.shape[-1] - n_samples) // 2
-    return waveform[start : start + n_samples]
+    return central(waveform, max_s)
 
 
 def _assemble(

@@ -18,7 +18,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio
+from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, load_audio
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.layouts import find_listing
 from audiossl_lite.data.recipes import Recipe, bytes_per_second, encode
@@ -111,15 +111,6 @@ def estimate_bytes(items: Sequence[Item], recipe: Recipe) -> int:
     longest = recipe["max_s"] or max(seconds)
     mean_s = sum(min(length, longest) for length in seconds) / len(seconds)
     return round(len(items) * mean_s * bytes_per_second(recipe))
-
-
-def central(waveform: Tensor, max_s: float | None) -> Tensor:
-    """The central `max_s` seconds of a waveform `(S,)`."""
-    if max_s is None:
-        return waveform
-    size = min(round(max_s * SAMPLE_RATE_HZ), len(waveform))
-    start = (len(waveform) - size) // 2
-    return waveform[start : start + size]
 
 
 def pack_sound(sound: Path | Tensor, recipe: Recipe) -> Packed:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.devices import on_host, send
 from audiossl_lite.encoders.transformer import Block, init_linear
+from audiossl_lite.frontends import valid_frames
 
 PATCH_FRAMES = 4
 
@@ -55,7 +56,7 @@ class ATSTEncoder(nn.Module):
         self.embed_dim, self.n_mels, self.max_tokens = dim, n_mels, max_tokens
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, max_tokens + 1, dim))
-        # Unused by ATST; kept so that published files load with every key accounted for.
+        # Unused by ATST; it is here so that every key of a published file has its place.
         self.mask_embed = nn.Parameter(torch.zeros(1, 1, dim))
         self.patch_embed = FramePatches(n_mels, dim)
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
@@ -72,30 +73,54 @@ class ATSTEncoder(nn.Module):
 
         Where: ATST Sec. 2.2.2; chapter 05
         """
+        counts = self._token_counts(spec, lengths)
+        x = self.patch_embed(spec)  # (B, N, D)
+        x = torch.cat([self.cls_token.expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
+        x = x + self.pos_embed[:, : x.shape[1]]
+        # The CLS token is key 0 and always visible.
+        visible = None if lengths is None else valid_frames(counts + 1, x.shape[1])
+        return x, visible, counts
+
+    def sequence(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """CLS and patch tokens after the final norm, `(B, T, F) -> (B, 1 + N, D)`.
+
+        Where: ATST Sec. 2.2.2; chapter 05
+        """
+        x, visible, _ = self.embed(spec, lengths)  # patches, CLS, positions
+        for block in self.blocks:
+            x = block(x, visible)
+        return self.norm(x)
+
+    def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.sequence(spec, lengths)[:, 0]  # CLS
+
+    def tokens(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Patch tokens after the final norm, without CLS: `(B, T, F) -> (B, T // 4, D)`.
+
+        Where: ATST Sec. 2.2.2; chapter 05
+        """
+        return self.sequence(spec, lengths)[:, 1:]
+
+    def _token_counts(self, spec: Tensor, lengths: Tensor | None) -> Tensor:
+        """Valid tokens of each item, `(B,)` where `spec` is; or what is wrong with these shapes and lengths."""
         if spec.dim() != 3 or spec.shape[2] != self.n_mels:
             raise ValueError(
                 f"the encoder takes (batch, frames, {self.n_mels}) spectrograms, got {tuple(spec.shape)}"
             )
-        tokens = self.patch_embed(spec)  # (B, N, D)
-        b, n, d = tokens.shape
+        n = spec.shape[1] // PATCH_FRAMES
         if not 1 <= n <= self.max_tokens:
             raise ValueError(
                 f"{spec.shape[1]} frames make {n} tokens, the position table holds 1 to {self.max_tokens}; "
                 "crop, pad, or use linear_features, which works in chunks"
             )
-        tokens = (
-            torch.cat([self.cls_token.expand(b, 1, d), tokens], dim=1) + self.pos_embed[:, : n + 1]
-        )
         if lengths is None:
-            return tokens, None, torch.full((b,), n, device=spec.device)
+            return torch.full((len(spec),), n, device=spec.device)
         lengths = torch.as_tensor(lengths)
         if on_host(lengths) and (lengths < PATCH_FRAMES).any():
             raise ValueError(
                 f"an item has {int(lengths.min())} valid frames; the encoder needs at least 4"
             )
-        counts = send(lengths, spec.device).clamp(max=spec.shape[1]) // PATCH_FRAMES
-        visible = torch.arange(n + 1, device=spec.device) <= counts[:, None]  # CLS is index 0
-        return tokens, visible, counts
+        return send(lengths, spec.device).clamp(max=spec.shape[1]) // PATCH_FRAMES
 
     def block_outputs(
         self, spec: Tensor, lengths: Tensor | None = None, last: int | None = None
@@ -111,18 +136,6 @@ class ATSTEncoder(nn.Module):
             if last is None or i >= len(self.blocks) - last:
                 outputs.append(self.norm(x))
         return outputs, counts
-
-    def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        outputs, _ = self.block_outputs(spec, lengths, last=1)
-        return outputs[0][:, 0]
-
-    def tokens(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Patch tokens after the final norm, without CLS: `(B, T, F) -> (B, T // 4, D)`.
-
-        Where: ATST Sec. 2.2.2; chapter 05
-        """
-        outputs, _ = self.block_outputs(spec, lengths, last=1)
-        return outputs[0][:, 1:]
 
     def linear_features(
         self,
@@ -151,10 +164,7 @@ class ATSTEncoder(nn.Module):
 
         def features(chunk: Tensor, left: Tensor) -> Tensor:
             outputs, counts = self.block_outputs(chunk, left, last)
-            n = outputs[0].shape[1] - 1
-            valid = (torch.arange(n, device=spec.device) < counts[:, None]).to(spec.dtype)[
-                ..., None
-            ]
+            valid = valid_frames(counts, outputs[0].shape[1] - 1).to(spec.dtype)[..., None]
             divisor = (left // PATCH_FRAMES if mean_over == "official" else counts)[:, None] + 1e-6
             means = [(out[:, 1:] * valid).sum(1) / divisor for out in outputs]
             return torch.cat([out[:, 0] for out in outputs] + means, dim=1)

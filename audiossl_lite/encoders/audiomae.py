@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.devices import on_host, send
 from audiossl_lite.encoders.transformer import Block
+from audiossl_lite.frontends import valid_frames
 
 PATCH = 16
 
@@ -131,9 +132,8 @@ class AudioMAEEncoder(nn.Module):
                 f"up to {self.n_frames}, got {tuple(spec.shape)}"
             )
         x = self.patch_embed(spec, kept)
-        x = x + (
-            self.pos_embed[:, 1 : 1 + x.shape[1]] if kept is None else self.pos_embed[0, 1 + kept]
-        )
+        n = x.shape[1]
+        x = x + (self.pos_embed[:, 1 : 1 + n] if kept is None else self.pos_embed[0, 1 + kept])
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(b, 1, -1)
         x = torch.cat([cls, x], dim=1)
         for block in self.blocks:
@@ -162,8 +162,7 @@ class AudioMAEEncoder(nn.Module):
 
 def valid_patches(lengths: Tensor, n_frames: int, n_mels: int) -> Tensor:
     """Which patches hold a valid frame, `(B, N)` bool, for clips of `lengths (B,)` frames; at least the first ones."""
-    rows = torch.arange(0, n_frames, PATCH, device=lengths.device)
-    valid = rows < lengths.clamp_min(1)[:, None]  # (B, T/16)
+    valid = valid_frames(lengths.clamp_min(1), n_frames)[:, ::PATCH]  # (B, T/16)
     return valid.repeat_interleave(n_mels // PATCH, dim=1)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.devices import on_host, send
+from audiossl_lite.frontends import valid_frames
 
 
 class BYOLAEncoder(nn.Module):
@@ -55,16 +56,13 @@ class BYOLAEncoder(nn.Module):
                 f"an item has {shortest} valid frames; the encoder needs at least 8 (80 ms)"
             )
         x = spec.transpose(1, 2)[:, None]  # (B, 1, F, T)
-        valid = (
-            None
-            if lengths is None or shortest >= spec.shape[1]
-            else send(lengths, x.device).clamp(max=spec.shape[1])
-        )
+        valid = None  # every frame is
+        if lengths is not None and shortest < spec.shape[1]:
+            valid = send(lengths, x.device).clamp(max=spec.shape[1])
         for layer in self.features:
             if valid is not None and isinstance(layer, nn.Conv2d):
-                x = x * _valid_mask(
-                    valid, x.shape[3]
-                )  # zeros beyond the end, as if the item stood alone
+                # Zeros beyond the end, as if the item stood alone.
+                x = x * valid_frames(valid, x.shape[3])[:, None, None].float()
             # Twice as fast, but a CPU's batch norm sums its statistics with two digits fewer then: not in training.
             swap = isinstance(layer, nn.Conv2d) and not (self.training and on_host(x))
             x = _channels_last(layer, x) if swap else layer(x)
@@ -84,7 +82,7 @@ class BYOLAEncoder(nn.Module):
         frames, valid = self._frames(spec, lengths)
         if valid is None:
             return frames.amax(1) + frames.mean(1)
-        mask = _valid_mask(valid, frames.shape[1])[:, 0, 0, :, None]  # (B, T/8, 1)
+        mask = valid_frames(valid, frames.shape[1])[..., None].float()  # (B, T/8, 1)
         frames = frames * mask  # outputs are not negative, so zeros leave the maximum alone
         return frames.amax(1) + frames.sum(1) / valid[:, None]
 
@@ -95,11 +93,6 @@ def _channels_last(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if weight.shape[1] == 1:  # both layouts at once: say which
         weight = weight.as_strided(weight.shape, (weight[0].numel(), 1, weight.shape[3], 1))
     return nn.functional.conv2d(x, weight, conv.bias, padding=conv.padding)
-
-
-def _valid_mask(valid: Tensor, n: int) -> Tensor:
-    """1 for valid positions, `(B, 1, 1, n)`."""
-    return (torch.arange(n, device=valid.device) < valid[:, None])[:, None, None, :].float()
 
 
 def byola_cnn(dim: int = 512, **options) -> BYOLAEncoder:

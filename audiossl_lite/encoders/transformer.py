@@ -27,8 +27,8 @@ class DropPath(nn.Module):
         # precision a CPU draws what it draws for a plain number; not every other device has it.
         exact = torch.float64 if x.device.type == "cpu" else torch.float32
         keep = torch.full((), 1.0 - self.probability, dtype=exact, device=x.device)
-        kept = torch.bernoulli(keep.expand(len(x), *(1,) * (x.dim() - 1))).to(x.dtype)
-        return x * kept / keep.to(x.dtype)
+        stays = torch.bernoulli(keep.expand(len(x), *(1,) * (x.dim() - 1))).to(x.dtype)
+        return x * stays / keep.to(x.dtype)
 
 
 class Attention(nn.Module):

@@ -141,8 +141,7 @@ def blocked_pairs(
 
     Where: AudioMAE, official code; chapter 06
     """
-    wrapped = (
-        torch.arange(rows, device=device) >= rows - shift
-    ).float()  # after the roll, the first rows are last
+    # After the roll, the first rows are last.
+    wrapped = (torch.arange(rows, device=device) >= rows - shift).float()
     regions = to_windows(wrapped.view(1, rows, 1, 1).expand(1, rows, columns, 1))[..., 0]
     return torch.where(regions[:, :, None] == regions[:, None], 0.0, -100.0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.frontends import SAMPLE_RATE_HZ, reflect_end
+from audiossl_lite.frontends import SAMPLE_RATE_HZ, reflect_end, valid_frames
 from audiossl_lite.progress import progress
 
 SHORTEST = 8 * 160  # samples: BYOL-A's CNN needs eight frames
@@ -60,10 +60,10 @@ def spectrograms(
     width = -(-int(frames.max()) // frontend.frame_multiple) * frontend.frame_multiple
     parts = []
     batches = zip(*(x.split(batch_size) for x in (waveforms, lengths, frames)), strict=True)
-    for wave, valid, n in batches:
-        spec = (compute or frontend)(reflect_end(wave, valid, frontend.edge_samples))[:, :width]
-        past_end = torch.arange(spec.shape[1], device=spec.device) >= n[:, None]
-        parts.append(spec.masked_fill(past_end[..., None], frontend.pad_value))
+    for wave, samples, n in batches:
+        spec = (compute or frontend)(reflect_end(wave, samples, frontend.edge_samples))[:, :width]
+        valid = valid_frames(n, spec.shape[1])[..., None]
+        parts.append(spec.masked_fill(~valid, frontend.pad_value))
     return torch.cat(parts), frames
 
 

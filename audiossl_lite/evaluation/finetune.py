@@ -18,8 +18,8 @@ from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.metrics import classes_without_positives, score
 from audiossl_lite.evaluation.settings import FineTuning
 from audiossl_lite.training import loop
-from audiossl_lite.training.identity import data_digest
 from audiossl_lite.training.loop import NotFiniteError, TrainConfig
+from audiossl_lite.training.sources import data_digest
 
 
 def soft_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:

@@ -7,11 +7,16 @@ from torch import Tensor, nn
 
 from audiossl_lite.encoders.audiomae import PATCH
 from audiossl_lite.evaluation.settings import FineTuning
+from audiossl_lite.frontends import valid_frames
 from audiossl_lite.mixing import draw_lambda, mixup
-from audiossl_lite.training.identity import data_digest
-from audiossl_lite.views.augmentations import RandomResizedCrop, SpecAugment, uniform, valid_frames
+from audiossl_lite.training.sources import data_digest
+from audiossl_lite.views.augmentations import (
+    RandomResizedCrop,
+    SpecAugment,
+    SpectralGain,
+    uniform,
+)
 from audiossl_lite.views.masks import structured_masking
-from audiossl_lite.views.mixtures import SpectralGain
 
 
 def power_mixup(

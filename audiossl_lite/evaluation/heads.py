@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.metrics import score
 from audiossl_lite.evaluation.settings import LinearEvaluation
+from audiossl_lite.methods.teacher import cosine
 from audiossl_lite.progress import progress_bar
 from audiossl_lite.training.loop import NotFiniteError
-from audiossl_lite.training.schedules import cosine
 
 
 def step_rates(config: LinearEvaluation) -> Tensor:

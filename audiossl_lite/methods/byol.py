@@ -37,27 +37,18 @@ class BYOL(nn.Module):
         stop_gradient: bool = True,
     ) -> None:
         super().__init__()
-        self.n_parts = 1
         if reduction not in ("sum", "mean"):
             raise ValueError(
                 f"reduction is 'sum' (L + L') or 'mean' (half of it), got {reduction!r}"
             )
         self.reduction, self.joint_views, self.stop_gradient = reduction, joint_views, stop_gradient
-        self.projection_dim = projection_dim
-        self.student = nn.ModuleDict(
-            {
-                "encoder": encoder,
-                "projector": mlp_head(
-                    encoder.embed_dim, hidden_dim, projection_dim, bias=head_bias
-                ),
-            }
-        )
+        self.n_parts, self.projection_dim = 1, projection_dim
+        projector = mlp_head(encoder.embed_dim, hidden_dim, projection_dim, bias=head_bias)
+        self.student = nn.ModuleDict({"encoder": encoder, "projector": projector})
         self.teacher = make_teacher(self.student)
-        self.predictor = (
-            mlp_head(projection_dim, hidden_dim, projection_dim, bias=head_bias)
-            if predictor
-            else nn.Identity()
-        )
+        self.predictor: nn.Module = nn.Identity()
+        if predictor:
+            self.predictor = mlp_head(projection_dim, hidden_dim, projection_dim, bias=head_bias)
 
     def project(self, network: nn.ModuleDict, groups: list[Tensor]) -> list[Tensor]:
         """Projections `(B, projection_dim)` of each group of views `(B, T, F)`; batch norm sees one group at a time.
@@ -79,17 +70,16 @@ class BYOL(nn.Module):
         Where: ATST Sec. 2.1; chapter 04
         """
         groups = [torch.cat([first, second])] if self.joint_views else [first, second]
-        student = self.project(self.student, groups)
+        projections = self.project(self.student, groups)
         predictions = torch.cat(
-            [self.predictor(z) for z in student]
-        )  # (2B, D), first views then second
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.stop_gradient):
-            # Without stop-gradient there is no separate teacher to learn from: the student is its own target.
-            targets = (
-                torch.cat(self.project(self.teacher, groups))
-                if self.stop_gradient
-                else torch.cat(student)
-            )
+            [self.predictor(z) for z in projections]
+        )  # (2B, D), first views, then second
+        if self.stop_gradient:
+            with torch.no_grad():
+                targets = torch.cat(self.project(self.teacher, groups))
+        else:  # no separate teacher to learn from: the student is its own target
+            targets = torch.cat(projections)
+
         prediction_1, prediction_2 = predictions.chunk(2)
         target_1, target_2 = targets.chunk(2)
         loss = byol_loss(prediction_1, target_2) + byol_loss(prediction_2, target_1)
@@ -97,7 +87,7 @@ class BYOL(nn.Module):
             loss = loss / 2
         if not monitors:
             return {"loss": loss}
-        return {"loss": loss, **self._monitors(torch.cat(student), predictions, targets)}
+        return {"loss": loss, **self._monitors(torch.cat(projections), predictions, targets)}
 
     @torch.no_grad()
     def _monitors(self, student: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -126,5 +116,5 @@ class BYOL(nn.Module):
 
         Where: ATST Sec. 2.2.2; chapter 05
         """
-        kept = ("teacher", "student") if self.stop_gradient else ("student", "teacher")
-        return {name: getattr(self, name)["encoder"] for name in kept}
+        names = ("teacher", "student") if self.stop_gradient else ("student", "teacher")
+        return {name: getattr(self, name)["encoder"] for name in names}

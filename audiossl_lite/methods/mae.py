@@ -59,7 +59,7 @@ class MAE(nn.Module):
         )
         if (
             world_size() > 1
-        ):  # a mean over the hidden patches of all processes, not a mean of their means
+        ):  # the mean over the hidden patches of all processes, not of their means
             loss = loss * (judged.sum() * world_size() / total(judged.sum()))
         return {"loss": loss}
 

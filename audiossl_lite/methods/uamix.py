@@ -50,10 +50,8 @@ class NNCLRTuning(nn.Module):
         if trainable not in ("head", "upper"):
             raise ValueError(f"trainable is 'head' (step 1) or 'upper' (step 2), got {trainable!r}")
         self.trainable, self.k, self.temperature = trainable, k, temperature
-        self.n_parts = 1
-        self.symmetric, self.layer_decay = symmetric, layer_decay
-        self.head_decay_scale = head_decay_scale
-        self.projection_dim = projection_dim
+        self.symmetric, self.projection_dim, self.n_parts = symmetric, projection_dim, 1
+        self.layer_decay, self.head_decay_scale = layer_decay, head_decay_scale
         self.encoder = encoder
         self.projector = nnclr_projector(encoder.embed_dim, hidden_dim, projection_dim)
         self.predictor = mlp_head(projection_dim, predictor_dim, projection_dim, bias=False)
@@ -86,41 +84,21 @@ class NNCLRTuning(nn.Module):
 
         Where: uaMix-MAE Sec. 4; chapter 09
         """
-        depth = len(self.encoder.blocks)
-        scaled = [
-            (module, 1.0, self.head_decay_scale) for module in (self.projector, self.predictor)
-        ]
+        blocks, depth = self.encoder.blocks, len(self.encoder.blocks)
+        scaled = [(head, 1.0, self.head_decay_scale) for head in (self.projector, self.predictor)]
         if self.trainable == "upper":
             scaled.append((self.encoder.norm, 1.0, 1.0))
-            scaled += [
-                (self.encoder.blocks[i], self.layer_decay ** (depth - i), 1.0)
-                for i in range(depth // 2, depth)
-            ]
+            for i in range(depth // 2, depth):  # layer decay: the lower the block, the slower
+                scaled.append((blocks[i], self.layer_decay ** (depth - i), 1.0))
         groups = []
         for module, lr_scale, decay_scale in scaled:
+            scales = {"lr_scale": lr_scale, "decay_scale": decay_scale}
             flat = [p for p in module.parameters() if p.dim() == 1]
             deep = [p for p in module.parameters() if p.dim() > 1]
             if deep:
-                groups.append(
-                    {
-                        "params": deep,
-                        "decayed": True,
-                        "lr_scale": lr_scale,
-                        "decay_scale": decay_scale,
-                    }
-                )
-            groups.append(
-                {"params": flat, "decayed": False, "lr_scale": lr_scale, "weight_decay": 0.0}
-            )
+                groups.append({"params": deep, "decayed": True, **scales})
+            groups.append({"params": flat, "decayed": False, "weight_decay": 0.0, **scales})
         return groups
-
-    def _lookup(self, embedding: Tensor, avoid: Tensor) -> Tensor:
-        projector = self.projector if self.target_projector is None else self.target_projector
-        with torch.no_grad():
-            asked = projector(embedding)
-            if self.k == 0:
-                return F.normalize(asked, dim=1)
-            return self.queue.neighbours(asked, avoid, k=self.k)
 
     def forward(
         self,
@@ -139,16 +117,9 @@ class NNCLRTuning(nn.Module):
 
         Where: uaMix-MAE Eq. 4; chapter 09
         """
-        if self.symmetric:  # rows of the encoder are independent: both in one call
-            both = None if lengths is None else torch.cat([lengths, lengths])
-            views = torch.cat([anchor, positive])
-            h_anchor, h_positive = in_parts(self.encoder, self.n_parts, views, both).chunk(2)
-        else:
-            with torch.no_grad():  # one direction: no gradient passes here
-                h_anchor = in_parts(self.encoder, self.n_parts, anchor, lengths)
-            h_positive = in_parts(self.encoder, self.n_parts, positive, lengths)
+        h_anchor, h_positive = self._embed(anchor, positive, lengths)
         z_positive = self.projector(h_positive)
-        neighbours = gather(self._lookup(h_anchor, avoid))
+        neighbours = gather(self._lookup(h_anchor, avoid))  # without gradient
         predictions = gather(self.predictor(z_positive))
         labels = gather_labels(labels)
         loss = mixture_loss(neighbours, predictions, labels, self.temperature)
@@ -158,18 +129,43 @@ class NNCLRTuning(nn.Module):
             other = gather(self._lookup(h_positive, ids[:, None]))
             mixed = gather(self.predictor(self.projector(h_anchor)))
             loss = 0.5 * (loss + mixture_loss(other, mixed, back, self.temperature))
+        self._remember(h_positive, z_positive, ids)
+        if not monitors:
+            return {"loss": loss}
         with torch.no_grad():
-            entering = (
-                z_positive if self.target_projector is None else self.target_projector(h_positive)
-            )
-            if self.training:
-                self.queue.push(gather(entering.detach()), gather(ids))
-            if not monitors:
-                return {"loss": loss}
             nearest = cosines(predictions, neighbours).argmax(0)  # to each neighbour
             hit = labels.gather(1, nearest[:, None]).gt(0).float().mean()
-            std, rank = spread_and_rank(z_positive.detach())
+            std, rank = spread_and_rank(z_positive)
         return {"loss": loss, "std": std, "rank": rank, "found": hit}
+
+    def _embed(
+        self, anchor: Tensor, positive: Tensor, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings `(B, D)` of both views; in one direction no gradient passes through the anchor."""
+        if self.symmetric:  # rows of the encoder are independent: both in one call
+            both = None if lengths is None else torch.cat([lengths, lengths])
+            views = torch.cat([anchor, positive])
+            return in_parts(self.encoder, self.n_parts, views, both).chunk(2)
+        with torch.no_grad():
+            h_anchor = in_parts(self.encoder, self.n_parts, anchor, lengths)
+        return h_anchor, in_parts(self.encoder, self.n_parts, positive, lengths)
+
+    @torch.no_grad()
+    def _lookup(self, embedding: Tensor, avoid: Tensor) -> Tensor:
+        """The neighbour `(B, projection_dim)` of each embedding; with `k=0` its own projection."""
+        projector = self.projector if self.target_projector is None else self.target_projector
+        query = projector(embedding)
+        if self.k == 0:
+            return F.normalize(query, dim=1)
+        return self.queue.neighbours(query, avoid, k=self.k)
+
+    @torch.no_grad()
+    def _remember(self, embedding: Tensor, projection: Tensor, ids: Tensor) -> None:
+        """Put the projections of clean clips into the queue, in train mode."""
+        if self.target_projector is not None:
+            projection = self.target_projector(embedding)
+        if self.training:
+            self.queue.push(gather(projection.detach()), gather(ids))
 
     def update_teacher(self, momentum: float) -> None:
         """Let the projector's moving average follow, its batch-norm statistics copied.

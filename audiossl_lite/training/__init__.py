@@ -1,6 +1,5 @@
-"""Training: schedules, optimiser, checkpoints, and the loop on one screen."""
+"""Training: one step, the loop around it on one screen, and the folder of a run."""
 
-from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from audiossl_lite.training.compute import Compute
 from audiossl_lite.training.loop import (
     CollapseError,
@@ -10,6 +9,7 @@ from audiossl_lite.training.loop import (
     train,
 )
 from audiossl_lite.training.optim import make_optimizer, set_schedule
+from audiossl_lite.training.run_folder import load_checkpoint, save_checkpoint
 from audiossl_lite.training.schedules import cosine, warmup_cosine
 from audiossl_lite.training.step import Run, start_run, step_views, training_step
 

@@ -1,7 +1,8 @@
-"""Batches in the order of the run, read ahead while the network computes."""
+"""Which clips a step sees, with which random numbers, and how they are read ahead while the network computes."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,29 @@ from torch import Tensor
 
 from audiossl_lite.devices import send
 from audiossl_lite.training.sources import ClipSource, InMemory
+
+
+def batch_indices(n_clips: int, batch_size: int, step: int, seed: int) -> Tensor:
+    """Clips of a step, `(batch_size,)`: every epoch is a new permutation, the incomplete last batch is dropped.
+
+    With fewer clips than `batch_size`, a batch is one permutation of all clips.
+
+    Where: ATST official code; chapter 05
+    """
+    per_epoch = max(n_clips // batch_size, 1)
+    epoch, position = divmod(step, per_epoch)
+    order = torch.randperm(n_clips, generator=step_generator(seed, -1 - epoch))
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """The random numbers of one step, independent of all other steps: this is what makes a resumed run exact.
+
+    Every process of several (`rank`) has its own. They are drawn on the host, so that a GPU sees what a CPU sees.
+    """
+    name = f"{seed}/{step}/{rank}" if rank else f"{seed}/{step}"
+    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 def batches(

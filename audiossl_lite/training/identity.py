@@ -36,15 +36,15 @@ def run_identity(
     }
 
 
-def differences(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differences(past: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Names of what two identities do not share; data in memory may differ by rounding."""
 
     def same(key: str) -> bool:
-        ours, theirs = now.get(key), there.get(key)
+        ours, theirs = now.get(key), past.get(key)
         in_memory = key == "data" and isinstance(ours, dict) and isinstance(theirs, dict)
         return same_sums(ours, theirs) if in_memory else ours == theirs
 
-    return [key for key in sorted(there | now) if not same(key)]
+    return [key for key in sorted(past | now) if not same(key)]
 
 
 def module_digest(module: nn.Module) -> str:
@@ -63,8 +63,4 @@ def module_digest(module: nn.Module) -> str:
         }
         lines.append(f"{name} {type(part).__name__} {sorted(plain.items())}")
     lines += [f"{name} {tuple(p.shape)}" for name, p in module.named_parameters()]
-    return _digest("\n".join(lines).encode())
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=4).hexdigest()
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=4).hexdigest()

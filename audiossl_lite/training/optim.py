@@ -41,9 +41,8 @@ def make_optimizer(
 
     Where: ATST Sec. 3.1; chapter 05
     """
-    groups = (
-        model.parameter_groups() if hasattr(model, "parameter_groups") else parameter_groups(model)
-    )
+    own = hasattr(model, "parameter_groups")
+    groups = model.parameter_groups() if own else parameter_groups(model)
     options = {"lr": learning_rate, "weight_decay": weight_decay}
     if kind == "sgd":
         return torch.optim.SGD(groups, momentum=betas[0], **options)
@@ -59,18 +58,10 @@ def set_schedule(optimizer: torch.optim.Optimizer, step: int, config) -> dict[st
 
     Where: ATST Sec. 3.1; chapter 05
     """
-    rate = (
-        warmup_cosine(
-            step,
-            config.steps,
-            config.warmup_steps,
-            config.learning_rate,
-            config.final_learning_rate,
-        )
-        if config.schedule == "cosine"
-        else config.learning_rate
-    )
-    decay = cosine(step, config.steps, config.weight_decay, config.final_weight_decay)
+    steps, rate = config.steps, config.learning_rate
+    if config.schedule == "cosine":
+        rate = warmup_cosine(step, steps, config.warmup_steps, rate, config.final_learning_rate)
+    decay = cosine(step, steps, config.weight_decay, config.final_weight_decay)
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
         if group.get("decayed"):

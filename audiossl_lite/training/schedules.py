@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from audiossl_lite.methods.teacher import cosine
 
-
-def cosine(step: int, total_steps: int, start: float, end: float) -> float:
-    """Half a cosine from `start` at step 0 to `end` at `total_steps`; clamped outside.
-
-    Where: ATST Sec. 3.1; chapter 04
-    """
-    if total_steps < 1:
-        raise ValueError(f"total_steps must be at least 1, got {total_steps}")
-    share = min(max(step / total_steps, 0.0), 1.0)
-    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * share))
+__all__ = ["cosine", "warmup_cosine"]
 
 
 def warmup_cosine(

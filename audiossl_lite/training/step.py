@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from audiossl_lite.methods.distributed import join_batch_norms
 from audiossl_lite.methods.teacher import cosine_momentum
 from audiossl_lite.training.compute import Compute
+from audiossl_lite.training.feed import step_generator
 from audiossl_lite.training.optim import make_optimizer, set_schedule
 
 if TYPE_CHECKING:
@@ -49,16 +49,6 @@ def start_run(
     return Run(fabric, method, model, views.to(fabric.device), optimizer, config)
 
 
-def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
-    """The random numbers of one step, independent of all other steps: this is what makes a resumed run exact.
-
-    Every process of several (`rank`) has its own. They are drawn on the host, so that a GPU sees what a CPU sees.
-    """
-    name = f"{seed}/{step}/{rank}" if rank else f"{seed}/{step}"
-    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
-
-
 def step_views(
     run: Run, step: int, clips: Tensor, lengths: Tensor, ids: Tensor
 ) -> tuple[Tensor, ...]:
@@ -74,15 +64,13 @@ def step_views(
 def training_step(
     run: Run, step: int, batch: tuple[Tensor, ...], *, monitors: bool = False, update: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Learn from the views of one batch; what the method returns (its `loss`, and `monitors`), and the schedules.
+    """Forward, backward, step, teacher: what the method returns (its `loss`, and `monitors`), and the schedules.
 
     `update=False` leaves out the optimiser. Nothing here waits for the device.
 
     Where: ATST Sec. 2.1, 3.1; chapter 05
     """
     config = run.config
-    schedule = set_schedule(run.optimizer, step, config)
-    momentum = cosine_momentum(step, config.steps, config.momentum, config.final_momentum)
     run.model.train()
     out = run.model(*batch, monitors=monitors)
     run.fabric.backward(out["loss"])
@@ -90,8 +78,10 @@ def training_step(
         run.fabric.clip_gradients(
             run.model, run.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False
         )
+    schedule = set_schedule(run.optimizer, step, config)
     if update:
         run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    momentum = cosine_momentum(step, config.steps, config.momentum, config.final_momentum)
     run.method.update_teacher(momentum)
     return out, {"momentum": momentum, **schedule}

@@ -11,16 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.devices import on_host, send
-
-EPS = torch.finfo(torch.float32).eps
-
-
-def uniform(
-    n: int, low: float, high: float, generator: torch.Generator, device: torch.device
-) -> Tensor:
-    """`n` uniform numbers in [low, high), drawn on the generator's device and sent to `device`, `(n,)`."""
-    draw = torch.rand(n, generator=generator, device=generator.device)
-    return send(low + (high - low) * draw, device)
+from audiossl_lite.frontends import FLOAT32_EPS, log_power, valid_frames
 
 
 def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
@@ -32,10 +23,10 @@ def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
     """
     ratio = ratio.view(-1, 1, 1)
     if torch.is_grad_enabled() and (spec.requires_grad or other.requires_grad):
-        return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + EPS)
+        return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + FLOAT32_EPS)
     # In place: a temporary of a whole batch costs more than the arithmetic.
     mixed = spec.exp().mul_(1.0 - ratio)
-    return mixed.add_(other.exp().mul_(ratio)).add_(EPS).log_()
+    return mixed.add_(other.exp().mul_(ratio)).add_(FLOAT32_EPS).log_()
 
 
 class LogMixupExp(nn.Module):
@@ -56,9 +47,8 @@ class LogMixupExp(nn.Module):
             )
         self.max_ratio, self.memory_size = max_ratio, memory_size
         # A ring: the k-th input ever seen lies at place k modulo the size.
-        self.register_buffer(
-            "memory", torch.empty(0)
-        )  # (memory_size, T, F) once something was seen
+        # (memory_size, T, F) once something was seen.
+        self.register_buffer("memory", torch.empty(0))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
         self._count = 0  # `seen` as a number, so that a GPU is not asked for it at every step
 
@@ -96,62 +86,13 @@ class LogMixupExp(nn.Module):
             pick = torch.randint(len(self), (n,), generator=generator, device=generator.device)
             place = (self._count - len(self) + pick) % self.memory_size  # pick 0: the oldest
             mixed = log_mixup_exp(spec, self.memory[send(place, spec.device)], ratio)
-        kept = spec[-self.memory_size :]
-        first = self._count + n - len(kept)
-        place = torch.arange(first, first + len(kept), device=spec.device) % self.memory_size
-        self.memory[place] = kept.to(self.memory.dtype)
+        newest = spec[-self.memory_size :]
+        first = self._count + n - len(newest)
+        place = torch.arange(first, first + len(newest), device=spec.device) % self.memory_size
+        self.memory[place] = newest.to(self.memory.dtype)
         self._count += n
         self.seen += n
         return mixed
-
-
-def valid_frames(lengths: Tensor, n_frames: int) -> Tensor:
-    """True for the frames that clips of `lengths (B,)` have, False for padding, `(B, n_frames)`."""
-    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
-
-
-def _cubic_taps(
-    start: Tensor, size: Tensor, n_out: int, stretched: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Four source indices and weights per output cell, for a crop [start, start + size) resized to n_out.
-
-    Bicubic (a = -0.75) with aligned corners; taps outside the crop repeat its border: `F.interpolate` on the crop.
-    `stretched (B,)`: the crop fills only the first so many of the n_out cells.
-    """
-    real = torch.float32 if start.device.type == "mps" else torch.float64  # MPS has no float64
-    cells = torch.full_like(size, n_out) if stretched is None else stretched
-    step = (size - 1).to(real) / (cells - 1).clamp_min(1)
-    position = torch.arange(n_out, device=start.device).to(real) * step[:, None]  # (B, n_out)
-    base = position.floor()
-    t = (position - base)[..., None]
-    distance = torch.cat([t + 1.0, t, 1.0 - t, 2.0 - t], dim=-1)  # (B, n_out, 4)
-    a = -0.75
-    near = ((a + 2.0) * distance - (a + 3.0)) * distance * distance + 1.0
-    far = ((a * distance - 5.0 * a) * distance + 8.0 * a) * distance - 4.0 * a
-    weight = torch.where(distance <= 1.0, near, far)
-    index = base.long()[..., None] + torch.arange(-1, 3, device=start.device)
-    index = torch.minimum(index.clamp_min(0), (size - 1)[:, None, None]) + start[:, None, None]
-    return index, weight.float()
-
-
-def _resize_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sum of four rows per output row; rows outside `x (B, R, C)` count as zero."""
-    inside = (index >= 0) & (index < x.shape[1])
-    weight = weight * inside
-    index = index.clamp(0, x.shape[1] - 1)
-    if on_host(x):  # the four rows are summed in one pass, without temporaries
-        first = torch.arange(len(x))[:, None, None] * x.shape[1]
-        return nn.functional.embedding_bag(
-            (index + first).view(-1, 4),
-            x.reshape(-1, x.shape[2]),
-            per_sample_weights=weight.view(-1, 4),
-            mode="sum",
-        ).view(len(x), -1, x.shape[2])
-    batch = torch.arange(len(x), device=x.device)[:, None]
-    out = weight[..., 0, None] * x[batch, index[..., 0]]
-    for tap in range(1, 4):
-        out = torch.addcmul(out, weight[..., tap, None], x[batch, index[..., tap]])
-    return out
 
 
 def resized_crop(
@@ -224,12 +165,8 @@ class RandomResizedCrop(nn.Module):
         frames = torch.minimum(frames, canvas)
         top = (uniform(n, 0.0, 1.0, generator, cpu) * (n_bands - bands + 1)).long()
         left = (uniform(n, 0.0, 1.0, generator, cpu) * (canvas - frames + 1)).long()
-        return {
-            "top": top,
-            "left": left - (canvas - n_frames) // 2,
-            "bands": bands,
-            "frames": frames,
-        }
+        left = left - (canvas - n_frames) // 2
+        return {"top": top, "left": left, "bands": bands, "frames": frames}
 
     @torch.no_grad()
     def forward(
@@ -259,6 +196,36 @@ class RandomGain(nn.Module):
     def forward(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
         gain_db = uniform(len(waveform), self.low_db, self.high_db, generator, waveform.device)
         return waveform * (10.0 ** (gain_db / 20.0))[:, None]
+
+
+class SpectralGain(nn.Module):
+    """Louder or softer by a uniform number of dB, on a normalised log filter bank: `(B, T, F) -> (B, T, F)`.
+
+    A factor g on the waveform adds 2 ln g to the natural log power, so it can be done without the waveform; only
+    cells at the floor differ. `log_unit`: what one unit of the normalised spectrogram is worth in natural log. With
+    `lengths (B,)` padding stays as it is.
+
+    Where: uaMix-MAE Fig. 1 (DA); chapter 09
+    """
+
+    def __init__(self, limit_db: float = 6.0, log_unit: float = 2 * 4.5689974) -> None:
+        super().__init__()
+        if limit_db < 0 or not log_unit > 0:
+            raise ValueError(
+                f"limit_db must not be negative and log_unit positive, got {limit_db}, {log_unit}"
+            )
+        self.limit_db, self.log_unit = limit_db, log_unit
+
+    @torch.no_grad()
+    def forward(
+        self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None = None
+    ) -> Tensor:
+        gain_db = uniform(len(spec), -self.limit_db, self.limit_db, generator, spec.device)
+        louder = spec + (log_power(gain_db) / self.log_unit)[:, None, None]
+        if lengths is None:
+            return louder
+        valid = valid_frames(send(lengths, spec.device), spec.shape[1])[..., None]
+        return torch.where(valid, louder, spec)
 
 
 def time_roll(x: Tensor, shift: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -329,3 +296,55 @@ class SpecAugment(nn.Module):
         covered = in_time[:, :, None] | in_freq[:, None, :]
         covered = covered & valid_frames(lengths, n_frames)[..., None]
         return torch.where(covered, self.fill, spec)
+
+
+def _cubic_taps(
+    start: Tensor, size: Tensor, n_out: int, stretched: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Four source indices and weights per output cell, for a crop [start, start + size) resized to n_out.
+
+    Bicubic (a = -0.75) with aligned corners; taps outside the crop repeat its border: `F.interpolate` on the crop.
+    `stretched (B,)`: the crop fills only the first so many of the n_out cells.
+    """
+    real = torch.float32 if start.device.type == "mps" else torch.float64  # MPS has no float64
+    cells = torch.full_like(size, n_out) if stretched is None else stretched
+    step = (size - 1).to(real) / (cells - 1).clamp_min(1)
+    position = torch.arange(n_out, device=start.device).to(real) * step[:, None]  # (B, n_out)
+    base = position.floor()
+    t = (position - base)[..., None]
+    distance = torch.cat([t + 1.0, t, 1.0 - t, 2.0 - t], dim=-1)  # (B, n_out, 4)
+    a = -0.75
+    near = ((a + 2.0) * distance - (a + 3.0)) * distance * distance + 1.0
+    far = ((a * distance - 5.0 * a) * distance + 8.0 * a) * distance - 4.0 * a
+    weight = torch.where(distance <= 1.0, near, far)
+    index = base.long()[..., None] + torch.arange(-1, 3, device=start.device)
+    index = torch.minimum(index.clamp_min(0), (size - 1)[:, None, None]) + start[:, None, None]
+    return index, weight.float()
+
+
+def _resize_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sum of four rows per output row; rows outside `x (B, R, C)` count as zero."""
+    inside = (index >= 0) & (index < x.shape[1])
+    weight = weight * inside
+    index = index.clamp(0, x.shape[1] - 1)
+    if on_host(x):  # the four rows are summed in one pass, without temporaries
+        first = torch.arange(len(x))[:, None, None] * x.shape[1]
+        return nn.functional.embedding_bag(
+            (index + first).view(-1, 4),
+            x.reshape(-1, x.shape[2]),
+            per_sample_weights=weight.view(-1, 4),
+            mode="sum",
+        ).view(len(x), -1, x.shape[2])
+    batch = torch.arange(len(x), device=x.device)[:, None]
+    out = weight[..., 0, None] * x[batch, index[..., 0]]
+    for tap in range(1, 4):
+        out = torch.addcmul(out, weight[..., tap, None], x[batch, index[..., tap]])
+    return out
+
+
+def uniform(
+    n: int, low: float, high: float, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """`n` uniform numbers in [low, high), drawn on the generator's device and sent to `device`, `(n,)`."""
+    draw = torch.rand(n, generator=generator, device=generator.device)
+    return send(low + (high - low) * draw, device)

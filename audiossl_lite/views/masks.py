@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from audiossl_lite.devices import send
 from audiossl_lite.encoders.audiomae import PATCH, valid_patches
-from audiossl_lite.views.augmentations import uniform, valid_frames
+from audiossl_lite.frontends import log_power, valid_frames
+from audiossl_lite.views.augmentations import uniform
 from audiossl_lite.views.segments import cut, random_starts
 
 
@@ -67,9 +68,8 @@ def structured_masking(
     time_rank = torch.argsort(torch.argsort(noise_time, dim=1, stable=True), dim=1)
     freq_rank = torch.argsort(torch.argsort(noise_freq, dim=1, stable=True), dim=1)
     visible = (time_rank < keep_time)[:, :, None] & (freq_rank < keep_freq)[:, None, :]
-    order = torch.argsort(
-        ~visible.flatten(1), dim=1, stable=True
-    )  # visible first, both in raster order
+    # Visible first, both in raster order.
+    order = torch.argsort(~visible.flatten(1), dim=1, stable=True)
     return _from_order(order, keep_time * keep_freq)
 
 
@@ -142,21 +142,18 @@ class MaskedViews(nn.Module):
         if lengths is None:
             lengths = torch.full((len(spec),), spec.shape[1])
         start = random_starts(lengths, self.n_frames, generator)
-        left = (lengths - start).clamp(max=self.n_frames)  # valid frames of the crop
-        left = send(left, spec.device)
+        left = send((lengths - start).clamp(max=self.n_frames), spec.device)  # valid frames
         crop = cut(spec, start, self.n_frames)
         if self.gain_db:
             gain = uniform(len(spec), -self.gain_db, self.gain_db, generator, spec.device)
-            # A gain in dB adds to the natural log of power: 10 dB are ln 10.
-            crop = crop + (gain * 0.230258509 / self.norm_scale)[:, None, None]
+            crop = crop + (gain * log_power(1.0) / self.norm_scale)[:, None, None]
         crop = crop.masked_fill(~valid_frames(left, self.n_frames)[..., None], self.pad_value)
         grid = (self.n_frames // PATCH, spec.shape[2] // PATCH)
         masking = draw_masking(
             len(spec), grid, generator, ratio=self.ratio, structured=self.structured,
             time_ratio=self.time_ratio, freq_ratio=self.freq_ratio, device=spec.device,
         )  # fmt: skip
+        counted = valid_patches(left, self.n_frames, spec.shape[2]).float()
         if self.count_padding:
-            counted = torch.ones_like(masking.mask)
-        else:
-            counted = valid_patches(left, self.n_frames, spec.shape[2]).float()
+            counted = torch.ones_like(counted)
         return crop, masking.kept, masking.mask, masking.restore, counted

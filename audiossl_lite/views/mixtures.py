@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -13,42 +10,11 @@ from audiossl_lite.mixing import Mixture, mixup, t_cutmix, tf_cutmix, virtual_la
 from audiossl_lite.views.augmentations import (
     RandomResizedCrop,
     SpecAugment,
+    SpectralGain,
     TimeRoll,
-    uniform,
-    valid_frames,
 )
 
 MIXINGS = ("none", "mixup", "tf_cutmix", "t_cutmix")
-
-
-class SpectralGain(nn.Module):
-    """Louder or softer by a uniform number of dB, on a normalised log filter bank: `(B, T, F) -> (B, T, F)`.
-
-    A factor g on the waveform adds 2 ln g to the natural log power, so it can be done without the waveform; only
-    cells at the floor differ. `log_unit`: what one unit of the normalised spectrogram is worth in natural log. With
-    `lengths (B,)` padding stays as it is.
-
-    Where: uaMix-MAE Fig. 1 (DA); chapter 09
-    """
-
-    def __init__(self, limit_db: float = 6.0, log_unit: float = 2 * 4.5689974) -> None:
-        super().__init__()
-        if limit_db < 0 or not log_unit > 0:
-            raise ValueError(
-                f"limit_db must not be negative and log_unit positive, got {limit_db}, {log_unit}"
-            )
-        self.limit_db, self.log_unit = limit_db, log_unit
-
-    @torch.no_grad()
-    def forward(
-        self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None = None
-    ) -> Tensor:
-        gain_db = uniform(len(spec), -self.limit_db, self.limit_db, generator, spec.device)
-        louder = spec + (gain_db / 10.0 * math.log(10.0) / self.log_unit)[:, None, None]
-        if lengths is None:
-            return louder
-        valid = valid_frames(send(lengths, spec.device), spec.shape[1])[..., None]
-        return torch.where(valid, louder, spec)
 
 
 class TuningViews(nn.Module):
@@ -100,13 +66,11 @@ class TuningViews(nn.Module):
 
         Where: uaMix-MAE Eq. 2; chapter 08
         """
-        options = {"alpha": self.alpha, "generator": generator, "per_sample": self.per_sample}
-        if self.mixing == "mixup":
-            return mixup(spec, lengths=lengths, **options)
-        if self.mixing == "tf_cutmix":
-            return tf_cutmix(spec, lengths=lengths, **options)
-        mixer: Callable[..., Mixture] = t_cutmix
-        return mixer(spec, rule=self.rule, lengths=lengths, **options)
+        options = {"alpha": self.alpha, "per_sample": self.per_sample}
+        options |= {"generator": generator, "lengths": lengths}
+        if self.mixing == "t_cutmix":
+            return t_cutmix(spec, rule=self.rule, **options)
+        return {"mixup": mixup, "tf_cutmix": tf_cutmix}[self.mixing](spec, **options)
 
     @torch.no_grad()
     def forward(

@@ -18,7 +18,7 @@ from audiossl_lite.encoders.windows import WindowBlock
 from audiossl_lite.methods.recompute import in_parts
 from audiossl_lite.training import Compute
 from audiossl_lite.training.feed import batches
-from audiossl_lite.training.run_log import RunLog
+from audiossl_lite.training.run_folder import RunFolder
 from audiossl_lite.training.sources import InMemory
 from tests.training.parallel_run import METHODS, train_some
 from tests.training.tiny_run import make_config, make_method, run
@@ -153,17 +153,17 @@ def test_monitors_are_computed_where_the_history_shows_them():
 
 
 def test_a_second_writer_is_refused_and_named(tmp_path):
-    log = RunLog(tmp_path)
+    log = RunFolder(tmp_path)
     with pytest.raises(RuntimeError, match=f"process {os.getpid()} is training into"):
-        RunLog(tmp_path)
+        RunFolder(tmp_path)
     log.close()
-    RunLog(tmp_path).close()
+    RunFolder(tmp_path).close()
 
 
 def test_the_lock_of_a_killed_process_does_not_stay(tmp_path):
     code = (
-        "import sys, time; from audiossl_lite.training.run_log import RunLog; "
-        "log = RunLog(sys.argv[1]); print('locked', flush=True); time.sleep(60)"
+        "import sys, time; from audiossl_lite.training.run_folder import RunFolder; "
+        "log = RunFolder(sys.argv[1]); print('locked', flush=True); time.sleep(60)"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True

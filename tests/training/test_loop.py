@@ -237,18 +237,18 @@ def test_a_healthy_run_does_not_count_as_collapsed():
 
 def test_outputs_along_few_directions_are_warned_of():
     """The spread alone sees no such collapse."""
-    from audiossl_lite.training.loop import _check_health
+    from audiossl_lite.training.watch import check_health
 
     method, config = make_method(), make_config(on_collapse="stop", batch_size=64)
     row = {"step": 9, "loss": 1.0, "spread": 0.8, "learning_rate": 1e-3}
     for rank, expected in ((0.3, True), (0.5, False)):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            _check_health(row | {"rank": rank}, method, config)
+            check_health(row | {"rank": rank}, method, config)
         assert [("less than 5% of the 8 directions" in str(w.message)) for w in caught] == [
             True
         ] * expected
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _check_health(row, method, config)
-        _check_health(row | {"rank": 0.3}, method, make_config(on_collapse="continue"))
+        check_health(row, method, config)
+        check_health(row | {"rank": 0.3}, method, make_config(on_collapse="continue"))

@@ -22,8 +22,8 @@ from audiossl_lite.methods import distributed as parallel
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.training import Run, TrainConfig, make_optimizer, step_views, training_step
 from audiossl_lite.training.feed import batches
-from audiossl_lite.training.loop import _values
 from audiossl_lite.training.sources import InMemory
+from audiossl_lite.training.watch import step_values
 from audiossl_lite.views.masks import MaskedViews
 from audiossl_lite.views.mixtures import TuningViews
 from audiossl_lite.views.segments import ViewMaker
@@ -200,5 +200,5 @@ def test_what_a_logged_step_shows_comes_in_one_transfer(monkeypatch):
     asked = []
     monkeypatch.setattr(Tensor, "item", lambda x: asked.append("item"))
     monkeypatch.setattr(Tensor, "__float__", lambda x: asked.append("float"))
-    assert _values(out, run) == {"loss": 1.5, "std": 0.25, "rank": 3.0, "spread": 0.25 * 2.0}
+    assert step_values(out, run) == {"loss": 1.5, "std": 0.25, "rank": 3.0, "spread": 0.25 * 2.0}
     assert not asked

@@ -1,4 +1,7 @@
-"""What a run leaves in its folder: a line of history per logged step, and its last checkpoint."""
+"""The folder of a run: its lock, a line of history for each logged step, and its last checkpoint.
+
+Checkpoints are whole or absent (written aside, then moved into place) and are read without running pickled code.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from typing import Any
 import torch
 
 from audiossl_lite.devices import rank, world_size
-from audiossl_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from audiossl_lite.training.identity import differences
 
 try:
@@ -19,7 +21,7 @@ except ImportError:  # Windows has no flock: there a second writer is not notice
     fcntl = None
 
 
-class RunLog:
+class RunFolder:
     """History and checkpoint of one run in its folder; in memory only without a folder.
 
     Process 0 writes (`writes`); the folder is locked while it is open, and the lock ends with the process, however it
@@ -77,9 +79,9 @@ class RunLog:
 
     def _resume(self) -> None:
         state = load_checkpoint(self.folder / "last.pt")
-        there, now = json.loads(state.get("identity", "{}")), json.loads(self.identity)
-        if differ := differences(there, now):
-            shown = "; ".join(f"{key} {there.get(key)} there, {now.get(key)} now" for key in differ)
+        past, now = json.loads(state.get("identity", "{}")), json.loads(self.identity)
+        if differ := differences(past, now):
+            shown = "; ".join(f"{key} {past.get(key)} there, {now.get(key)} now" for key in differ)
             raise ValueError(
                 f"{self.folder} holds a run with other settings; choose another output_dir or delete the folder "
                 f"({shown})"
@@ -89,11 +91,8 @@ class RunLog:
             state["views"] = others[rank() - 1]
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
-        self.step, self.seconds, self.history = (
-            state["step"],
-            state["seconds"],
-            list(state["history"]),
-        )
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.history = list(state["history"])
 
     def _rewrite(self) -> None:
         """Lines written after the last checkpoint belong to steps that will run again."""
@@ -118,12 +117,8 @@ class RunLog:
         others = _views_of_others(self.parts["views"]) if world_size() > 1 else []
         if self.writes:
             state = {name: part.state_dict() for name, part in self.parts.items()}
-            state |= {
-                "step": step,
-                "seconds": seconds,
-                "identity": self.identity,
-                "history": self.history,
-            }
+            state |= {"step": step, "seconds": seconds}
+            state |= {"identity": self.identity, "history": self.history}
             if others:
                 state["views_of_others"] = others
             save_checkpoint(self.folder / "last.pt", state)
@@ -135,3 +130,44 @@ def _views_of_others(views: Any) -> list[dict[str, torch.Tensor]]:
     gathered: list = [None] * world_size() if rank() == 0 else []
     torch.distributed.gather_object(state, gathered or None)
     return gathered[1:]
+
+
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, strings, lists, dicts) to `path` atomically.
+
+    A run killed in the middle leaves the previous file untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(aside, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of `save_checkpoint`; nothing but tensors and plain values is accepted.
+
+    Raises FileNotFoundError, or ValueError for a file that is damaged or holds other objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__}")
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes can fail anywhere inside the unpickler
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} is damaged or not a checkpoint of this project ({reason}); "
+            "delete it to start the run from the beginning"
+        ) from error
+    return state
