@@ -22,6 +22,13 @@ def shared_folder() -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all that executes the real chapters or reads the built book in one of pytest-xdist's workers."""
+    for item in items:
+        if "site" in item.fixturenames or item.path.parent.name == "notebooks":
+            item.add_marker(pytest.mark.xdist_group("chapters"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     folder = shared_folder()
