@@ -180,9 +180,13 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("place", ["hyper_parameters", "state_dict", "epoch"])
 @pytest.mark.parametrize("kind", BOMBS)
-def test_pickled_code_never_runs(tmp_path, kind, place):
+def test_pickled_code_never_runs(tmp_path, kind):
+    for place in ("hyper_parameters", "state_dict", "epoch"):
+        read_a_bomb(tmp_path, kind, place)
+
+
+def read_a_bomb(tmp_path, kind: str, place: str) -> None:
     marker, path = tmp_path / "ran", tmp_path / "evil.ckpt"
     content = lightning({"cls_token": torch.zeros(1, 1, 384)})
     bomb = BOMBS[kind](marker)
@@ -266,12 +270,12 @@ def test_another_width_is_refused(tmp_path):
         load_atst(tmp_path / "none.ckpt")
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04", b"\x80\x02."])
-def test_files_that_are_no_weights_are_named(tmp_path, content):
-    (tmp_path / "x.pt").write_bytes(content)
+def test_files_that_are_no_weights_are_named(tmp_path):
     for load in (load_atst, load_byol_a):
-        with pytest.raises(WeightsError, match=r"x\.pt cannot be read as weights"):
-            load(tmp_path / "x.pt")
+        for content in (b"", b"not weights", b"PK\x03\x04", b"\x80\x02."):
+            (tmp_path / "x.pt").write_bytes(content)
+            with pytest.raises(WeightsError, match=r"x\.pt cannot be read as weights"):
+                load(tmp_path / "x.pt")
         with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
             load(tmp_path / "nowhere.pt")
 
