@@ -55,7 +55,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check $(CHECKED)
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lab: $(STAMP)
 	$(QUIET) $(BIN)/jupyter lab --notebook-dir=. --port=$(PORT) notebooks
