@@ -35,7 +35,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         def _split_scope(self, nodeid: str) -> str:
             return "chapters" if nodeid.startswith(OF_CHAPTERS) else nodeid.split("::")[0]
 
-    config.option.loadscopereorder = False  # the chapters take longest, and come first by their folder's name
+    config.option.loadscopereorder = (
+        False  # the chapters take longest, and come first by their folder's name
+    )
     return ByFile(config, log)
 
 

@@ -18,9 +18,7 @@ from audiossl_lite.evaluation import (
     linear_evaluation,
     make_folds,
 )
-from audiossl_lite.evaluation.heads import (
-    train_heads,
-)
+from audiossl_lite.evaluation.heads import train_heads
 from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend

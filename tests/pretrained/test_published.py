@@ -82,20 +82,17 @@ def test_the_lightning_layout_gives_the_teacher(tmp_path, monkeypatch, small, ba
     assert "their_package" not in sys.modules
 
 
-def test_the_lightning_layout_with_plain_or_no_settings(tmp_path, small):
-    for i, more in enumerate(({}, {"hyper_parameters": {"train_len": 9.0, "lr": 1e-3}})):
-        torch.save(lightning(small, **more), tmp_path / f"{i}.ckpt")
-        assert_is(load_atst(tmp_path / f"{i}.ckpt"), small)
-
-
-def test_the_dino_layout_gives_the_teacher(tmp_path, small):
-    torch.save(dino(small, arch="ast", anchor_len=[6.0, 6.0]), tmp_path / "small.pth")
-    assert_is(load_atst(tmp_path / "small.pth"), small)
-
-
-def test_a_bare_state_loads(tmp_path, small):
-    torch.save(small, tmp_path / "bare.pt")
-    assert_is(load_atst(str(tmp_path / "bare.pt")), small)
+def test_lightning_with_plain_or_no_settings_dino_and_a_bare_state_give_the_teacher(
+    tmp_path, small
+):
+    for content in (
+        lightning(small),
+        lightning(small, hyper_parameters={"train_len": 9.0, "lr": 1e-3}),
+        dino(small, arch="ast", anchor_len=[6.0, 6.0]),
+        small,
+    ):
+        torch.save(content, tmp_path / "small.pt")
+        assert_is(load_atst(str(tmp_path / "small.pt")), small)
 
 
 def test_the_width_chooses_small_or_base(tmp_path):
