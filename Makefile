@@ -6,6 +6,8 @@ PORT ?= 8888
 MINUTES ?= 9
 OUT ?=
 DEVICE ?= auto
+# Processes that run tests; one of them executes the chapters. More to pytest: make test PYTEST_ARGS="-x -k resume".
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,7 +55,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check $(CHECKED)
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lab: $(STAMP)
 	$(QUIET) $(BIN)/jupyter lab --notebook-dir=. --port=$(PORT) notebooks

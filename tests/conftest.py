@@ -13,6 +13,7 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
+OF_CHAPTERS = ("tests/book/test_browser.py", "tests/book/test_pages.py", "tests/notebooks/")
 
 
 def shared_folder() -> Path | None:
@@ -20,6 +21,24 @@ def shared_folder() -> Path | None:
     named = os.environ.get("AUDIOSSL_SHARED")
     folder = Path(named) if named else ROOT.parent / "shared"
     return folder if folder.is_dir() else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep a file's tests in one process (`-n`), and in one of them all that executes chapters or reads the site.
+
+    The marks of `--dist loadgroup` would say it, but pytest-xdist 3.8 cannot hand them on in pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "chapters" if nodeid.startswith(OF_CHAPTERS) else nodeid.split("::")[0]
+
+    config.option.loadscopereorder = (
+        False  # the chapters take longest, and come first by their folder's name
+    )
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from audiossl_lite.data import datasets
 from audiossl_lite.data.audio import AudioError, load_audio
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.parameters import make_parameters
-
-RATE_HZ = 16_000
+from tests.data.sounds import hum, put
 
 
 @dataclass(frozen=True)
@@ -27,33 +25,17 @@ class Said:
     message: str
 
 
-def _hum(seconds: float = 0.5) -> np.ndarray:
-    clock = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-    return (0.5 * np.sin(2 * np.pi * 440 * clock)).astype(np.float32)
-
-
-def _write(path: Path, samples: np.ndarray | None = None, **options: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, _hum() if samples is None else samples, RATE_HZ, **options)
-    return path
-
-
 def _text(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _spoiled() -> np.ndarray:
-    samples = _hum()
-    samples[100] = np.nan
-    return samples
-
-
 def bad_files(root: Path) -> Iterator[Said]:
     """Files that cannot be used as audio: in a data set a skip, alone an AudioError."""
-    hum = _hum()
-    cancelling = np.stack([hum, -hum], axis=1)
+    sine, spoiled = hum(), hum()
+    spoiled[100] = np.nan
+    cancelling = np.stack([sine, -sine], axis=1)
     files = {
         "file that is not there": root / "gone.wav",
         "folder named like a sound": root / "folder.wav",
@@ -61,11 +43,11 @@ def bad_files(root: Path) -> Iterator[Said]:
         "text, a web page or a Git LFS pointer with the suffix .wav": _text(
             root / "text.wav", "not audio\n"
         ),
-        "header without samples": _write(root / "header.wav", hum[:0]),
-        "NaN or infinity among the samples": _write(root / "nan.wav", _spoiled(), subtype="FLOAT"),
-        "shorter than 0.05 s": _write(root / "click.wav", hum[:320]),
-        "digital silence": _write(root / "silence.wav", 0 * hum),
-        "stereo whose channels cancel": _write(root / "cancel.wav", cancelling, subtype="FLOAT"),
+        "header without samples": put(root / "header.wav", sine[:0]),
+        "NaN or infinity among the samples": put(root / "nan.wav", spoiled, subtype="FLOAT"),
+        "shorter than 0.05 s": put(root / "click.wav", sine[:320]),
+        "digital silence": put(root / "silence.wav", 0 * sine),
+        "stereo whose channels cancel": put(root / "cancel.wav", cancelling, subtype="FLOAT"),
     }
     (root / "folder.wav").mkdir()
     for what, path in files.items():
@@ -87,25 +69,25 @@ def bad_rows(root: Path) -> Iterator[Said]:
     esc = root / "esc"
     lines = ["filename,fold,target,category,src_file", f"{name},1,0,dog,100"]
     for _, file, fold, target, source in rows:
-        _write(esc / "audio" / file)
+        put(esc / "audio" / file)
         lines.append(f"{file},{fold},{target},dog,{source}")
-    _write(esc / "audio" / "1-999-A-0.wav")
+    put(esc / "audio" / "1-999-A-0.wav")
     _text(esc / "meta" / "esc50.csv", "\n".join(lines) + "\n")
     what = {file: text for text, file, *_ in rows} | {"1-999-A-0.wav": "file without a row"}
     for skip in load_clips(esc).skipped:
         yield Said(f"ESC-50: {what[skip.name]}", skip.reason, "")
 
-    _write(root / "fsdd" / "recordings" / "3_ada_0.wav")
-    _write(root / "fsdd" / "recordings" / "three_ada.wav")
+    put(root / "fsdd" / "recordings" / "3_ada_0.wav")
+    put(root / "fsdd" / "recordings" / "three_ada.wav")
     for skip in load_clips(root / "fsdd", pool="voice").skipped:
         yield Said("FSDD: file name of another pattern", skip.reason, "")
 
-    _write(root / "classes" / "bell" / "a.wav")
-    _write(root / "classes" / "stray.wav")
+    put(root / "classes" / "bell" / "a.wav")
+    put(root / "classes" / "stray.wav")
     for skip in load_clips(root / "classes").skipped:
         yield Said("class folders: sound beside the class folders", skip.reason, "")
 
-    _write(root / "list" / "a.wav")
+    put(root / "list" / "a.wav")
     _text(root / "list" / "clips.csv", "path,label\na.wav,bell\n,bell\nb.wav,\na.wav,bell\n")
     kinds = {
         "empty path": "row without a path",
@@ -118,7 +100,7 @@ def bad_rows(root: Path) -> Iterator[Said]:
 
 def bad_requests(root: Path) -> Iterator[Said]:
     """What stops at once, since no clip could be used or the request contradicts itself."""
-    _write(root / "one" / "bell" / "a.wav")
+    put(root / "one" / "bell" / "a.wav")
     (root / "empty").mkdir()
     _text(root / "nolabel.csv", "path,class\na.wav,bell\n")
     (root / "latin.csv").write_bytes("path,label\nglöckchen.wav,bell\n".encode("latin-1"))

@@ -12,6 +12,14 @@ from audiossl_lite.book.staging import stage_book
 from tests.chapters import NAMES, executed_chapter
 
 
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What a cell would show."""
+    caught: list = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw=False: caught.append(data))
+    return caught
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real book, built from the executed chapters."""

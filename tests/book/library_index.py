@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,13 @@ def sources_of_tests() -> dict[str, str]:
     return {relative(path): path.read_text() for path in files if path.parent.name != "book"}
 
 
+@functools.cache
+def words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w+", text))
+
+
 def mentions(text: str, name: str) -> int:
-    return len(re.findall(rf"\b{re.escape(name)}\b", text))
+    return words(text)[name]
 
 
 def _imports(text: str, file: str) -> bool:

@@ -26,14 +26,6 @@ from audiossl_lite.book.figures import (
 )
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list:
-    """What a cell would show."""
-    caught: list = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw=False: caught.append(data))
-    return caught
-
-
 def test_a_figure_is_shown_with_its_words_on_white_and_closed(shown: list) -> None:
     figure_style()
     figure, ax = plt.subplots()

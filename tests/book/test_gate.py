@@ -41,21 +41,14 @@ def test_a_complete_run_passes_and_its_cells_are_counted() -> None:
     assert len(code_cells(complete())) == 1
 
 
-@pytest.mark.parametrize(
-    ("where", "value", "message"),
-    [
+def test_run_metadata_is_read() -> None:
+    for where, value, message in (
         ("exception", True, "a cell raised an error"),
         ("end_time", None, "did not reach its end"),
-    ],
-)
-def test_run_metadata_is_read(where: str, value: object, message: str) -> None:
-    notebook = complete()
-    notebook["metadata"]["papermill"][where] = value
-    assert any(message in found for found in problems(notebook))
-
-
-def test_a_notebook_that_was_never_run_is_refused() -> None:
-    notebook = complete()
+    ):
+        notebook = complete()
+        notebook["metadata"]["papermill"][where] = value
+        assert any(message in problem for problem in problems(notebook))
     notebook["metadata"] = {}
     assert problems(notebook) == ["it was not executed by the runner"]
 
@@ -80,9 +73,8 @@ def test_warnings_on_standard_error_are_counted() -> None:
     assert warning_lines(notebook) == ["x.py:3: UserWarning: low"]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}'])
-def test_a_file_that_is_no_notebook_is_named(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "bad.ipynb"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=r"bad\.ipynb"):
-        read_notebook(path)
+def test_a_file_that_is_no_notebook_is_named(tmp_path: Path) -> None:
+    for content in ("{", "[]", '{"a": 1}'):
+        (tmp_path / "bad.ipynb").write_text(content)
+        with pytest.raises(ValueError, match=r"bad\.ipynb"):
+            read_notebook(tmp_path / "bad.ipynb")

@@ -20,14 +20,6 @@ from audiossl_lite.experiments import records as results
 from audiossl_lite.parameters import Parameters, make_parameters
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """What a cell would show."""
-    caught: list[dict[str, str]] = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: caught.append(data))
-    return caught
-
-
 def test_provenance_says_scale_device_time_seed_data_and_code(shown: list) -> None:
     parameters = make_parameters({"device": "cpu", "seed": 3, "overrides": "epochs=2"})
     provenance(parameters, seconds=38.2, data="<embedded>")

@@ -60,17 +60,11 @@ def test_labels_are_escaped_and_spoken() -> None:
     assert 'aria-label="&lt;b&gt;&quot;x&quot;&lt;/b&gt;"' in page
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (np.zeros((2, 3)), "needs one waveform"),
-        (np.zeros(0), "needs one waveform"),
-        (np.array([0.0, np.nan]), "NaN"),
-    ],
-)
-def test_bad_waveforms_are_named(bad: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        player_html(bad, label="the bad one")
+def test_bad_waveforms_are_named() -> None:
+    one = "the bad one.* needs one waveform"
+    for bad, message in ((np.zeros((2, 3)), one), (np.zeros(0), one), (np.array([np.nan]), "NaN")):
+        with pytest.raises(ValueError, match=message):
+            player_html(bad, label="the bad one")
 
 
 def test_a_grid_refuses_nothing_and_too_much() -> None:
@@ -82,9 +76,7 @@ def test_a_grid_refuses_nothing_and_too_much() -> None:
     assert grid_html({"a": np.zeros(9), "b": np.zeros(9)}, title="pair").count("<audio") == 2
 
 
-def test_play_shows_one_player_per_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[dict[str, str]] = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+def test_play_shows_one_player_per_row(shown: list) -> None:
     play(torch.zeros(3, 100), title="clip")
     assert shown[0]["text/html"].count("<audio") == 3
     assert shown[0]["text/plain"] == "players: clip 1, clip 2, clip 3"

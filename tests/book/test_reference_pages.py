@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.book import reference_pages
-from tests.book.bad_inputs import bad_files, bad_requests
 from tests.book.library_index import ROOT
 
 
@@ -38,15 +35,3 @@ def test_a_stale_part_is_noticed_and_the_text_around_it_stays():
     assert new != stale and "outdated" not in new and "not finite" in new
     assert new.startswith("before\n\n% made: skips\n") and new.endswith("% end of skips\n\nafter\n")
     assert reference_pages.renewed(new) == new
-
-
-def test_every_bad_input_is_refused_and_told_apart(tmp_path: Path):
-    said = list(bad_files(tmp_path))
-    assert len(said) == 9 and len({one.what for one in said}) == 9
-    assert {one.reason for one in said} == {
-        *("no such file", "not a file", "unreadable", "empty", "not finite", "too short", "silent")
-    }
-    requests = list(bad_requests(tmp_path))
-    assert len(requests) == 9
-    for one in (*said, *requests):
-        assert str(tmp_path) not in one.message and len(one.message) > 20

@@ -113,9 +113,7 @@ def test_maps_on_one_page_do_not_share_a_name():
     assert "#ROOT" not in pages[0] and "http" not in pages[0]
 
 
-def test_show_gives_html_and_words(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+def test_show_gives_html_and_words(shown):
     points, labels, names, waves = inputs()
     show_sound_map(
         {"a": points, "b": points}, labels, [*names, "none"], waves, title="two", max_s=0.01

@@ -102,12 +102,8 @@ def test_the_digest_changes_with_the_clips():
 def test_long_files_become_clips_of_the_same_group(tmp_path):
     wave = noise(16_000 * 21)
     corpus = corpus_of(tmp_path, [wave, noise(16_000 * 10 + 100)])
-    assert [s.name for s in corpus.sounds] == [
-        "0#0",
-        "0#1",
-        "0#2",
-        "1",
-    ]  # a rest of 6 ms is left out
+    # A rest of 6 ms is left out.
+    assert [s.name for s in corpus.sounds] == ["0#0", "0#1", "0#2", "1"]
     assert len({s.value("group") for s in corpus.sounds[:3]}) == 1
     assert corpus.lengths.tolist() == [160_000, 160_000, 16_000, 160_000]
 

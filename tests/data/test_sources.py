@@ -66,14 +66,11 @@ def test_data_moves_once_for_each_device():
     assert len(source._on_device) == 2
 
 
-@pytest.mark.parametrize(
-    ("data", "lengths", "word"),
-    [
+def test_wrong_data_are_named():
+    for data, lengths, word in (
         (torch.zeros(3), None, "floating-point data"),
         (torch.zeros(3, 4, dtype=torch.int16), None, "int16"),
         (torch.zeros(3, 4), torch.zeros(2), "lengths for 3 clips"),
-    ],
-)
-def test_wrong_data_are_named(data, lengths, word):
-    with pytest.raises(ValueError, match=word):
-        InMemory(data, lengths)
+    ):
+        with pytest.raises(ValueError, match=word):
+            InMemory(data, lengths)

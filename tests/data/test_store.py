@@ -243,23 +243,20 @@ def test_damage_is_named(waveforms, tmp_path):
         PackedStore(folder)
 
 
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
+def test_a_foreign_or_corrupt_header_is_an_error(tmp_path):
+    for content, word in (
         (None, "no store.json"),
         ("{", "damaged JSON"),
         ("[1]", "no entry 'format'"),
         ('{"format": "zarr", "version": 3}', "made by something else"),
         ('{"format": "audiossl_lite packed store", "version": 99}', "version 99"),
         ('{"format": "audiossl_lite packed store", "version": 1}', "no entry 'kind'"),
-    ],
-)
-def test_a_foreign_or_corrupt_header_is_an_error(tmp_path, content, word):
-    if content is not None:
-        (tmp_path / "store.json").write_text(content)
-    with pytest.raises(StoreError, match=word):
-        PackedStore(tmp_path)
-    assert word in verify_store(tmp_path)[0]
+    ):
+        if content is not None:
+            (tmp_path / "store.json").write_text(content)
+        with pytest.raises(StoreError, match=word):
+            PackedStore(tmp_path)
+        assert word in verify_store(tmp_path)[0]
 
 
 def test_a_manifest_that_does_not_fit_its_data_is_an_error(waveforms, tmp_path):

@@ -55,21 +55,11 @@ class SmallNetwork(nn.Module):
     def __init__(self, n_classes: int) -> None:
         super().__init__()
         blocks, width_in = [], 1
-        for width, pool in ((16, (2, 2)), (32, (2, 2)), (64, (2, 2))):
-            stride = 2 if width_in == 1 else 1
-            conv = nn.Conv2d(
-                width_in,
-                width,
-                5 if width_in == 1 else 3,
-                stride,
-                padding="same" if stride == 1 else 2,
-            )
-            blocks += [
-                conv,
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-                *([nn.MaxPool2d(pool)] if stride == 1 else []),
-            ]
+        for width in (16, 32, 64):
+            size, stride = (5, 2) if width_in == 1 else (3, 1)
+            conv = nn.Conv2d(width_in, width, size, stride, padding=size // 2)
+            blocks += [conv, nn.BatchNorm2d(width), nn.ReLU()]
+            blocks += [nn.MaxPool2d(2)] if stride == 1 else []
             width_in = width
         self.blocks = nn.Sequential(*blocks)
         self.classifier = nn.Linear(2 * 64 * 8, n_classes)

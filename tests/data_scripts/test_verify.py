@@ -54,18 +54,20 @@ def faults(folder, *more) -> list[str]:
     return [line.removeprefix("problem: ") for line in lines]
 
 
-def test_a_full_set_is_complete(words):
+def test_a_full_set_is_complete_and_a_missing_an_extra_file_and_an_unfinished_folder_are_named(
+    words,
+):
     assert faults(words) == []
-
-
-def test_a_missing_file_is_named(words):
+    extra = put(words / "bed" / "dd_nohash_0.wav")
+    assert faults(words) == ["extra: bed/dd_nohash_0.wav is not in manifest.csv"]
+    extra.unlink()
+    marker = words / "prepare.json"
+    finished = marker.read_text()
+    marker.write_text(finished.replace("true", "false"))
+    assert faults(words)[0].startswith("unfinished")
+    marker.write_text(finished)
     (words / "bed" / "cc_nohash_1.flac").unlink()
     assert faults(words) == ["missing: bed/cc_nohash_1.flac"]
-
-
-def test_an_extra_file_is_named(words):
-    put(words / "bed" / "dd_nohash_0.wav")
-    assert faults(words) == ["extra: bed/dd_nohash_0.wav is not in manifest.csv"]
 
 
 @pytest.mark.parametrize("how", ["one bit", "cut", "emptied"])
@@ -103,12 +105,6 @@ def test_a_row_lost_from_the_manifest_is_noticed(words):
     ]
     (words / "manifest.csv").write_text("".join([*lines, lines[1]]))
     assert faults(words)[0].startswith("listed twice: bed/aa_nohash_0.flac")
-
-
-def test_an_unfinished_folder_is_named(words):
-    marker = words / "prepare.json"
-    marker.write_text(marker.read_text().replace("true", "false"))
-    assert faults(words)[0].startswith("unfinished")
 
 
 def test_a_long_list_is_shortened_and_says_so(words):

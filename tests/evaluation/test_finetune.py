@@ -20,7 +20,7 @@ from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.training import NotFiniteError, load_checkpoint
-from tests.evaluation.toys import spectrograms
+from tests.evaluation.toys import seeded, spectrograms
 
 QUICK = preset(
     "finetune_atst", "lite",
@@ -32,12 +32,6 @@ QUICK_MAE = preset(
     {"epochs": 3, "batch_size": 16, "spec_frames": 8, "spec_bands": 4, "mixup_probability": 0.5,
      "drop_path": 0.1, "head": "audiomae", "mask_time": 0.2, "mask_freq": 0.2, "gain_db": 2.0},
 )  # fmt: skip
-
-
-def seeded(maker):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return maker()
 
 
 def encoder():

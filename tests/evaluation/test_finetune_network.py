@@ -21,15 +21,10 @@ from audiossl_lite.evaluation.finetune_network import set_drop_path
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.pretrained.audiomae import FineTunedAudioMAE
 from audiossl_lite.training import make_optimizer, set_schedule, warmup_cosine
+from tests.evaluation.toys import noise, seeded
 
 ATST = preset("finetune_atst", "paper")
 MAE = preset("finetune_audiomae", "paper")
-
-
-def seeded(maker):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return maker()
 
 
 def small_atst():
@@ -38,10 +33,6 @@ def small_atst():
 
 def small_mae():
     return seeded(lambda: AudioMAEEncoder(16, 3, 2, n_frames=64, n_mels=32))
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_atst_s_features_equal_the_reference(reference, made_up_weights):

@@ -16,13 +16,10 @@ from audiossl_lite.evaluation.finetune import soft_loss
 from audiossl_lite.evaluation.finetune_views import FineTuneViews, power_mixup
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from tests.evaluation.toys import noise
 
 ATST = preset("finetune_atst", "paper")
 MAE = preset("finetune_audiomae", "paper")
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def shown(config, spec, labels, generator, lengths, **options):

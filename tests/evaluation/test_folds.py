@@ -181,9 +181,8 @@ def build(**changes) -> Labelled:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_inconsistent_data_are_refused():
+    for changes, message in (
         ({"inputs": torch.zeros(4)}, r"inputs are \(clips, ...\)"),
         ({"inputs": torch.zeros(4, 3).long()}, "of floats"),
         ({"inputs": torch.zeros(0, 3), "targets": torch.zeros(0).long()}, "no clips"),
@@ -194,11 +193,9 @@ def build(**changes) -> Labelled:
         ({"targets": torch.tensor([[0, 1], [1, 0], [0.5, 0], [1, 1]])}, r"\[2\] are not 0 or 1"),
         ({"groups": torch.zeros(3)}, "4 clips but 3 groups"),
         ({"names": ("x",)}, "4 clips but 1 names"),
-    ],
-)
-def test_inconsistent_data_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        build(**changes)
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(**changes)
 
 
 def test_data_of_another_task_cannot_be_scored():

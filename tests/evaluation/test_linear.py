@@ -18,19 +18,12 @@ from audiossl_lite.evaluation import (
     linear_evaluation,
     make_folds,
 )
-from audiossl_lite.evaluation.heads import (
-    train_heads,
-)
+from audiossl_lite.evaluation.heads import train_heads
 from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from tests.evaluation.toys import QUICK_LINEAR as QUICK
 from tests.evaluation.toys import clouds, several
-
-QUICK = preset(
-    "linear", "lite",
-    {"epochs": 12, "batch_size": 16, "learning_rates": (0.1, 1.0), "evaluate_every": 1,
-     "refit": False},
-)  # fmt: skip
 
 
 def changed(**changes):

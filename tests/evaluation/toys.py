@@ -5,6 +5,25 @@ from __future__ import annotations
 import torch
 
 from audiossl_lite.evaluation import Labelled
+from audiossl_lite.experiments.settings.presets import preset
+
+# Linear evaluation of a few seconds.
+QUICK_LINEAR = preset(
+    "linear", "lite",
+    {"epochs": 12, "batch_size": 16, "learning_rates": (0.1, 1.0), "evaluate_every": 1,
+     "refit": False},
+)  # fmt: skip
+
+
+def seeded(maker):
+    """What the maker makes from seed 0, the global state left alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return maker()
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def names(k: int) -> tuple[str, ...]:

@@ -47,24 +47,22 @@ def test_segments_of_ten_seconds_are_the_papers():
     assert segment_lengths(120.0) == [1.0, 6.0], "longer clips get the paper's lengths"
     assert segment_lengths(0.5) == [0.2, 0.3], "nothing below 0.2 s"
 
-
-@pytest.mark.parametrize(("clip_s", "shares"), [(0.3, (0.1,)), (4.0, (0.0,)), (4.0, (1.2,))])
-def test_impossible_segments_are_refused(clip_s, shares):
-    with pytest.raises(ValueError, match="segment"):
-        segment_lengths(clip_s, shares)
+    for clip_s, shares in ((0.3, (0.1,)), (4.0, (0.0,)), (4.0, (1.2,))):
+        with pytest.raises(ValueError, match="segment"):
+            segment_lengths(clip_s, shares)
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_table_1_has_its_five_rows_at_every_scale(scale):
-    rows = table_1_rows(preset("atst", scale), preset("byola", scale), clip_s=10.0)
-    views = [(row.config.segments, row.config.segment_s) for row in rows]
-    assert views == [("one", 1.0), ("one", 1.0), ("two", 1.0), ("one", 6.0), ("two", 6.0)]
-    assert rows[0].config.encoder.startswith("byola") and rows[0].config.frontend == "byola"
-    assert len({row.name for row in rows}) == 5
-    seen = {row.config.steps * row.config.batch_size for row in rows}
-    assert len(seen) == 1, "every row sees as many clips"
-    for row in rows[1:]:
-        assert differing(row.config, rows[1].config) <= {"segments", "segment_s"}
+def test_table_1_has_its_five_rows_at_every_scale():
+    for scale in SCALES:
+        rows = table_1_rows(preset("atst", scale), preset("byola", scale), clip_s=10.0)
+        views = [(row.config.segments, row.config.segment_s) for row in rows]
+        assert views == [("one", 1.0), ("one", 1.0), ("two", 1.0), ("one", 6.0), ("two", 6.0)]
+        assert rows[0].config.encoder.startswith("byola") and rows[0].config.frontend == "byola"
+        assert len({row.name for row in rows}) == 5
+        seen = {row.config.steps * row.config.batch_size for row in rows}
+        assert len(seen) == 1, "every row sees as many clips"
+        for row in rows[1:]:
+            assert differing(row.config, rows[1].config) <= {"segments", "segment_s"}
 
 
 def test_the_paper_scale_contains_the_papers_own_run():

@@ -75,19 +75,6 @@ def head_of(data, seed: int = 0, **options) -> Trained:
 # --- cached filter banks ----------------------------------------------------------------------------
 
 
-def test_cached_filter_banks_have_the_valid_frames_of_each_clip_and_padding_behind():
-    clips = noises()
-    spec, frames = filter_banks(clips)
-    assert frames.tolist() == [(n - 400) // 160 + 1 for n in clips.lengths.tolist()]
-    assert spec.shape[1] % 16 == 0 and 0 <= spec.shape[1] - int(frames.max()) < 16
-    for i in range(len(clips)):
-        assert (spec[i, frames[i] :] == FRONTEND.pad_value).all()
-        assert (spec[i, : frames[i]] != FRONTEND.pad_value).any()
-    torch.testing.assert_close(
-        spec[3, : frames[3]], FRONTEND(clips.waveforms[3:4])[0, : frames[3]], atol=1e-5, rtol=0
-    )
-
-
 def test_long_clips_are_cut_and_very_short_ones_are_kept():
     long = filter_banks(noises(4, 40_000))
     assert long[0].shape[1] == 96 and long[1].max() <= 96

@@ -60,16 +60,16 @@ def test_every_job_trains_on_made_up_clips(name):
         assert not [key for key in moved if key.startswith("encoder.")]
 
 
-@pytest.mark.parametrize("name", list(JOBS))
-def test_made_up_clips_have_the_papers_shapes(name):
-    job = find_job(name)
-    source, frontend = synthetic_source(job, preset(job.experiment, "paper"), 2)
-    shape = source.batch(torch.arange(2), "cpu")[0].shape
-    expected = {"waveform": (2, 160_000), "atst_paper": (2, 1001, 64), "audiomae": (2, 1024, 128)}
-    assert tuple(shape) == expected[job.store]
-    assert type(frontend).__name__ == {
-        "waveform": "BYOLAFrontend", "atst_paper": "ATSTFrontend", "audiomae": "AudioMAEFrontend",
-    }[job.store]  # fmt: skip
+def test_made_up_clips_have_the_papers_shapes():
+    expected = {
+        "waveform": ((2, 160_000), "BYOLAFrontend"), "atst_paper": ((2, 1001, 64), "ATSTFrontend"),
+        "audiomae": ((2, 1024, 128), "AudioMAEFrontend"),
+    }  # fmt: skip
+    for name in JOBS:
+        job = find_job(name)
+        source, frontend = synthetic_source(job, preset(job.experiment, "paper"), 2)
+        shape = tuple(source.batch(torch.arange(2), "cpu")[0].shape)
+        assert (shape, type(frontend).__name__) == expected[job.store], name
 
 
 def test_the_jobs_have_the_papers_numbers():

@@ -203,12 +203,12 @@ def test_records_hold_every_column_and_the_gain_over_log_mel(done, tmp_path):
     assert "training heard" in entry["data"] and entry["seconds"] > 0
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_settings_of_tuning_fit_their_encoders(scale):
-    found = tuning_settings(scale)
-    assert list(found) == list(RECIPES)
-    assert [c.head for c in found.values()][:2] == ["embedding", "atst"]
-    assert (found["uaMix-MAE"].head == "audiomae") == (scale == "paper")
-    assert found["BYOL-A"].drop_path == 0.0
-    assert found["ATST"] == preset("finetune_atst", scale)
-    assert found["uaMix-MAE"] == preset("finetune_audiomae", scale)
+def test_settings_of_tuning_fit_their_encoders():
+    for scale in SCALES:
+        settings = tuning_settings(scale)
+        assert list(settings) == list(RECIPES)
+        assert [config.head for config in settings.values()][:2] == ["embedding", "atst"]
+        assert (settings["uaMix-MAE"].head == "audiomae") == (scale == "paper")
+        assert settings["BYOL-A"].drop_path == 0.0
+        assert settings["ATST"] == preset("finetune_atst", scale)
+        assert settings["uaMix-MAE"] == preset("finetune_audiomae", scale)

@@ -83,13 +83,14 @@ def test_a_recipe_sends_trains_and_scores_on_its_device(out, method, monkeypatch
         recipe = make_recipe(options, corpus, out, device, toy=True)
         config, source = recipe.config, recipe.source
         assert source.data.device == device and source.digest()
-        network = recipe.method(config).to(device).train()
+        parts = recipe.parts(config)
+        network = parts.method.to(device).train()
         for part in network.modules():
             if isinstance(part, nn.Dropout):
                 part.p = 0.0
-        settings = recipe.settings(config)
+        settings = parts.config
         fabric = SimpleNamespace(global_rank=0)
-        run = Run(fabric, network, network, recipe.views(config).to(device), None, settings)
+        run = Run(fabric, network, network, parts.views.to(device), None, settings)
         losses = []
         for step in range(2):
             ids = batch_indices(len(source), settings.batch_size, step, 0)
