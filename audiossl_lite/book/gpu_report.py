@@ -12,6 +12,18 @@ from audiossl_lite.experiments.gpu.runner import headline
 from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, TIMED
 
 NOT_RUN = "not run"
+# What others say of the GPU-hours of a pretraining run.
+PUBLISHED = (
+    {"run": "EAT-B, 10 epochs of AudioSet-2M", "gpu_hours": 232.0, "how": "4 RTX 3090 for 58 h",
+     "source": "EAT, public repository"},
+    {"run": "M2D-AS", "gpu_hours": 192.0, "how": "4 GPUs of 48 GB, about two days",
+     "source": "M2D, public repository, audioset/README"},
+    {"run": "AudioMAE, 33 epochs of AudioSet-2M", "gpu_hours": None, "how": "64 GPUs, no hours",
+     "source": "AudioMAE, official code"},
+    {"run": "ATST-Small and -Base", "gpu_hours": None, "how": "4 and 6 GPUs, no hours",
+     "source": "ATST, official code"},
+    {"run": "uaMix-MAE", "gpu_hours": None, "how": "no hours", "source": "uaMix-MAE, Sec. 4"},
+)  # fmt: skip
 Entries = dict[str, dict[str, Any]]
 
 

@@ -31,17 +31,6 @@ from audiossl_lite.training.sources import ClipSource
 TARGETS = {"atst_small": 0.4, "atst_base": 0.5, "audiomae": 0.5, "uamix": 0.5, "uamix_head": 0.5}
 TIMES_PLAIN = 3.0
 PLAIN_BATCH = 256  # float32 with its attention weights in memory: the paper's batch would not fit
-PUBLISHED = (
-    {"run": "EAT-B, 10 epochs of AudioSet-2M", "gpu_hours": 232.0, "how": "4 RTX 3090 for 58 h",
-     "source": "EAT, public repository"},
-    {"run": "M2D-AS", "gpu_hours": 192.0, "how": "4 GPUs of 48 GB, about two days",
-     "source": "M2D, public repository, audioset/README"},
-    {"run": "AudioMAE, 33 epochs of AudioSet-2M", "gpu_hours": None, "how": "64 GPUs, no hours",
-     "source": "AudioMAE, official code"},
-    {"run": "ATST-Small and -Base", "gpu_hours": None, "how": "4 and 6 GPUs, no hours",
-     "source": "ATST, official code"},
-    {"run": "uaMix-MAE", "gpu_hours": None, "how": "no hours", "source": "uaMix-MAE, Sec. 4"},
-)  # fmt: skip
 Result = TypeVar("Result")
 
 
@@ -340,7 +329,6 @@ class Report:
             complete=complete,
             headline=self.headline(rows),
             profile=self.profile,
-            published=PUBLISHED,
             flops_per_clip=self.counted.flops,
         )
 

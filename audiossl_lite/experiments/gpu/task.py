@@ -71,10 +71,10 @@ class Task:
         """Seconds until the stage is killed."""
         return self.began + self.seconds - time.monotonic()
 
-    def record_of(self, stage: str) -> dict[str, Any] | None:
-        """The complete record of another stage, or None."""
+    def record_of(self, stage: str, *, partly: bool = False) -> dict[str, Any] | None:
+        """The complete record of another stage, with `partly` also one that was cut off; else None."""
         entry = results.load(record_path(self.out, stage))
-        return entry if entry and entry.get("complete") else None
+        return entry if entry and (partly or entry.get("complete")) else None
 
     def write(
         self,
