@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from audiossl_lite.devices import on_host, send
 from audiossl_lite.frontends import FLOAT32_EPS, log_power, valid_frames
 
+EPS = FLOAT32_EPS  # keeps the logarithm of Eq. 2 finite
+
 
 def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
     """Mix two log spectrograms as sounds add: log((1 - ratio) exp(spec) + ratio exp(other) + eps).
@@ -23,10 +25,10 @@ def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
     """
     ratio = ratio.view(-1, 1, 1)
     if torch.is_grad_enabled() and (spec.requires_grad or other.requires_grad):
-        return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + FLOAT32_EPS)
+        return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + EPS)
     # In place: a temporary of a whole batch costs more than the arithmetic.
     mixed = spec.exp().mul_(1.0 - ratio)
-    return mixed.add_(other.exp().mul_(ratio)).add_(FLOAT32_EPS).log_()
+    return mixed.add_(other.exp().mul_(ratio)).add_(EPS).log_()
 
 
 class LogMixupExp(nn.Module):
