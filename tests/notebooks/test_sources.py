@@ -15,6 +15,7 @@ from tests.chapters import CHAPTERS
 
 MAX_CELL_LINES = 60
 MAX_CLASS_LINES = 25
+MAX_COLUMNS = 76
 PROMISED = ("01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14")
 
 
@@ -93,6 +94,17 @@ def test_cells_are_short_and_classes_live_in_the_library() -> None:
             ]
             long += [(path.stem, cell["id"], *block) for block in blocks if block[1] > block[2]]
     assert long == []
+
+
+def test_no_line_is_wider_than_the_code_column_of_a_page() -> None:
+    wide = [
+        (path.stem, cell["id"], line)
+        for path in CHAPTERS
+        for cell in code_cells(read_notebook(path))
+        for line in cell_source(cell).splitlines()
+        if len(line) > MAX_COLUMNS
+    ]
+    assert wide == []
 
 
 def test_no_chapter_installs_packages_or_names_a_place_on_one_machine() -> None:
