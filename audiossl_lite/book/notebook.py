@@ -43,6 +43,7 @@ __all__ = [
     "progress",
     "progress_bar",
     "provenance",
+    "show_changes",
     "show_figure",
     "show_record",
     "show_source",
@@ -220,6 +221,18 @@ def show_table(
     lines = [" | ".join(_cell_text(value, digits) for value in row.values()) for row in records]
     header = " | ".join(str(name) for name in records[0])
     _display_html(page, "\n".join([caption, header, *lines]).strip())
+
+
+def show_changes(
+    config: Any, paper: Any, caption: str = "Settings of this run that differ from the paper's"
+) -> None:
+    """Show which settings of a run have another value in the paper's; both are the same dataclass."""
+    rows = [
+        {"setting": name, "paper": str(getattr(paper, name)), "this run": str(value)}
+        for name, value in vars(config).items()
+        if getattr(paper, name) != value
+    ]
+    show_table(rows or [{"setting": "none", "paper": None, "this run": None}], caption)
 
 
 def show_record(

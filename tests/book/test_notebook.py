@@ -14,6 +14,7 @@ from audiossl_lite.book.notebook import (
     open_chapter,
     provenance,
     provenance_html,
+    show_changes,
     show_record,
     show_source,
     show_table,
@@ -104,3 +105,15 @@ def test_a_record_is_shown_with_its_circumstances_or_said_to_be_missing(
         "features | mean",
         "ATST | 51.0",
     ]
+
+
+def test_changed_settings_are_shown_beside_the_papers(shown: list) -> None:
+    here, paper = Parameters(preset="lite", seed=1), Parameters(preset="paper", seed=1)
+    show_changes(here, paper, "Changed")
+    assert shown[0]["text/plain"].splitlines() == [
+        "Changed",
+        "setting | paper | this run",
+        "preset | paper | lite",
+    ]
+    show_changes(paper, paper)
+    assert shown[1]["text/plain"].splitlines()[2:] == ["none | – | –"]
