@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,28 @@ def show_spectrogram(
         ax.set_title(title)
     if colorbar:
         ax.figure.colorbar(drawn, ax=ax, label=unit)
+    return ax
+
+
+def interval_bars(
+    scores: Mapping[str, tuple[float, float]],
+    chance: float,
+    ax: Axes | None = None,
+    *,
+    colours: Sequence[str] | str = "C0",
+    xlabel: str = "accuracy (%), bars: 95 % interval, dotted: chance",
+) -> Axes:
+    """Draw horizontal bars, first name on top, with intervals and a dotted line at chance.
+
+    scores: name to mean and half width of its interval (NaN: none). colours: one, or one a bar. Returns the axes.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7.5, 2.9))
+    means, halves = zip(*scores.values(), strict=True)
+    ax.barh(list(scores), means, xerr=np.nan_to_num(halves), color=colours, capsize=3)
+    ax.axvline(chance, color="0.3", ls=":", lw=1)
+    ax.yaxis.set_inverted(True)
+    ax.set_xlabel(xlabel)
     return ax
 
 

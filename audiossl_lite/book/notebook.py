@@ -5,13 +5,21 @@ from __future__ import annotations
 import html
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiossl_lite.book.figures import figure_style, frames_slider, show_figure, show_spectrogram
-from audiossl_lite.book.players import play, play_grid
-from audiossl_lite.experiments.records import current_commit, device_name
+from audiossl_lite.book.figures import (
+    figure_style,
+    frames_slider,
+    interval_bars,
+    show_figure,
+    show_spectrogram,
+)
+from audiossl_lite.book.players import levelled, play, play_grid
+from audiossl_lite.book.report import circumstances
+from audiossl_lite.experiments.records import current_commit, device_name, recorded
+from audiossl_lite.experiments.uamix_report import recorded_scores, table_rows
 from audiossl_lite.parameters import (
     DEFAULTS,
     ParameterError,
@@ -27,12 +35,17 @@ __all__ = [
     "check_parameters",
     "figure_style",
     "frames_slider",
+    "interval_bars",
+    "levelled",
+    "open_chapter",
     "play",
     "play_grid",
     "progress",
     "progress_bar",
     "provenance",
+    "show_changes",
     "show_figure",
+    "show_record",
     "show_source",
     "show_spectrogram",
     "show_table",
@@ -62,6 +75,16 @@ def check_parameters(namespace: Mapping[str, Any]) -> Parameters:
                 f"parameter {name!r} is not set; run the cell tagged `parameters` first."
             )
     return make_parameters({name: namespace[name] for name in DEFAULTS})
+
+
+def open_chapter(namespace: Mapping[str, Any]) -> Parameters:
+    """Check a chapter's parameters and set the look of its figures: the first line of every chapter.
+
+    namespace: `globals()` of the notebook. Errors: ParameterError, as `check_parameters`.
+    """
+    parameters = check_parameters(namespace)
+    figure_style()
+    return parameters
 
 
 def _display_html(page: str, plain: str) -> None:
@@ -198,3 +221,35 @@ def show_table(
     lines = [" | ".join(_cell_text(value, digits) for value in row.values()) for row in records]
     header = " | ".join(str(name) for name in records[0])
     _display_html(page, "\n".join([caption, header, *lines]).strip())
+
+
+def show_changes(
+    config: Any, paper: Any, caption: str = "Settings of this run that differ from the paper's"
+) -> None:
+    """Show which settings of a run have another value in the paper's; both are the same dataclass."""
+    rows = [
+        {"setting": name, "paper": str(getattr(paper, name)), "this run": str(value)}
+        for name, value in vars(config).items()
+        if getattr(paper, name) != value
+    ]
+    show_table(rows or [{"setting": "none", "paper": None, "this run": None}], caption)
+
+
+def show_record(
+    name: str,
+    caption: str = "Recorded: accuracy (%), ±: 95 % over seeds",
+    rows: Callable[[dict[str, Any]], Sequence[Mapping[str, Any]]] = table_rows,
+) -> dict[str, Any] | None:
+    """Show the scores of a record with its circumstances, or that it was not run; return the record or None.
+
+    name: stem of the record's file. rows: from `recorded_scores` to the rows of the table.
+    """
+    entry = recorded(name)
+    if entry is None:
+        text = f"Record {name}: not run in this checkout."
+        _display_html(
+            f"<p>Record <code>{name}</code>: <strong>not run</strong> in this checkout.</p>", text
+        )
+    else:
+        show_table(rows(recorded_scores(entry)), f"{caption}; {circumstances(entry)}")
+    return entry

@@ -9,6 +9,7 @@ import wave
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 SAMPLE_RATE_HZ = 16_000
 MAX_S = 5.0
@@ -25,6 +26,11 @@ def wav_bytes(waveform: np.ndarray, sample_rate_hz: int = SAMPLE_RATE_HZ) -> byt
         file.setframerate(sample_rate_hz)
         file.writeframes(samples.tobytes())
     return buffer.getvalue()
+
+
+def levelled(waves: torch.Tensor, peak: float = 0.7) -> torch.Tensor:
+    """Return waveforms (..., S) with the same peak, so that no clip is told by its level; silence stays silence."""
+    return peak * waves / waves.abs().amax(-1, keepdim=True).clamp_min(1e-6)
 
 
 def _as_samples(waveform: object, label: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from audiossl_lite.book.figures import (
     figure_style,
     frames_slider,
     image_html,
+    interval_bars,
     show_figure,
     show_spectrogram,
 )
@@ -96,3 +97,20 @@ def test_slider_refuses_lists_that_do_not_match() -> None:
     with pytest.raises(ValueError, match="1 figures, 2 labels"):
         frames_slider([figure], labels=["a", "b"])
     plt.close(figure)
+
+
+def test_interval_bars_stand_in_reading_order_with_their_intervals_and_chance() -> None:
+    _, axes = plt.subplots(1, 2, sharey=True)
+    for ax in axes:
+        interval_bars(
+            {"a": (40.0, 2.0), "b": (30.0, float("nan"))}, 20.0, ax, colours=["C0", "0.6"]
+        )
+        assert ax.yaxis_inverted()
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["a", "b"]
+    assert [bar.get_width() for bar in axes[0].patches] == [40.0, 30.0]
+    (intervals,) = axes[0].collections
+    ends = [segment[:, 0].tolist() for segment in intervals.get_segments()]
+    assert ends == [[38.0, 42.0], [30.0, 30.0]]
+    chance = next(line for line in axes[0].lines if line.get_linestyle() == ":")
+    assert list(chance.get_xdata()) == [20.0, 20.0]
+    plt.close(axes[0].figure)

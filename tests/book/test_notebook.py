@@ -6,18 +6,23 @@ import re
 
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
+from audiossl_lite.book import notebook
 from audiossl_lite.book.notebook import (
     current_commit,
+    open_chapter,
     provenance,
     provenance_html,
+    show_changes,
+    show_record,
     show_source,
     show_table,
     source_location,
     table_html,
 )
 from audiossl_lite.experiments import records as results
-from audiossl_lite.parameters import Parameters, make_parameters
+from audiossl_lite.parameters import DEFAULTS, ParameterError, Parameters, make_parameters
 
 
 def test_provenance_says_scale_device_time_seed_data_and_code(shown: list) -> None:
@@ -72,3 +77,43 @@ def test_table_refuses_no_rows_and_ragged_rows() -> None:
         table_html([])
     with pytest.raises(ValueError, match="rows differ"):
         table_html([{"a": 1}, {"b": 2}])
+
+
+def test_opening_a_chapter_checks_its_parameters_and_sets_the_look() -> None:
+    with plt.rc_context({"image.cmap": "gray"}):
+        assert open_chapter(DEFAULTS | {"seed": 5}).seed == 5
+        assert plt.rcParams["image.cmap"] == "magma"
+    with pytest.raises(ParameterError, match="did you mean 'preset'"):
+        open_chapter(DEFAULTS | {"prest": "lite"})
+
+
+def test_a_record_is_shown_with_its_circumstances_or_said_to_be_missing(
+    shown: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "recorded", {"ours": {"commit": "abc"}}.get)
+    monkeypatch.setattr(notebook, "recorded_scores", lambda entry: {"ATST": 51.0})
+    monkeypatch.setattr(notebook, "circumstances", lambda entry: f"code {entry['commit']}")
+
+    def rows(scores: dict) -> list[dict]:
+        return [{"features": name, "mean": score} for name, score in scores.items()]
+
+    assert show_record("theirs", rows=rows) is None
+    assert "theirs" in shown[0]["text/plain"] and "not run" in shown[0]["text/plain"]
+    assert show_record("ours", "Scores", rows) == {"commit": "abc"}
+    assert shown[1]["text/plain"].splitlines() == [
+        "Scores; code abc",
+        "features | mean",
+        "ATST | 51.0",
+    ]
+
+
+def test_changed_settings_are_shown_beside_the_papers(shown: list) -> None:
+    here, paper = Parameters(preset="lite", seed=1), Parameters(preset="paper", seed=1)
+    show_changes(here, paper, "Changed")
+    assert shown[0]["text/plain"].splitlines() == [
+        "Changed",
+        "setting | paper | this run",
+        "preset | paper | lite",
+    ]
+    show_changes(paper, paper)
+    assert shown[1]["text/plain"].splitlines()[2:] == ["none | – | –"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiossl_lite.book.players import grid_html, play, player_html, wav_bytes
+from audiossl_lite.book.players import grid_html, levelled, play, player_html, wav_bytes
 
 
 def decoded(page: str) -> tuple[np.ndarray, int]:
@@ -80,3 +80,10 @@ def test_play_shows_one_player_per_row(shown: list) -> None:
     play(torch.zeros(3, 100), title="clip")
     assert shown[0]["text/html"].count("<audio") == 3
     assert shown[0]["text/plain"] == "players: clip 1, clip 2, clip 3"
+
+
+def test_levelled_sounds_have_one_peak_and_silence_stays_silent() -> None:
+    waves = torch.tensor([[0.1, -0.2, 0.0], [2.0, 1.0, -4.0], [0.0, 0.0, 0.0]])
+    even = levelled(waves)
+    torch.testing.assert_close(even.abs().amax(1), torch.tensor([0.7, 0.7, 0.0]))
+    torch.testing.assert_close(levelled(waves[1], 0.5), torch.tensor([0.25, 0.125, -0.5]))
