@@ -1,8 +1,7 @@
 """Batched, seeded augmentations: one draw per clip, all clips of a batch at once.
 
 Spectrograms are `(B, T, F)`, waveforms `(B, S)`. Each augmentation splits in two: a pure function of its parameters
-(tested against an item-by-item definition) and a module that draws them from a `torch.Generator`. Modules draw on the
-host, where `lengths` of clips are at home, and send the numbers to the clips.
+(tested item by item) and a module that draws them on the host, where `lengths` are at home, and sends them.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ def log_mixup_exp(spec: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
     ratio = ratio.view(-1, 1, 1)
     if torch.is_grad_enabled() and (spec.requires_grad or other.requires_grad):
         return torch.log((1.0 - ratio) * spec.exp() + ratio * other.exp() + EPS)
-    # In place: a temporary of a whole batch costs more than the arithmetic.
-    mixed = spec.exp().mul_(1.0 - ratio)
+    mixed = spec.exp().mul_(1.0 - ratio)  # in place: a temporary costs more than the arithmetic
     return mixed.add_(other.exp().mul_(ratio)).add_(EPS).log_()
 
 
