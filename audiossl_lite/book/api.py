@@ -15,11 +15,22 @@ import audiossl_lite
 MARK = "% every module"
 CODE = re.compile(r"(`+[^`]+`+)")
 
+READING_ORDER = (
+    "frontends", "losses", "mixing", "encoders", "views", "methods", "training",
+    "data", "evaluation", "pretrained", "experiments", "book",
+)  # fmt: skip
+
 
 def module_names() -> list[str]:
-    """The public modules and packages of the library, in the order of their names."""
+    """The public modules and packages of the library: the rooms in the order in which they are read, then the rest."""
     modules = pkgutil.walk_packages(audiossl_lite.__path__, "audiossl_lite.")
-    return sorted(m.name for m in modules if not m.name.rpartition(".")[2].startswith("_"))
+    names = [m.name for m in modules if not m.name.rpartition(".")[2].startswith("_")]
+
+    def place(name: str) -> tuple[int, str]:
+        room = name.split(".")[1]
+        return READING_ORDER.index(room) if room in READING_ORDER else len(READING_ORDER), name
+
+    return sorted(names, key=place)
 
 
 def with_modules(page: str) -> str:
