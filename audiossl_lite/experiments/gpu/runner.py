@@ -176,7 +176,8 @@ def _check_folder(stages: Sequence[Stage], out: Path, device: torch.device, toy:
     card = results.device_name(device)
     for stage in stages:
         entry = results.load(record_path(out, stage.name))
-        if entry and (entry["device"] != card or (entry["scale"] == "toy") != toy):
+        # A CPU's name says its threads too, which are others in a worker; toy sizes compare no cards.
+        if entry and ((entry["scale"] == "toy") != toy or (not toy and entry["device"] != card)):
             raise GPURunError(
                 f"{record_path(out, stage.name)} was recorded on {entry['device']} at scale {entry['scale']}, "
                 f"this is {card}{' at toy sizes' if toy else ''}; choose another folder with OUT=..."

@@ -19,7 +19,7 @@ from audiossl_lite.experiments.gpu.runner import GPURunError, allotment, choose_
 from audiossl_lite.experiments.gpu.stages import STAGES
 from audiossl_lite.experiments.gpu.task import Stage, Task, record_path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 
 
