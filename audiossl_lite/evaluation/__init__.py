@@ -1,6 +1,7 @@
 """Evaluation: what features can do, frozen or tuned. An encoder is known here by its outputs and blocks alone."""
 
 from audiossl_lite.evaluation.baselines import log_mel_statistics, mfcc_statistics
+from audiossl_lite.evaluation.conditioning import conditioned
 from audiossl_lite.evaluation.embed import centre_crop, embed_clips, embed_with, spectrograms
 from audiossl_lite.evaluation.few_shot import (
     Episodes,
@@ -10,9 +11,10 @@ from audiossl_lite.evaluation.few_shot import (
     score_episodes,
 )
 from audiossl_lite.evaluation.finetune import FineTuneResult, fine_tune
-from audiossl_lite.evaluation.finetune_network import Classifier, drop_path, layer_scales
+from audiossl_lite.evaluation.finetune_network import Classifier, drop_path
 from audiossl_lite.evaluation.folds import check_folds, fold_parts, hold_out, make_folds
 from audiossl_lite.evaluation.labelled import Labelled, labelled
+from audiossl_lite.evaluation.layer_decay import layer_scales
 from audiossl_lite.evaluation.linear import (
     FoldResult,
     LinearResult,
@@ -33,6 +35,13 @@ from audiossl_lite.evaluation.projection import (
     silhouette,
     tsne,
 )
+from audiossl_lite.evaluation.token_probes import (
+    GatedLayers,
+    PrototypePool,
+    drawn_tokens,
+    frozen_tokens,
+    pool_probe,
+)
 
 __all__ = [
     "Classifier",
@@ -40,16 +49,20 @@ __all__ = [
     "FewShotResult",
     "FineTuneResult",
     "FoldResult",
+    "GatedLayers",
     "Labelled",
     "LinearResult",
     "ProjectionReport",
+    "PrototypePool",
     "accuracy",
     "average_precision",
     "centre_crop",
     "check_folds",
     "classes_without_positives",
+    "conditioned",
     "cross_validation",
     "draw_episodes",
+    "drawn_tokens",
     "drop_path",
     "embed_clips",
     "embed_with",
@@ -57,6 +70,7 @@ __all__ = [
     "fine_tune",
     "fold_parts",
     "frozen_features",
+    "frozen_tokens",
     "hold_out",
     "knn_accuracy",
     "labelled",
@@ -66,6 +80,7 @@ __all__ = [
     "make_folds",
     "mean_average_precision",
     "mfcc_statistics",
+    "pool_probe",
     "project",
     "score_episodes",
     "silhouette",

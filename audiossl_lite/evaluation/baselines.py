@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiossl_lite.evaluation.embed import embed_with, spectrograms
-from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
-
-
-def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Mean and population std over the valid frames of `(B, T, F)`, `lengths (B,)`: `(B, 2F)`."""
-    lengths = lengths.to(frames.device)
-    valid = (torch.arange(frames.shape[1], device=frames.device) < lengths[:, None])[..., None]
-    count = lengths[:, None].to(frames.dtype)
-    mean = (frames * valid).sum(1) / count
-    variance = ((frames - mean[:, None]).square() * valid).sum(1) / count
-    return torch.cat([mean, variance.sqrt()], dim=1)
+from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend, valid_frames
 
 
 def log_mel_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Mean and std over time of 64 natural log-mel bands: clips `(n, S)` -> `(n, 128)`."""
     frontend = BYOLAFrontend(0.0, 1.0).to(waveforms.device)
-    return embed_with(
-        lambda wave, valid: mean_and_std(*spectrograms(frontend, wave, valid)), waveforms, lengths
-    )
+    return _statistics(frontend, frontend, waveforms, lengths)
 
 
 def mfcc_statistics(
@@ -38,18 +27,32 @@ def mfcc_statistics(
     """
     frontend = ATSTFrontend("official").to(waveforms.device)
     transform = cosine_transform(n_coefficients, frontend.n_mels).to(waveforms.device)
+    return _statistics(
+        frontend, lambda wave: frontend.decibels(wave) @ transform.T, waveforms, lengths
+    )
 
-    def mfcc(wave: Tensor) -> Tensor:
-        return frontend.decibels(wave) @ transform.T
 
+BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
+
+
+def _statistics(
+    frontend: nn.Module, compute: Callable, waveforms: Tensor, lengths: Tensor | None
+) -> Tensor:
     return embed_with(
-        lambda wave, valid: mean_and_std(*spectrograms(frontend, wave, valid, compute=mfcc)),
+        lambda wave, valid: mean_and_std(*spectrograms(frontend, wave, valid, compute=compute)),
         waveforms,
         lengths,
     )
 
 
-BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
+def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and population std over the valid frames of `(B, T, F)`, `lengths (B,)`: `(B, 2F)`."""
+    lengths = lengths.to(frames.device)
+    valid = valid_frames(lengths, frames.shape[1])[..., None]
+    count = lengths[:, None].to(frames.dtype)
+    mean = (frames * valid).sum(1) / count
+    variance = ((frames - mean[:, None]).square() * valid).sum(1) / count
+    return torch.cat([mean, variance.sqrt()], dim=1)
 
 
 def cosine_transform(n_out: int, n_in: int) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiossl_lite.evaluation.labelled import numbered, plain_array
+from audiossl_lite.evaluation.labelled import numbered, plain_array, with_label
 from audiossl_lite.evaluation.statistics import mean_interval
 
 MAX_TRIES = 200
@@ -22,10 +22,7 @@ MAX_TRIES = 200
 
 @dataclass(frozen=True)
 class Episodes:
-    """`support (E, way, shot)` and `query (E, way, query)` clip indices; -1 fills up classes with fewer queries.
-
-    Where: uaMix-MAE Sec. 4.1; chapter 10
-    """
+    """`support (E, way, shot)` and `query (E, way, query)` clip indices; -1 fills up classes with fewer queries."""
 
     support: Tensor
     query: Tensor
@@ -36,10 +33,7 @@ class Episodes:
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """Accuracy in percent: `mean`, half width `ci95`, and `per_episode (E,)`.
-
-    Where: uaMix-MAE Sec. 4.1; chapter 10
-    """
+    """Accuracy in percent: `mean`, half width `ci95`, and `per_episode (E,)`."""
 
     mean: float
     ci95: float
@@ -53,10 +47,7 @@ class FewShotResult:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper end of the 95 % interval.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 10
-        """
+        """Lower and upper end of the 95 % interval."""
         return self.mean - self.ci95, self.mean + self.ci95
 
 
@@ -119,19 +110,15 @@ def draw_episodes(
 def usable_classes(
     labels: Tensor | Sequence, k_shot: int, groups: Tensor | Sequence | None = None
 ) -> int:
-    """How many classes of `labels (n,)` have clips for `k_shot` and a query, from two `groups (n,)` or more.
-
-    Where: uaMix-MAE Sec. 4.1; chapter 10
-    """
+    """How many classes of `labels (n,)` have clips for `k_shot` and a query, from two `groups (n,)` or more."""
     groups = None if groups is None else numbered(groups)
     return sum(_can_be_drawn(clips, k_shot, groups) for clips in _members(labels).values())
 
 
 def _members(labels: Tensor | Sequence) -> dict[int, np.ndarray]:
     """The clips of every class, classes numbered in their sorted order; those without a label have no class."""
-    values = plain_array(labels)
-    labelled = np.flatnonzero(values != "" if values.dtype.kind in "US" else values >= 0)
-    codes = numbered(values[labelled])
+    labelled = np.flatnonzero(with_label(labels))
+    codes = numbered(plain_array(labels)[labelled])
     return {code: labelled[codes == code] for code in range(codes.max(initial=-1) + 1)}
 
 
@@ -233,21 +220,9 @@ def few_shot_accuracy(
     if len(features) != len(labels):
         raise ValueError(f"{len(features)} features but {len(labels)} labels")
     episodes = draw_episodes(
-        labels,
-        n_way=n_way,
-        k_shot=k_shot,
-        n_query=n_query,
-        n_episodes=n_episodes,
-        seed=seed,
-        groups=groups,
-    )
+        labels, n_way=n_way, k_shot=k_shot, n_query=n_query,
+        n_episodes=n_episodes, seed=seed, groups=groups,
+    )  # fmt: skip
     per_episode = 100.0 * score_episodes(features, episodes).numpy()
     mean, half_width = mean_interval(per_episode[None])
-    return FewShotResult(
-        mean=mean,
-        ci95=half_width,
-        per_episode=per_episode,
-        n_way=n_way,
-        k_shot=k_shot,
-        n_query=episodes.query.shape[2],
-    )
+    return FewShotResult(mean, half_width, per_episode, n_way, k_shot, episodes.query.shape[2])

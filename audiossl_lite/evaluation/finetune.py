@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiossl_lite.evaluation.finetune_network import Classifier, scaled_groups
+from audiossl_lite.evaluation.finetune_network import Classifier
 from audiossl_lite.evaluation.finetune_views import FineTuneViews
-from audiossl_lite.evaluation.folds import SELECTIONS, divide_for_choice
+from audiossl_lite.evaluation.folds import divide_for_choice
 from audiossl_lite.evaluation.labelled import Labelled
-from audiossl_lite.evaluation.metrics import classes_without_positives, score
+from audiossl_lite.evaluation.layer_decay import scaled_groups
+from audiossl_lite.evaluation.metrics import score
 from audiossl_lite.evaluation.settings import FineTuning
 from audiossl_lite.training import loop
 from audiossl_lite.training.loop import NotFiniteError, TrainConfig
@@ -36,10 +37,7 @@ def soft_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
 
 @torch.no_grad()
 def predict(model: Classifier, data: Labelled, *, batch_size: int = 64) -> Tensor:
-    """Logits `(n, K)` of all clips on CPU, from the model where it is, in eval mode; the mode is restored.
-
-    Where: ATST Sec. 3.2; chapter 11
-    """
+    """Logits `(n, K)` of all clips on CPU, from the model where it is, in eval mode; the mode is restored."""
     was_training, device = model.training, model.head.weight.device
     model.eval()
     out = []
@@ -69,17 +67,13 @@ class BestWeights:
 class FineTuningMethod(nn.Module):
     """A classifier trained on soft labels, as `train` calls it, with the best weights so far.
 
-    `kind`: the loss, as in `soft_loss`. `layer_decay`, `stem_apart`: as in `layer_scales`.
-
     Where: ATST Sec. 3.2; AudioMAE Sec. 4; chapter 11
     """
 
-    def __init__(
-        self, classifier: Classifier, kind: str, *, layer_decay: float, stem_apart: bool
-    ) -> None:
+    def __init__(self, classifier: Classifier, config: FineTuning) -> None:
         super().__init__()
-        self.classifier, self.kind = classifier, kind
-        self.layer_decay, self.stem_apart = layer_decay, stem_apart
+        self.classifier, self.kind = classifier, config.loss
+        self.layer_decay, self.stem_apart = config.layer_decay, config.stem_apart
         self.best, self.steps = BestWeights(), 0
 
     def forward(
@@ -91,18 +85,12 @@ class FineTuningMethod(nn.Module):
         *,
         monitors: bool = False,
     ) -> dict[str, Tensor]:
-        """`loss` of spectrograms `(B, T, F)` with soft labels `(B, K)`, see `FineTuneViews`; nothing else is watched.
-
-        Where: ATST Sec. 3.2; chapter 11
-        """
+        """`loss` of what `FineTuneViews` gives: spectrograms `(B, T, F)` with soft labels `(B, K)`."""
         logits = self.classifier(spec, lengths, kept)
         return {"loss": soft_loss(logits.float(), labels, self.kind)}
 
     def parameter_groups(self) -> list[dict]:
-        """Parameter groups with their `lr_scale`; only weights are decayed.
-
-        Where: ATST official code; AudioMAE, official code; chapter 11
-        """
+        """Parameter groups with their `lr_scale`; only weights are decayed."""
         return scaled_groups(self.classifier, self.layer_decay, stem_apart=self.stem_apart)
 
     def update_teacher(self, momentum: float) -> None:
@@ -127,44 +115,24 @@ class FineTuningMethod(nn.Module):
 class FineTuneResult:
     """The network of the chosen epoch and its score on the test data; shares in [0, 1].
 
-    `last_score` is the test score after the last epoch, which the present official code of ATST reports, without any
-    choice. `history` has a row an epoch. `selected_on="test"` makes `score` too good: the test data chose.
-
-    Where: ATST Sec. 3.2; uaMix-MAE Table 4; chapter 11
+    `selection_score` is that of the data that chose; chosen on the test data, `score` is too good. `last_score` is the
+    test score after the last epoch, which the present official code of ATST reports, without any choice. `outputs
+    (n, K)` of the test clips; `history` has a row an epoch.
     """
 
     model: Classifier
-    metric: str
     score: float
     last_score: float
-    selected_on: str
     selection_score: float
     epoch: int
     outputs: Tensor
     history: list[dict]
-    seconds: float
-    without_positives: tuple[str, ...]
     n_train: int
-    n_test: int
-
-    def row(self, name: str) -> dict[str, Any]:
-        """A line of a record: name, mean, no interval (one run), and how the epoch was chosen."""
-        return {
-            "name": name,
-            "mean": self.score,
-            "ci95": None,
-            "metric": self.metric,
-            "selected_on": SELECTIONS[self.selected_on],
-            "n": self.n_test,
-            "epoch": self.epoch,
-            "last_epoch": self.last_score,
-            "without_positives": list(self.without_positives),
-        }
 
 
 def fine_tune(
     encoder: nn.Module,
-    frontend: nn.Module,
+    frontend: nn.Module | None,
     train: Labelled,
     test: Labelled,
     config: FineTuning,
@@ -181,9 +149,9 @@ def fine_tune(
 
     The epoch is chosen on `validation`, or on `config.validation_share` of the training data, held out by group;
     `select_on="test"`: all training data are trained on and the test data choose. `frontend` made the spectrograms
-    (`spectrograms`). With an `output_dir`, `last.pt` is written after every epoch, and a run
-    found there is resumed: see `train`. `stop_after` ends the call after that many epochs. Raises
-    ValueError naming what is wrong with data or settings, NotFiniteError when the loss is no number.
+    (`spectrograms`); None for features, which a pool of `token_probes` takes. With an `output_dir`, `last.pt` is
+    written after every epoch, and a run there is resumed: see `train`. `stop_after` ends the call after that many
+    epochs. Raises ValueError naming what is wrong with data or settings, NotFiniteError when the loss is no number.
 
     Where: ATST Sec. 3.2; AudioMAE Sec. 4; uaMix-MAE Sec. 4.3; chapter 11
     """
@@ -193,25 +161,22 @@ def fine_tune(
         )
     if config.loss == "ce" and train.multi_label:
         raise ValueError("loss 'ce' needs one label a clip; use 'bce' for a multi-label task")
-    fitted, validation = divide_for_choice(
+    train, validation = divide_for_choice(
         train, test, validation=validation, select_on=select_on,
         share=config.validation_share, seed=seed,
     )  # fmt: skip
     model = Classifier(
-        encoder, len(fitted.class_names), head=config.head, drop_path=config.drop_path,
+        encoder, len(train.class_names), head=config.head, drop_path=config.drop_path,
         chunk_frames=config.chunk_frames, count_padding=config.count_padding,
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    method = FineTuningMethod(
-        model, config.loss, layer_decay=config.layer_decay, stem_apart=config.stem_apart
-    )
+    method = FineTuningMethod(model, config)
     # What else tells a run from another one in the same folder.
     method.starts_from = data_digest(nn.utils.parameters_to_vector(encoder.parameters()).cpu())
     method.chosen_on = f"{select_on}, {len(validation)} clips"
-    views = FineTuneViews(
-        config, fitted.shares(), log_unit=frontend.log_unit, fill=frontend.pad_value
-    )
-    per_epoch = max(len(fitted) // config.batch_size, 1)
+    log_unit, fill = (frontend.log_unit, frontend.pad_value) if frontend else (1.0, 0.0)
+    views = FineTuneViews(config, train.shares(), log_unit=log_unit, fill=fill)
+    per_epoch = max(len(train) // config.batch_size, 1)
 
     def look(method: FineTuningMethod) -> dict[str, float]:
         """The validation data at the end of an epoch; NotFiniteError for spoiled weights."""
@@ -232,36 +197,28 @@ def fine_tune(
     result = loop.train(
         method,
         views,
-        fitted.inputs,
+        train.inputs,
         finetune_train_config(config, per_epoch, seed),
-        lengths=fitted.lengths,
+        lengths=train.lengths,
         device=device,
         output_dir=output_dir,
         probe=look,
         description=description,
         stop_after=None if stop_after is None else stop_after * per_epoch,
     )
-    best = method.best
     last = float(score(predict(model, test), test.targets))
-    if best.weights:  # none when the call ended before the first look at the validation data
-        model.load_state_dict(best.weights)
+    if method.best.weights:  # none when the call ended before the first look at the validation data
+        model.load_state_dict(method.best.weights)
     outputs = predict(model, test)
     return FineTuneResult(
         model=model.cpu().eval(),
-        metric=test.metric,
         score=float(score(outputs, test.targets)),
         last_score=last,
-        selected_on=select_on,
-        selection_score=best.score,
-        epoch=best.epoch,
+        selection_score=method.best.score,
+        epoch=method.best.epoch,
         outputs=outputs,
         history=by_epoch(result.history, per_epoch),
-        seconds=result.seconds,
-        without_positives=(
-            classes_without_positives(test.targets, test.class_names) if test.multi_label else ()
-        ),
-        n_train=len(fitted),
-        n_test=len(test),
+        n_train=len(train),
     )
 
 

@@ -1,9 +1,8 @@
-"""An encoder with a classifier on top: heads as published, learning rates layer by layer, drop path."""
+"""An encoder with a classifier on top: heads as published, and drop path."""
 
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiossl_lite.encoders.atst import ATSTEncoder
 from audiossl_lite.encoders.audiomae import AudioMAEEncoder, valid_patches
 from audiossl_lite.encoders.transformer import DropPath
 
-HEADS = ("atst", "audiomae", "embedding")
+# The encoder that a head is made for, and the standard deviation of its first weights.
+HEADS = {"atst": ATSTEncoder, "audiomae": AudioMAEEncoder, "embedding": nn.Module}
 HEAD_STD = {"atst": 0.01, "audiomae": 2e-5, "embedding": 0.01}
 
 
@@ -41,13 +42,8 @@ class Classifier(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        fits = {
-            "atst": hasattr(encoder, "linear_features"),
-            "audiomae": isinstance(encoder, AudioMAEEncoder),
-            "embedding": hasattr(encoder, "embed_dim"),
-        }
-        if not fits.get(head, False):
-            possible = [name for name in HEADS if fits[name]]
+        possible = [name for name, made_for in HEADS.items() if isinstance(encoder, made_for)]
+        if head not in possible:
             raise ValueError(
                 f"head {head!r} does not go with {type(encoder).__name__}; it takes {possible}"
             )
@@ -55,14 +51,11 @@ class Classifier(nn.Module):
             raise ValueError(f"a task has two classes or more, got {n_classes}")
         self.kind, self.chunk_frames, self.count_padding = head, chunk_frames, count_padding
         self.encoder = copy.deepcopy(encoder)
-        for name, parameter in self.encoder.named_parameters():
-            # AudioMAE's positions are fixed sines; everything else learns, whatever was frozen before.
-            fixed = isinstance(encoder, AudioMAEEncoder) and name == "pos_embed"
-            parameter.requires_grad_(not fixed)
-        if any(isinstance(module, DropPath) for module in self.encoder.modules()):
+        self.encoder.requires_grad_(True)  # whatever was frozen before
+        if isinstance(encoder, AudioMAEEncoder):
+            self.encoder.pos_embed.requires_grad_(False)  # fixed sines
+        if drop_path or drop_paths(encoder):
             set_drop_path(self.encoder, drop_path)
-        elif drop_path:
-            raise ValueError(f"{type(encoder).__name__} has no residual blocks, so no drop path")
         dim = encoder.embed_dim * (2 if head == "atst" else 1)
         if head == "audiomae":
             self.encoder.norm = nn.Identity()
@@ -104,106 +97,36 @@ class Classifier(nn.Module):
         return (tokens * valid[..., None]).sum(1) / valid.sum(1, keepdim=True).clamp_min(1)
 
 
-def set_drop_path(encoder: nn.Module, rate: float) -> list[float]:
+def drop_paths(encoder: nn.Module) -> list[DropPath]:
+    """The drop paths of an encoder's residual branches, from the first block to the last."""
+    return [module for module in encoder.modules() if isinstance(module, DropPath)]
+
+
+def set_drop_path(encoder: nn.Module, rate: float) -> None:
     """Let the residual branches of an encoder drop with a probability from 0 (first block) to `rate` (last one).
 
-    Weights are not touched, and in eval mode nothing drops. Returns the probabilities from before. Raises ValueError
-    for an encoder without residual blocks or a rate outside [0, 1).
+    Weights are not touched, and in eval mode nothing drops. Raises ValueError for an encoder without residual blocks or
+    a rate outside [0, 1).
 
     Where: ATST official code; AudioMAE, official code; chapter 11
     """
-    layers = [module for module in encoder.modules() if isinstance(module, DropPath)]
+    layers = drop_paths(encoder)
     if not layers:
         raise ValueError(f"{type(encoder).__name__} has no residual blocks, so no drop path")
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"a drop probability lies in [0, 1), got {rate}")
-    before = [layer.probability for layer in layers]
     for i, layer in enumerate(layers):
         layer.probability = rate * i / max(len(layers) - 1, 1)
-    return before
 
 
 @contextmanager
 def drop_path(encoder: nn.Module, rate: float) -> Iterator[nn.Module]:
-    """`set_drop_path` for the length of a `with` block, the probabilities of before restored at its end.
-
-    Where: ATST official code; chapter 11
-    """
-    before = set_drop_path(encoder, rate)
+    """`set_drop_path` for the length of a `with` block, the probabilities of before restored at its end."""
+    layers = drop_paths(encoder)
+    before = [layer.probability for layer in layers]
+    set_drop_path(encoder, rate)
     try:
         yield encoder
     finally:
-        layers = [module for module in encoder.modules() if isinstance(module, DropPath)]
         for layer, probability in zip(layers, before, strict=True):
             layer.probability = probability
-
-
-def encoder_depth(encoder: nn.Module) -> int:
-    """How many steps of layer-wise decay an encoder has: its blocks, or the four stages of BYOL-A's CNN.
-
-    Where: ATST official code; chapter 11
-    """
-    if hasattr(encoder, "blocks"):
-        return len(encoder.blocks)
-    convolutions = [m for m in getattr(encoder, "features", []) if isinstance(m, nn.Conv2d)]
-    if not convolutions:
-        raise ValueError(f"{type(encoder).__name__} has neither blocks nor convolution stages")
-    return len(convolutions) + 1
-
-
-def layer_of(name: str, depth: int) -> int:
-    """The layer of an encoder's parameter by its name: 0 the stem, 1 to `depth` the blocks, `depth` the final norm.
-
-    For BYOL-A's CNN, 1 to 3 are the convolution blocks and 4 is the frame-wise network.
-
-    Where: ATST official code; chapter 11
-    """
-    if found := re.match(r"blocks\.(\d+)\.", name):
-        return int(found[1]) + 1
-    if found := re.match(r"features\.(\d+)\.", name):  # four modules a convolution block
-        return int(found[1]) // 4 + 1
-    return depth if name.startswith(("fc.", "norm.")) else 0
-
-
-def layer_scales(model: Classifier, decay: float, *, stem_apart: bool = False) -> dict[str, float]:
-    """Factor on the learning rate of every parameter of a classifier, by name.
-
-    The head has 1, layer i of L has decay ** (L + 1 - i). The stem (patches, CLS, positions) shares the factor of the
-    first block, as in ATST; with `stem_apart` it is one step further down, as in AudioMAE.
-
-    Where: ATST official code; AudioMAE, official code; chapter 11
-    """
-    if not 0.0 < decay <= 1.0:
-        raise ValueError(f"the layer decay lies in (0, 1], got {decay}")
-    if decay == 1.0:
-        return {name: 1.0 for name, _ in model.named_parameters()}
-    depth = encoder_depth(model.encoder)
-    scales = {}
-    for name, _ in model.named_parameters():
-        if name.startswith("encoder."):
-            layer = layer_of(name.removeprefix("encoder."), depth)
-            layer = layer if stem_apart else max(layer, 1)
-            scales[name] = decay ** (depth + 1 - layer)
-        else:
-            scales[name] = 1.0
-    return scales
-
-
-def scaled_groups(model: Classifier, decay: float, *, stem_apart: bool = False) -> list[dict]:
-    """Parameter groups with `lr_scale`, and `decayed`: weights of two and more dimensions, without the tables.
-
-    Where: ATST official code; AudioMAE, official code; chapter 11
-    """
-    scales = layer_scales(model, decay, stem_apart=stem_apart)
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        table = name.rsplit(".", 1)[-1] in ("cls_token", "pos_embed", "mask_embed")
-        key = (scales[name], parameter.dim() > 1 and not table)
-        groups.setdefault(key, []).append(parameter)
-    return [
-        {"params": parameters, "lr_scale": scale, "decayed": decayed}
-        | ({} if decayed else {"weight_decay": 0.0})
-        for (scale, decayed), parameters in groups.items()
-    ]

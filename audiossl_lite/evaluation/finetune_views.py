@@ -98,10 +98,7 @@ class FineTuneViews(nn.Module):
     def mix(
         self, spec: Tensor, labels: Tensor, generator: torch.Generator, lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mix a share of the clips, and their labels, with weights from Beta(alpha, alpha), one a clip.
-
-        Where: ATST Sec. 3.2; chapter 11
-        """
+        """Mix a share of the clips, and their labels, with weights from Beta(alpha, alpha), one a clip."""
         n = len(spec)
         weight = draw_lambda(n, self.alpha, generator, per_sample=True)
         weight = weight.clamp_min(1e-6)  # its logarithm is needed

@@ -1,12 +1,12 @@
 """Few-shot scores on classes that training heard and never heard, over numbers of classes and of examples.
 
-Episodes are drawn once, so that every feature is scored on the same ones. `Scoring` has one column a pool of classes,
-`Grid` every number of ways and shots.
+A `Column` holds its episodes, drawn once, so that every feature is scored on the same ones. `Scoring` has one column a
+pool of classes, `Grid` one for every number of ways and shots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,12 +18,14 @@ from torch.nn.functional import normalize
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.evaluation.baselines import BASELINES
+from audiossl_lite.evaluation.conditioning import conditioned
 from audiossl_lite.evaluation.few_shot import (
     Episodes,
     draw_episodes,
     score_episodes,
     usable_classes,
 )
+from audiossl_lite.evaluation.labelled import plain_array, with_label
 
 PLURALS = {
     "event": "events",
@@ -33,46 +35,45 @@ PLURALS = {
     "word": "words",
 }
 SPOKEN = ("digit", "word")  # what a voice says: a second task of the same clips
-SAME_THING = {
-    "event": "recordings"
-}  # what the groups of a task are, when no other task has them as classes
-SMALLEST_SCALE = 1e-6
-
-# What may be done to features before the protocol. `fit` holds the clips that mean and deviation are taken from.
-TREATMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "raw": lambda x, fit: x,
-    "L2": lambda x, fit: normalize(x, dim=1),
-    "centred": lambda x, fit: x - fit.mean(0),
-    "centred, L2": lambda x, fit: normalize(x - fit.mean(0), dim=1),
-    "z-score": lambda x, fit: (x - fit.mean(0)) / fit.std(0).clamp_min(SMALLEST_SCALE),
+# What the groups of a task are, when no other task has them as classes.
+SAME_THING = {"event": "recordings"}
+# What may be done to features before the protocol: as in `conditioned`, and then to unit length or not.
+TREATMENTS = {
+    "raw": ("raw", False),
+    "L2": ("raw", True),
+    "centred": ("centred", False),
+    "centred, L2": ("centred", True),
+    "standardised": ("standardised", False),
+    "whitened": ("whitened", False),
 }
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Classes to draw from: `labels (n,)` of set number `clips`, -1 for clips that take no part.
+    """Classes to draw from: `labels (n,)` of set number `clips`, -1 or "" for clips that take no part.
 
     `groups (n,)` may not straddle support and query; `apart` says what they are (recordings, speakers).
     """
 
     name: str
     clips: int
-    labels: Tensor
-    groups: Tensor | None = None
+    labels: Tensor | Sequence
+    groups: Tensor | Sequence | None = None
     apart: str = "groups"
 
     @property
     def n_classes(self) -> int:
         """How many classes there are."""
-        return int(self.labels[self.labels >= 0].unique().numel())
+        labels = plain_array(self.labels)
+        return len(np.unique(labels[with_label(labels)]))
 
     @property
     def leaks(self) -> bool:
         """Whether two clips share a group, so that groups apart and mixed differ."""
         if self.groups is None:
             return False
-        groups = self.groups[self.labels >= 0]
-        return bool(groups.unique().numel() < groups.numel())
+        groups = plain_array(self.groups)[with_label(self.labels)]
+        return len(np.unique(groups)) < len(groups)
 
 
 def heard_pools(part: Clips, index: int = 0) -> list[Pool]:
@@ -128,40 +129,6 @@ def _apart(clips: Clips, task: str) -> str:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One score of a grid: a pool, N ways, K shots, and whether its groups are kept apart or mixed.
-
-    Where: uaMix-MAE Fig. 3; chapter 10
-    """
-
-    pool: Pool = field(compare=False)
-    n_way: int
-    k_shot: int
-    mixed: bool = False
-
-    @property
-    def name(self) -> str:
-        """What a table calls it."""
-        pool, apart = self.pool.name, self.pool.apart
-        if self.mixed:
-            before = pool.replace(f"{apart} apart", f"{apart} mixed")
-            pool = before if before != pool else f"{pool}, {apart} mixed"
-        return f"{pool}, {self.n_way}-way {self.k_shot}-shot"
-
-    def score(self, sets: Sequence[Tensor], episodes: Episodes) -> np.ndarray:
-        """Accuracy in percent of every episode `(E,)`, from the features `(n, D)` of each set.
-
-        Raises ValueError for features of other clips than the episodes are drawn from.
-        """
-        features = sets[self.pool.clips]
-        if len(features) != len(self.pool.labels):
-            raise ValueError(
-                f"{len(features)} features for the {len(self.pool.labels)} clips of {self.name}"
-            )
-        return 100.0 * score_episodes(features, episodes).numpy()
-
-
-@dataclass(frozen=True)
 class Column:
     """One score: the episodes over clips of set number `pool`, no group (recording, word) on both sides of one."""
 
@@ -170,13 +137,44 @@ class Column:
     n_way: int
     episodes: Episodes
 
+    def score(self, sets: Sequence[Tensor]) -> np.ndarray:
+        """Accuracy in percent of every episode `(E,)`, from the features `(n, D)` of each set.
+
+        Where: uaMix-MAE Sec. 4.1; chapter 10
+        """
+        return 100.0 * score_episodes(sets[self.pool], self.episodes).numpy()
+
+
+@dataclass(frozen=True)
+class Cell(Column):
+    """A column of a grid: K shots from `n_classes` classes of the pool `of`, groups kept apart or mixed.
+
+    Where: uaMix-MAE Fig. 3; chapter 10
+    """
+
+    of: Pool = field(compare=False)
+    k_shot: int
+    n_classes: int
+    mixed: bool = False
+
+    def score(self, sets: Sequence[Tensor]) -> np.ndarray:
+        """As `Column.score`; ValueError for features of other clips than the episodes are drawn from."""
+        found, expected = len(sets[self.pool]), len(self.of.labels)
+        if found != expected:
+            raise ValueError(f"{found} features for the {expected} clips of {self.name}")
+        return super().score(sets)
+
 
 def draw_column(
-    name: str, pool: int, labels: Tensor, groups: Tensor | None, n_episodes: int
+    name: str,
+    pool: int,
+    labels: Tensor | Sequence,
+    groups: Tensor | Sequence | None,
+    n_episodes: int,
 ) -> Column | str:
     """1-shot episodes with five ways, or as many as classes and groups allow; the reason for fewer than two."""
     reason = "fewer than two classes"
-    for n_way in range(min(5, len(labels[labels >= 0].unique())), 1, -1):
+    for n_way in range(min(5, Pool(name, pool, labels).n_classes), 1, -1):
         try:
             episodes = draw_episodes(labels, n_way=n_way, n_episodes=n_episodes, groups=groups)
         except ValueError as error:
@@ -218,17 +216,11 @@ class Scoring:
         return {c.name: c.n_way for c in self.columns}
 
     def score(self, features: Sequence[Tensor]) -> dict[str, np.ndarray]:
-        """Accuracy in percent of every episode, `(1, episodes)` by column, from features `(n, D)` of each set.
-
-        Columns of sets beyond the given ones are left out.
+        """Accuracy in percent of every episode, `(1, episodes)` by column, from features `(n, D)` of the first sets.
 
         Where: uaMix-MAE Sec. 4.1; chapter 09
         """
-        return {
-            c.name: 100.0 * score_episodes(features[c.pool], c.episodes).numpy()[None]
-            for c in self.columns
-            if c.pool < len(features)
-        }
+        return {c.name: c.score(features)[None] for c in self.columns if c.pool < len(features)}
 
     def baselines(self) -> dict[str, dict[str, np.ndarray]]:
         """What needs no training, by name and column."""
@@ -240,11 +232,11 @@ class Scoring:
 
 @dataclass
 class Grid:
-    """Every pool with every number of ways and shots that its clips allow; `cells` holds the episodes, drawn once.
+    """Every pool with every number of ways and shots that its clips allow, as `cells` by name.
 
     A number of ways above the number of classes becomes that number. Groups are kept apart; with `mixed` there is a
     second cell beside each whose groups matter (see `mix_groups`). `left_out` names the reason for every cell that
-    the clips cannot fill, `n_classes` how many classes a cell draws from.
+    the clips cannot fill.
 
     Where: uaMix-MAE Fig. 3 to 5; chapter 10
     """
@@ -256,33 +248,38 @@ class Grid:
     n_query: int = 15
     seed: int = 0
     mixed: bool = False
-    cells: dict[str, tuple[Cell, Episodes]] = field(default_factory=dict, init=False)
+    cells: dict[str, Cell] = field(default_factory=dict, init=False)
     left_out: dict[str, str] = field(default_factory=dict, init=False)
-    n_classes: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         for pool in self.pools:
             for n_way in sorted({min(n, pool.n_classes) for n in self.ways}):
                 for k_shot in self.shots:
-                    cell = Cell(pool, n_way, k_shot)
-                    try:
-                        episodes = draw_episodes(
-                            pool.labels, n_way=n_way, k_shot=k_shot, n_query=self.n_query,
-                            n_episodes=self.n_episodes, seed=self.seed, groups=pool.groups,
-                        )  # fmt: skip
-                    except ValueError as error:
-                        self.left_out[cell.name] = str(error)
-                        continue
-                    self.n_classes[cell.name] = usable_classes(pool.labels, k_shot, pool.groups)
-                    self.cells[cell.name] = cell, episodes
-                    if self.mixed and pool.leaks:
-                        twin = Cell(pool, n_way, k_shot, mixed=True)
-                        drawn = mix_groups(episodes, pool.labels, self.n_query, self.seed)
-                        self.cells[twin.name] = twin, drawn
+                    self._fill(pool, n_way, k_shot)
 
-    def of_pool(self, pool: str, *, mixed: bool = False) -> list[Cell]:
-        """The cells of one pool, by name."""
-        return [c for c, _ in self.cells.values() if c.pool.name == pool and c.mixed == mixed]
+    def _fill(self, pool: Pool, n_way: int, k_shot: int) -> None:
+        name = f"{pool.name}, {n_way}-way {k_shot}-shot"
+        try:
+            episodes = draw_episodes(
+                pool.labels, n_way=n_way, k_shot=k_shot, n_query=self.n_query,
+                n_episodes=self.n_episodes, seed=self.seed, groups=pool.groups,
+            )  # fmt: skip
+        except ValueError as error:
+            self.left_out[name] = str(error)
+            return
+        n_classes = usable_classes(pool.labels, k_shot, pool.groups)
+        self.cells[name] = Cell(name, pool.clips, n_way, episodes, pool, k_shot, n_classes)
+        if self.mixed and pool.leaks:
+            mixed = f"{pool.apart} mixed"
+            told = pool.name.replace(f"{pool.apart} apart", mixed)
+            told = told if mixed in told else f"{told}, {mixed}"
+            name = f"{told}, {n_way}-way {k_shot}-shot"
+            drawn = mix_groups(episodes, pool.labels, self.n_query, self.seed)
+            self.cells[name] = Cell(name, pool.clips, n_way, drawn, pool, k_shot, n_classes, True)
+
+    def of_pool(self, pool: str) -> list[Cell]:
+        """The cells of one pool whose groups are kept apart, by name."""
+        return [c for c in self.cells.values() if c.of.name == pool and not c.mixed]
 
     def scores(
         self,
@@ -294,24 +291,21 @@ class Grid:
     ) -> dict[str, dict[str, np.ndarray]]:
         """Accuracy in percent of every episode, `(seeds, episodes)` by features and cell.
 
-        `features[name][seed][set]` is `(n, D)`. Mean and deviation of a treatment come from all clips of the set,
-        the queries included; `fit` names others: one index of clips for each set.
-
-        Raises ValueError for features of other clips than the episodes are drawn from.
+        `features[name][seed][set]` is `(n, D)`; `treatment`, `fit`: as in `treated_features`. Raises ValueError for
+        features of other clips than the episodes are drawn from.
 
         Where: uaMix-MAE Fig. 3; chapter 10
         """
         scores: dict[str, dict[str, np.ndarray]] = {}
         for name, seeds in features.items():
             treated = [treated_features(sets, treatment, fit) for sets in seeds]
-            scores[name] = {}
-            for column in cells or self.cells:
-                cell, episodes = self.cells[column]
-                try:
-                    rows = [cell.score(sets, episodes) for sets in treated]
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from error
-                scores[name][column] = np.stack(rows)
+            try:
+                scores[name] = {
+                    column: np.stack([self.cells[column].score(sets) for sets in treated])
+                    for column in cells or self.cells
+                }
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
         return scores
 
 
@@ -320,15 +314,22 @@ def treated_features(
 ) -> list[Tensor]:
     """The features `(n, D)` of each set after one of `TREATMENTS`; KeyError names the others.
 
+    Mean and deviation come from all clips of the set, the queries included; `fit` names others: one index of clips for
+    each set.
+
     Where: Ericsson et al. 2021; chapter 10
     """
     if treatment not in TREATMENTS:
         raise KeyError(f"unknown treatment {treatment!r}; known: {', '.join(TREATMENTS)}")
+    how, unit = TREATMENTS[treatment]
     fits = sets if fit is None else [x[index] for x, index in zip(sets, fit, strict=True)]
-    return [TREATMENTS[treatment](x, y) for x, y in zip(sets, fits, strict=True)]
+    treated = [conditioned(x, how, y) for x, y in zip(sets, fits, strict=True)]
+    return [normalize(x, dim=1) for x in treated] if unit else treated
 
 
-def mix_groups(episodes: Episodes, labels: Tensor, n_query: int = 15, seed: int = 0) -> Episodes:
+def mix_groups(
+    episodes: Episodes, labels: Tensor | Sequence, n_query: int = 15, seed: int = 0
+) -> Episodes:
     """Episodes of the same classes in the same order, their clips drawn without regard to groups.
 
     A difference between the two, episode by episode, owes nothing to which classes met. The query count is lowered
@@ -336,7 +337,7 @@ def mix_groups(episodes: Episodes, labels: Tensor, n_query: int = 15, seed: int 
 
     Where: Ericsson et al. 2021; chapter 10
     """
-    labels = np.asarray(labels)
+    labels = plain_array(labels)
     classes = labels[episodes.support[:, :, 0].numpy()]  # (E, way)
     k_shot = episodes.support.shape[2]
     members = {c: np.flatnonzero(labels == c) for c in np.unique(classes)}

@@ -91,10 +91,7 @@ def epoch_batches(n: int, batch_size: int, generator: torch.Generator) -> list[T
 
 @dataclass(frozen=True)
 class BestHead:
-    """The classifier with the best score on the data that chose it, its rate and epoch, and all scores `(E, R)`.
-
-    Where: ATST Sec. 3.2; chapter 11
-    """
+    """The classifier with the best score on the data that chose it, its rate and epoch, and all scores `(E, R)`."""
 
     head: nn.Sequential
     score: float
@@ -173,8 +170,6 @@ def head_scores(heads: ParallelHeads, features: Tensor, targets: Tensor) -> tupl
     """Accuracy or mean average precision, and loss, of every classifier: `(R,)` each, float64, on CPU.
 
     The score of a classifier that diverged is NaN.
-
-    Where: ATST Sec. 3.2; chapter 11
     """
     logits = heads.eval()(features)  # (n, R, K)
     losses = head_losses(logits, targets).double().cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -14,12 +15,19 @@ from audiossl_lite.data.clips import Clips
 
 def plain_array(values: Tensor | Sequence) -> np.ndarray:
     """Labels or groups `(n,)`, numbers or strings, of a tensor, an array or a list, as an array on the CPU."""
-    return np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    return np.array(array.tolist()) if array.dtype == object else array
 
 
 def numbered(values: Tensor | Sequence) -> np.ndarray:
     """Labels or groups `(n,)`, numbers or strings, as numbers from 0 in their sorted order."""
     return np.unique(plain_array(values), return_inverse=True)[1]
+
+
+def with_label(labels: Tensor | Sequence) -> np.ndarray:
+    """Which of `labels (n,)` name a class, bool `(n,)`: a clip of label -1 or "" has none."""
+    labels = plain_array(labels)
+    return labels != "" if labels.dtype.kind in "US" else labels >= 0
 
 
 @dataclass(frozen=True)
@@ -42,59 +50,56 @@ class Labelled:
 
     def __post_init__(self) -> None:
         if self.groups is not None and not isinstance(self.groups, Tensor):
-            object.__setattr__(self, "groups", np.asarray(self.groups))
+            object.__setattr__(self, "groups", plain_array(self.groups))
         n, k = len(self.inputs), len(self.class_names)
+        kind = f"{tuple(self.inputs.shape)} {self.inputs.dtype}"
         if self.inputs.dim() < 2 or not self.inputs.is_floating_point():
-            raise ValueError(
-                f"inputs are (clips, ...) of floats, got {tuple(self.inputs.shape)} {self.inputs.dtype}"
-            )
+            raise ValueError(f"inputs are (clips, ...) of floats, got {kind}")
         if n == 0:
             raise ValueError("there are no clips")
         if k < 2:
             raise ValueError(f"a task has two classes or more, got {self.class_names}")
         finite = torch.isfinite(self.inputs).flatten(1).all(1)
-        if not finite.all():
-            raise ValueError(
-                f"the inputs of clips {self._named(~finite)} hold NaN or infinite values"
-            )
+        self._refuse(~finite, "the inputs of clips {} hold NaN or infinite values")
         for name in ("lengths", "groups", "names"):
             value = getattr(self, name)
-            if value is not None and len(value) not in ({0, n} if name == "names" else {n}):
+            if value is not None and len(value) != n and not (name == "names" and not value):
                 raise ValueError(f"{n} clips but {len(value)} {name}")
-        if self.targets.dim() == 1:
-            if self.targets.shape != (n,) or self.targets.dtype != torch.long:
-                found = f"{tuple(self.targets.shape)} {self.targets.dtype}"
-                raise ValueError(f"targets are ({n},) long or ({n}, {k}) of 0 and 1, got {found}")
-            wrong = (self.targets < 0) | (self.targets >= k)
-            if wrong.any():
-                raise ValueError(
-                    f"the targets of clips {self._named(wrong)} are outside 0 to {k - 1}; "
-                    "leave out clips without a label"
-                )
-        elif self.targets.shape != (n, k):
+        targets = self.targets
+        one_label = targets.shape == (n,) and targets.dtype == torch.long
+        if not one_label and targets.shape != (n, k):
             raise ValueError(
-                f"targets are ({n},) long or ({n}, {k}), got {tuple(self.targets.shape)}"
+                f"targets are ({n},) long or ({n}, {k}) of 0 and 1, got {tuple(targets.shape)} {targets.dtype}"
+            )
+        if one_label:
+            wrong = (targets < 0) | (targets >= k)
+            self._refuse(
+                wrong,
+                f"the targets of clips {{}} are outside 0 to {k - 1}; leave out clips without a label",
             )
         else:
-            wrong = ((self.targets != 0) & (self.targets != 1)).any(1)
-            if wrong.any():
-                raise ValueError(f"the targets of clips {self._named(wrong)} are not 0 or 1")
+            wrong = ((targets != 0) & (targets != 1)).any(1)
+            self._refuse(wrong, "the targets of clips {} are not 0 or 1")
 
-    def _named(self, which: Tensor) -> list:
-        index = which.nonzero().flatten().tolist()[:8]
-        return [self.names[i] for i in index] if self.names else index
+    def _refuse(self, wrong: Tensor, message: str) -> None:
+        """Raise ValueError with the names, or numbers, of the first clips that are `wrong (n,)`, if any are."""
+        index = wrong.nonzero().flatten().tolist()[:8]
+        if index:
+            raise ValueError(
+                message.format([self.names[i] for i in index] if self.names else index)
+            )
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     @property
     def multi_label(self) -> bool:
-        """Whether a clip may have several classes, or none. Where: ATST Sec. 3.2; chapter 11"""
+        """Whether a clip may have several classes, or none."""
         return self.targets.dim() == 2
 
     @property
     def metric(self) -> str:
-        """`"accuracy"`, or `"mAP"` for a multi-label task. Where: ATST Sec. 3.2; chapter 11"""
+        """`"accuracy"`, or `"mAP"` for a multi-label task."""
         return "mAP" if self.multi_label else "accuracy"
 
     def shares(self) -> Tensor:
@@ -161,7 +166,7 @@ def labelled(
 
 
 def check_learnable(train: Labelled, **others: Labelled) -> None:
-    """Raise ValueError naming the classes that other data hold but no training clip has, or groups that straddle.
+    """Raise ValueError naming the classes that other data hold but no training clip has, or groups in two parts.
 
     Also for fewer than two training clips, or data of other classes.
     """
@@ -177,9 +182,10 @@ def check_learnable(train: Labelled, **others: Labelled) -> None:
             raise ValueError(
                 f"no training clip has the classes {named}, which the {name} data hold"
             )
-        if train.groups is not None and other.groups is not None:
-            both = sorted(set(train.groups.tolist()) & set(other.groups.tolist()))
+    for (one, a), (other, b) in combinations({"training": train, **others}.items(), 2):
+        if a.groups is not None and b.groups is not None:
+            both = sorted(set(a.groups.tolist()) & set(b.groups.tolist()))
             if both:
                 raise ValueError(
-                    f"groups {both[:8]} lie in the training and the {name} data; part the data by group"
+                    f"groups {both[:8]} lie in the {one} and the {other} data; part the data by group"
                 )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.encoders.atst import ATSTEncoder
 from audiossl_lite.evaluation.embed import centre_crop, embed_clips
-from audiossl_lite.evaluation.folds import SELECTIONS, divide_for_choice, fold_parts
+from audiossl_lite.evaluation.folds import divide_for_choice, fold_parts
 from audiossl_lite.evaluation.heads import train_heads
 from audiossl_lite.evaluation.labelled import Labelled
-from audiossl_lite.evaluation.metrics import classes_without_positives, score
+from audiossl_lite.evaluation.metrics import score
 from audiossl_lite.evaluation.settings import LinearEvaluation
 from audiossl_lite.evaluation.statistics import mean_interval
 
@@ -40,14 +39,11 @@ def frozen_features(
     if lengths is None:
         lengths = torch.full((len(waveforms),), waveforms.shape[1])
     waveforms, lengths = centre_crop(waveforms, lengths, config.max_s)
-    compute: Callable[[Tensor, Tensor], Tensor] | None = None
-    if hasattr(encoder, "linear_features"):
-
-        def compute(spec: Tensor, frames: Tensor) -> Tensor:
-            return encoder.linear_features(
-                spec, frames, chunk_frames=config.chunk_frames, mean_over=config.mean_over
-            )
-
+    compute = None
+    if isinstance(encoder, ATSTEncoder):
+        compute = partial(
+            encoder.linear_features, chunk_frames=config.chunk_frames, mean_over=config.mean_over
+        )
     return embed_clips(
         encoder, frontend, waveforms, lengths,
         batch_size=batch_size, features=compute, device=device,
@@ -59,33 +55,18 @@ class LinearResult:
     """Score of the chosen classifier on the test data, and how it was chosen.
 
     `score` and `selection_score` are shares in [0, 1]; `outputs (n, K)` of the test clips; `curve (E, R)` the scores on
-    the selecting data by epoch and rate. `selected_on="test"` makes `score` too good: the test data chose.
-
-    Where: ATST Sec. 3.2; chapter 11
+    the selecting data by epoch, of `epochs`, and rate. Chosen on the test data, `score` is too good.
     """
 
-    metric: str
     score: float
-    selected_on: str
+    outputs: Tensor
+    head: nn.Sequential
     selection_score: float
     learning_rate: float
     epoch: int
-    head: nn.Sequential
-    outputs: Tensor
     epochs: tuple[int, ...]
-    learning_rates: tuple[float, ...]
     curve: Tensor
-    without_positives: tuple[str, ...]
     n_train: int
-    n_test: int
-
-    def row(self, name: str) -> dict[str, Any]:
-        """A line of a record: name, mean, no interval (one run), and how it was chosen."""
-        return _row(name, self, self.score, math.nan) | {
-            "learning_rate": self.learning_rate,
-            "epoch": self.epoch,
-            "without_positives": list(self.without_positives),
-        }
 
 
 def linear_evaluation(
@@ -126,22 +107,15 @@ def linear_evaluation(
     with torch.no_grad():
         outputs = head(test.inputs.float())
     return LinearResult(
-        metric=test.metric,
         score=float(score(outputs, test.targets)),
-        selected_on=select_on,
+        outputs=outputs,
+        head=head,
         selection_score=best.score,
         learning_rate=best.learning_rate,
         epoch=best.epoch,
-        head=head,
-        outputs=outputs,
         epochs=best.epochs,
-        learning_rates=config.learning_rates,
         curve=best.scores,
-        without_positives=(
-            classes_without_positives(test.targets, test.class_names) if test.multi_label else ()
-        ),
         n_train=n_train,
-        n_test=len(test),
     )
 
 
@@ -150,36 +124,11 @@ class FoldResult:
     """A `LinearResult` for every fold, and the mean score with the half width of its 95 % interval over folds.
 
     Folds share training clips, so the interval is narrower than that of independent repetitions.
-
-    Where: ATST Sec. 3.2; chapter 11
     """
 
     folds: tuple[LinearResult, ...]
     mean: float
     half_width: float
-
-    @property
-    def metric(self) -> str:
-        """`"accuracy"` or `"mAP"`. Where: ATST Sec. 3.2; chapter 11"""
-        return self.folds[0].metric
-
-    @property
-    def selected_on(self) -> str:
-        """Which data chose rate and epoch. Where: ATST Sec. 3.2; chapter 11"""
-        return self.folds[0].selected_on
-
-    @property
-    def n_test(self) -> int:
-        """Clips scored, all folds together. Where: ATST Sec. 3.2; chapter 11"""
-        return sum(fold.n_test for fold in self.folds)
-
-    def row(self, name: str) -> dict[str, Any]:
-        """A line of a record: name, mean, half width, the score of every fold, and how it was chosen."""
-        return _row(name, self, self.mean, self.half_width) | {
-            "by_fold": [fold.score for fold in self.folds],
-            "learning_rate": [fold.learning_rate for fold in self.folds],
-            "epoch": [fold.epoch for fold in self.folds],
-        }
 
 
 def cross_validation(
@@ -213,14 +162,3 @@ def cross_validation(
         results.append(result)
     mean, half_width = mean_interval(np.array([result.score for result in results]))
     return FoldResult(tuple(results), mean, half_width)
-
-
-def _row(name: str, result: LinearResult | FoldResult, mean: float, half: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "mean": mean,
-        "ci95": None if math.isnan(half) else half,
-        "metric": result.metric,
-        "selected_on": SELECTIONS[result.selected_on],
-        "n": result.n_test,
-    }

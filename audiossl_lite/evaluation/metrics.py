@@ -11,6 +11,14 @@ import torch
 from torch import Tensor
 
 
+def score(scores: Tensor, targets: Tensor) -> Tensor:
+    """Accuracy for class indices `(n,)`, mean average precision for `(n, K)` of 0 and 1: `(..., n, K)` -> `(...)`.
+
+    Where: ATST Sec. 3.2; chapter 11
+    """
+    return (accuracy if targets.dim() == 1 else mean_average_precision)(scores, targets)
+
+
 def accuracy(scores: Tensor, labels: Tensor) -> Tensor:
     """Share of clips whose greatest score is that of their class (top-1): `(..., n, K)`, `labels (n,)` -> `(...)`.
 
@@ -18,12 +26,7 @@ def accuracy(scores: Tensor, labels: Tensor) -> Tensor:
 
     Where: ATST Sec. 3.2; chapter 11
     """
-    scores = _checked(scores)
-    labels = torch.as_tensor(labels, device=scores.device)
-    if labels.shape != scores.shape[-2:-1]:
-        raise ValueError(
-            f"{tuple(scores.shape)} scores need one label per clip, got labels {tuple(labels.shape)}"
-        )
+    scores, labels = _checked(scores, labels, "one label per clip", -1)
     return (scores.argmax(-1) == labels).double().mean(-1)
 
 
@@ -38,12 +41,7 @@ def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
     """
     from sklearn.metrics import average_precision_score  # two seconds, for those who need it
 
-    scores = _checked(scores)
-    targets = torch.as_tensor(targets, device=scores.device)
-    if targets.shape != scores.shape[-2:]:
-        raise ValueError(
-            f"{tuple(scores.shape)} scores need targets (clips, classes), got {tuple(targets.shape)}"
-        )
+    scores, targets = _checked(scores, targets, "targets (clips, classes)", None)
     if not ((targets == 0) | (targets == 1)).all():
         raise ValueError("targets of a multi-label task are 0 or 1; soft labels have no precision")
     truth = targets.cpu().numpy()
@@ -76,21 +74,18 @@ def classes_without_positives(
     return tuple(class_names[i] if class_names else str(i) for i in missing)
 
 
-def score(scores: Tensor, targets: Tensor) -> Tensor:
-    """Accuracy for class indices `(n,)`, mean average precision for `(n, K)` of 0 and 1: `(..., n, K)` -> `(...)`.
-
-    Where: ATST Sec. 3.2; chapter 11
-    """
-    return (accuracy if targets.dim() == 1 else mean_average_precision)(scores, targets)
-
-
-def _checked(scores: Tensor) -> Tensor:
+def _checked(
+    scores: Tensor, targets: Tensor, wanted: str, last: int | None
+) -> tuple[Tensor, Tensor]:
     scores = torch.as_tensor(scores)
+    targets = torch.as_tensor(targets, device=scores.device)
     if scores.dim() < 2 or not scores.numel():
         raise ValueError(f"scores are (clips, classes), got {tuple(scores.shape)}")
-    if not torch.isfinite(scores).all():
-        bad = (~torch.isfinite(scores)).reshape(-1, *scores.shape[-2:]).any(0).any(-1)  # (n,)
+    bad = (~torch.isfinite(scores)).reshape(-1, *scores.shape[-2:]).any(0).any(-1)  # (n,)
+    if bad.any():
         raise ValueError(
             f"the scores of clips {bad.nonzero().flatten().tolist()[:8]} are not finite"
         )
-    return scores
+    if targets.shape != scores.shape[-2:last]:
+        raise ValueError(f"{tuple(scores.shape)} scores need {wanted}, got {tuple(targets.shape)}")
+    return scores, targets

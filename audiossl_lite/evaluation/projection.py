@@ -52,25 +52,21 @@ def choose_clips(
     )
     room = max(0, len(config.classes) // 2 - len(held & set(named)))
     chosen = (named + never[:room] + heard + never[room:])[: len(config.classes)]
-    kept = []
+    taken = []
     for name in chosen:
         seen: Counter[int] = Counter()
         turns = []  # how many clips of the same recording came before
         for i in (label == usable[name]).nonzero().flatten().tolist():
             turns.append((seen[int(group[i])], i))
             seen[int(group[i])] += 1
-        kept += [i for _, i in sorted(turns)[: config.clips_per_class]]
-    found = clips.subset(sorted(kept))
-    never_heard = torch.tensor([names[i] in held for i in found.labels[task].tolist()])
-    return found, never_heard
+        taken += [i for _, i in sorted(turns)[: config.clips_per_class]]
+    part = clips.subset(sorted(taken))
+    return part, torch.tensor([names[i] in held for i in part.labels[task].tolist()])
 
 
 @dataclass(frozen=True)
 class Plane:
-    """One t-SNE picture: `points (n, 2)`, the perplexity that was used, its seed, and the divergence it ended with.
-
-    Where: uaMix-MAE Fig. 6; chapter 12
-    """
+    """One t-SNE picture: `points (n, 2)`, the perplexity that was used, its seed, and the divergence it ended with."""
 
     points: Tensor
     perplexity: float
@@ -86,11 +82,11 @@ def tsne(
     iterations: int = 1000,
     init: str = "random",
 ) -> Plane:
-    """t-SNE of `features (n, D)` in the plane; the same seed gives the same picture.
+    """t-SNE of `features (n, D)` in the plane, by scikit-learn; the same seed gives the same picture.
 
     `init="random"`: every seed starts elsewhere and ends in another picture; `"pca"`: from the first two principal
     components, whatever the seed. A perplexity of more than (n - 1) / 3 neighbours is lowered to that.
-    Raises ValueError for fewer than four clips, features that are not finite, or all the same.
+    Raises ValueError for fewer than four clips, or features that are not finite or all the same.
 
     Where: uaMix-MAE Fig. 6; chapter 12
     """
@@ -102,12 +98,6 @@ def tsne(
         raise ValueError(f"t-SNE needs at least four clips, got {len(features)}")
     if features.shape[1] < 2 or bool((features == features[0]).all()):
         raise ValueError("t-SNE needs two dimensions or more, and clips that differ")
-    if not perplexity >= 1:
-        raise ValueError(f"the perplexity counts neighbours, 1 or more, got {perplexity}")
-    if init not in ("random", "pca"):
-        raise ValueError(f"init is 'random' or 'pca', got {init!r}")
-    if iterations < 300:
-        raise ValueError(f"the first 250 iterations exaggerate; use 300 or more, got {iterations}")
     used = float(min(perplexity, (len(features) - 1) / 3))
     model = TSNE(2, perplexity=used, init=init, random_state=seed, max_iter=iterations, n_jobs=1)
     with threadpool_limits(1):  # on so little work, threads wait for each other most of the time
@@ -123,14 +113,7 @@ def silhouettes(points: Tensor, labels: Tensor | Sequence) -> Tensor:
     """
     from sklearn.metrics import silhouette_samples
 
-    points = _checked(points)
-    labels = numbered(labels)
-    n_classes = len(np.unique(labels))
-    if not 2 <= n_classes < len(points):
-        raise ValueError(
-            f"a silhouette needs two classes or more and fewer than clips, got {n_classes} of {len(points)}"
-        )
-    return torch.from_numpy(silhouette_samples(points.numpy(), labels))
+    return torch.from_numpy(silhouette_samples(_checked(points).numpy(), numbered(labels)))
 
 
 def silhouette(points: Tensor, labels: Tensor | Sequence) -> float:
@@ -194,10 +177,8 @@ def shared_neighbours(a: Tensor, b: Tensor, k: int = 5) -> float:
     if len(a) != len(b) or not 1 <= k < len(a):
         raise ValueError(f"needs equally many points, and 1 <= k < n, got {len(a)}, {len(b)}, {k}")
     itself = torch.eye(len(a), dtype=torch.bool)
-    near = [torch.zeros(len(a), len(a), dtype=torch.bool) for _ in range(2)]
-    for found, points in zip(near, (a, b)):
-        found.scatter_(1, _neighbours(points, itself)[:, :k], True)
-    return float((near[0] & near[1]).sum()) / (k * len(a))
+    near, also = (_neighbours(points, itself)[:, :k] for points in (a, b))
+    return int((near[:, :, None] == also[:, None]).sum()) / (k * len(a))
 
 
 @dataclass(frozen=True)
@@ -206,8 +187,6 @@ class ProjectionReport:
 
     `by_clip`: the four `COLUMNS` in per cent for each clip `(n,)`, those of the plane averaged over all planes. `k`:
     neighbours that were asked.
-
-    Where: uaMix-MAE Fig. 6; chapter 12
     """
 
     planes: tuple[Plane, ...]
@@ -216,13 +195,6 @@ class ProjectionReport:
     knn_accuracy: float
     by_clip: dict[str, np.ndarray]
     k: int
-
-    def spread(self, column: str) -> dict[float, tuple[float, float]]:
-        """Least and greatest value of a column over the seeds, by perplexity."""
-        by_perplexity: dict[float, list[float]] = {}
-        for row in self.rows:
-            by_perplexity.setdefault(row["perplexity"], []).append(row[column])
-        return {key: (min(values), max(values)) for key, values in by_perplexity.items()}
 
 
 def project(
@@ -240,22 +212,18 @@ def project(
     Where: uaMix-MAE Fig. 6; chapter 12
     """
     features = _checked(features)
-    if groups is not None:
-        groups = torch.from_numpy(numbered(groups))
-        k = min(config.k, int((groups[:, None] != groups).sum(1).min()))
-    else:
-        k = min(config.k, len(features) - 1)
+    groups = numbered(range(len(features)) if groups is None else groups)
+    k = max(1, min(config.k, len(features) - int(np.bincount(groups).max())))
     allowed = (len(features) - 1) / 3
-    perplexities = list(dict.fromkeys(min(float(p), allowed) for p in config.perplexities))
-    places = [
+    perplexities = dict.fromkeys(min(float(p), allowed) for p in config.perplexities)
+    planes = [
         tsne(features, perplexity=p, seed=seed, iterations=config.iterations, init=config.init)
         for p in perplexities
         for seed in config.seeds
     ]
-    hits, widths = [], []
-    for points in (features, *(plane.points for plane in places)):
-        hits.append(knn_hits(points, labels, k=max(k, 1), groups=groups).double().numpy())
-        widths.append(silhouettes(points, labels).numpy())
+    places = (features, *(plane.points for plane in planes))
+    hits = [knn_hits(x, labels, k=k, groups=groups).double().numpy() for x in places]
+    widths = [silhouettes(x, labels).numpy() for x in places]
     rows = [
         {
             "perplexity": plane.perplexity,
@@ -263,13 +231,13 @@ def project(
             "divergence": plane.divergence,
             "silhouette": float(width.mean()),
             "knn_accuracy": float(hit.mean()),
-            "shared": shared_neighbours(features, plane.points, max(k, 1)),
+            "shared": shared_neighbours(features, plane.points, k),
         }
-        for plane, hit, width in zip(places, hits[1:], widths[1:], strict=True)
+        for plane, hit, width in zip(planes, hits[1:], widths[1:], strict=True)
     ]
     means = (hits[0], np.mean(hits[1:], 0), widths[0], np.mean(widths[1:], 0))
     return ProjectionReport(
-        tuple(places),
+        tuple(planes),
         tuple(rows),
         float(widths[0].mean()),
         float(hits[0].mean()),

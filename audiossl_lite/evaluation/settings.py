@@ -66,7 +66,7 @@ class FineTuning:
     gain_db: float
     mask_time: float  # "audiomae" only: share of the patch rows that the encoder is not shown
     mask_freq: float
-    # with defaults
+    # the choice of the epoch, and the rest
     momentum: float
     evaluate_every: int
     validation_share: float

@@ -157,7 +157,7 @@ class ProbeJob:
                 "never": 100 * float(never.mean()) if len(never) else None,
                 "learning_rate": [fold.learning_rate for fold in result.folds],
                 "epoch": [fold.epoch for fold in result.folds],
-                "n": result.n_test,
+                "n": len(data),
             }
 
         return self.finished("linear", settings, compute)

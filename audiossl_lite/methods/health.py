@@ -6,21 +6,26 @@ import torch
 from torch import Tensor
 
 
-def effective_rank(x: Tensor) -> Tensor:
-    """exp(entropy of the normalised squared singular values) of centred `x (B, D)`.
+def directions(x: Tensor) -> tuple[Tensor, Tensor]:
+    """How the variance of `x (B, D)` is spread over directions: the share of the first one, and the effective rank.
 
-    About the number of directions used: between 1 and min(B - 1, D). 0 when all rows are equal, NaN when a
-    value is not finite.
+    The effective rank is exp(entropy of the shares), about the number of directions used: between 1 and
+    min(B - 1, D). Share 1 and rank 0 when all rows are equal, NaN when a value is not finite.
     """
     x = x.float() - x.float().mean(0)
     if not torch.isfinite(x).all():  # the decomposition would raise; the loop reports the step
-        return torch.full((), float("nan"), device=x.device)
+        return x.new_full((), torch.nan), x.new_full((), torch.nan)
     variances = torch.linalg.svdvals(x).square()
     total = variances.sum()
     if total <= 1e-12:
-        return torch.zeros((), device=x.device)
+        return x.new_ones(()), x.new_zeros(())
     share = variances / total
-    return torch.exp(-(share * share.clamp_min(1e-12).log()).sum())
+    return share[0], torch.exp(-(share * share.clamp_min(1e-12).log()).sum())
+
+
+def effective_rank(x: Tensor) -> Tensor:
+    """The effective rank of `x (B, D)`, see `directions`."""
+    return directions(x)[1]
 
 
 def spread(x: Tensor) -> Tensor:

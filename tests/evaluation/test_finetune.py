@@ -75,7 +75,7 @@ def test_it_changes_a_copy_of_the_encoder_and_beats_the_linear_head():
     parts = [features(data) for data in (train, test, validation)]
     frozen = linear_evaluation(*parts[:2], preset("linear", "lite"), validation=parts[2])
     assert result.score > 0.7 and result.score > frozen.score + 0.1
-    assert result.metric == "accuracy" and not result.model.training
+    assert not result.model.training
     assert torch.equal(result.outputs, predict(result.model, test))
 
 
@@ -207,11 +207,10 @@ def test_only_the_validation_data_choose_the_epoch():
     assert one.epoch == two.epoch and torch.equal(one.outputs, two.outputs)
     scores = [(row["accuracy"], -row["validation_loss"]) for row in one.history]
     assert one.selection_score == max(scores)[0] and one.epoch == scores.index(max(scores)) + 1
-    assert one.n_train == 32 and one.row("x")["selected_on"] == "chosen on validation data"
+    assert one.n_train == 32
     peeked = tune(train, test, select_on="test")
     assert peeked.score == peeked.selection_score == max(r["accuracy"] for r in peeked.history)
-    assert "as the official code" in peeked.row("x")["selected_on"]
-    assert peeked.last_score == peeked.history[-1]["accuracy"] == peeked.row("x")["last_epoch"]
+    assert peeked.last_score == peeked.history[-1]["accuracy"]
     assert tune(train, test).n_train < 32, "some clips were held out"
     with pytest.raises(ValueError, match="nothing is to be chosen on test data"):
         tune(train, test, validation=validation, select_on="test")
@@ -242,7 +241,7 @@ def test_a_multi_label_task_is_tuned_with_binary_cross_entropy():
 
     config = dataclasses.replace(QUICK, loss="bce", epochs=2)
     result = tune(several(0), several(1), config)
-    assert result.metric == "mAP" and 0 < result.score <= 1 and result.without_positives == ()
+    assert 0 < result.score <= 1 and "mAP" in result.history[0]
     with pytest.raises(ValueError, match="use 'bce' for a multi-label task"):
         tune(several(0), several(1), QUICK)
 
@@ -279,5 +278,5 @@ def test_tuning_fold_by_fold_gives_an_interval():
         for _, train, validation, test in fold_parts(data, make_folds(data.targets, 3))
     ]
     mean, half = mean_interval([r.score for r in results])
-    assert sum(r.n_test for r in results) == 48 and half >= 0
+    assert sum(len(r.outputs) for r in results) == 48 and half >= 0
     assert mean == pytest.approx(sum(r.score for r in results) / 3)

@@ -150,9 +150,9 @@ def test_the_rates_of_byol_a_s_cnn_rise_stage_by_stage():
 @pytest.mark.parametrize("config", [ATST, MAE], ids=["sgd", "adamw"])
 def test_every_parameter_is_in_one_group_and_only_weights_decay(config):
     model = Classifier(small_mae(), 3, head="audiomae")
-    config = dataclasses.replace(config, weight_decay=0.3)
+    config = dataclasses.replace(config, weight_decay=0.3, layer_decay=0.5, stem_apart=True)
     loop = finetune_train_config(config, 100, 0)
-    method = FineTuningMethod(model, "ce", layer_decay=0.5, stem_apart=True)
+    method = FineTuningMethod(model, config)
     optimizer = make_optimizer(method, learning_rate=1.0, kind=loop.optimizer)
     set_schedule(optimizer, 2_000, loop)
     assert type(optimizer).__name__ == ("SGD" if config.optimizer == "sgd" else "AdamW")

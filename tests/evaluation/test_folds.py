@@ -189,7 +189,7 @@ def test_inconsistent_data_are_refused():
         ({"class_names": ("a",)}, "two classes or more"),
         ({"targets": torch.tensor([0, 1, 2, -1])}, r"clips \[2, 3\] are outside 0 to 1"),
         ({"targets": torch.zeros(4)}, r"\(4,\) long"),
-        ({"targets": torch.zeros(4, 3)}, r"\(4, 2\), got \(4, 3\)"),
+        ({"targets": torch.zeros(4, 3)}, r"\(4, 2\) of 0 and 1, got \(4, 3\)"),
         ({"targets": torch.tensor([[0, 1], [1, 0], [0.5, 0], [1, 1]])}, r"\[2\] are not 0 or 1"),
         ({"groups": torch.zeros(3)}, "4 clips but 3 groups"),
         ({"names": ("x",)}, "4 clips but 1 names"),

@@ -89,8 +89,8 @@ def test_digits_are_asked_from_other_voices_than_they_were_shown_in(sets, pools)
     grid = Grid([pools["digits, speakers apart"]], ways=(5,), shots=(1, 3), n_episodes=60)
     speaker = sets[1].labels["speaker"]
     assert set(grid.cells) == {f"digits, speakers apart, 5-way {k}-shot" for k in (1, 3)}
-    for _, episodes in grid.cells.values():
-        for support, query in zip(episodes.support, episodes.query, strict=True):
+    for cell in grid.cells.values():
+        for support, query in zip(cell.episodes.support, cell.episodes.query, strict=True):
             shown = set(speaker[support.flatten()].tolist())
             assert not shown & set(speaker[query[query >= 0]].tolist())
 
@@ -104,13 +104,14 @@ def test_cells_that_clips_cannot_fill_are_left_out_with_the_reason(pools):
     }
     assert set(grid.left_out) == {name.replace("1-shot", "8-shot") for name in grid.cells}
     assert all("only 0 of" in reason for reason in grid.left_out.values())
-    assert grid.n_classes["events, 12-way 1-shot"] == 12
+    assert grid.cells["events, 12-way 1-shot"].n_classes == 12
 
 
 def test_a_class_too_small_for_a_cell_is_counted_out():
     labels = torch.arange(6).repeat_interleave(torch.tensor([2, 9, 9, 9, 9, 9]))
     grid = Grid([Pool("events", 0, labels)], ways=(3,), shots=(1, 5), n_episodes=200)
-    assert grid.n_classes == {"events, 3-way 1-shot": 6, "events, 3-way 5-shot": 5}
+    counts = {name: cell.n_classes for name, cell in grid.cells.items()}
+    assert counts == {"events, 3-way 1-shot": 6, "events, 3-way 5-shot": 5}
 
 
 def test_scores_are_those_of_the_protocol_for_every_seed(sets, pools):
@@ -150,8 +151,8 @@ def test_mixed_cells_ask_about_the_same_classes(pools):
     ]
     labels = pools["events"].labels
     for k in (1, 3):
-        _, apart = grid.cells[f"events, 5-way {k}-shot"]
-        _, mixed = grid.cells[f"events, recordings mixed, 5-way {k}-shot"]
+        apart = grid.cells[f"events, 5-way {k}-shot"].episodes
+        mixed = grid.cells[f"events, recordings mixed, 5-way {k}-shot"].episodes
         assert mixed.support.shape == (80, 5, k) and mixed.query.shape == (80, 5, 8 - k)
         classes = labels[apart.support[:, :, :1]]
         assert (labels[mixed.support] == classes).all() and (labels[mixed.query] == classes).all()
@@ -203,8 +204,8 @@ def test_treatments_do_what_they_are_called():
     torch.testing.assert_close(treated["L2"] * x.norm(dim=1, keepdim=True), x)
     torch.testing.assert_close(treated["centred"], x - x.mean(0))
     torch.testing.assert_close(treated["centred, L2"].norm(dim=1), torch.ones(40))
-    torch.testing.assert_close(treated["z-score"].std(0), torch.ones(16))
-    constant = treated_features([torch.ones(5, 2)], "z-score")[0]
+    torch.testing.assert_close(treated["standardised"].std(0), torch.ones(16))
+    constant = treated_features([torch.ones(5, 2)], "standardised")[0]
     assert torch.equal(constant, torch.zeros(5, 2))
     with pytest.raises(KeyError, match="unknown treatment 'l2'"):
         treated_features([x], "l2")
@@ -212,12 +213,14 @@ def test_treatments_do_what_they_are_called():
 
 def test_mean_and_deviation_may_come_from_other_clips(sets, pools):
     x, index = noisy(sets[0].labels["event"]) * 3 + 1, torch.arange(20)
-    treated = treated_features([x], "z-score", [index])[0]
+    treated = treated_features([x], "standardised", [index])[0]
     torch.testing.assert_close(treated, (x - x[:20].mean(0)) / x[:20].std(0))
     grid = Grid([pools["events"]], shots=(1,), n_episodes=50)
     stretched = {"x": [[x * torch.logspace(-2, 2, 16)]]}
     raw = grid.scores(stretched)["x"]["events, 5-way 1-shot"]
-    scaled = grid.scores(stretched, treatment="z-score", fit=[index])["x"]["events, 5-way 1-shot"]
+    scaled = grid.scores(stretched, treatment="standardised", fit=[index])["x"][
+        "events, 5-way 1-shot"
+    ]
     assert scaled.mean() > raw.mean() + 10
 
 

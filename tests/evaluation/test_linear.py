@@ -132,12 +132,12 @@ def test_the_batch_norm_has_no_parameters_and_can_be_switched_off():
 
 def test_separable_classes_are_learned_and_shuffled_labels_are_not():
     result = linear_evaluation(clouds(), clouds(seed=1), QUICK, seed=3)
-    assert result.score == 1.0 and result.metric == "accuracy"
+    assert result.score == 1.0
     train, test = clouds(40, spread=1.0), clouds(100, seed=1, spread=1.0)
     lost = [linear_evaluation(shuffled(train, s), test, QUICK, seed=s).score for s in range(5)]
     assert np.mean(lost) == pytest.approx(0.25, abs=0.12)
     many = linear_evaluation(several(300), several(200, seed=1), QUICK)
-    assert many.metric == "mAP" and many.score > 0.9
+    assert many.score > 0.9
     chance = linear_evaluation(shuffled(several(300)), several(200, seed=1), QUICK)
     base = several(200, seed=1).targets.mean()
     assert chance.score == pytest.approx(float(base), abs=0.12)
@@ -151,7 +151,7 @@ def test_only_the_validation_data_choose():
     assert (one.epoch, one.learning_rate) == (other.epoch, other.learning_rate)
     torch.testing.assert_close(one.outputs, other.outputs, atol=0, rtol=0)
     assert one.selection_score == one.curve.max() == other.selection_score
-    at = one.epochs.index(one.epoch), one.learning_rates.index(one.learning_rate)
+    at = one.epochs.index(one.epoch), QUICK.learning_rates.index(one.learning_rate)
     assert one.curve[at] == one.selection_score
     assert one.n_train == len(train)
 
@@ -171,16 +171,8 @@ def test_a_second_training_uses_the_validation_data_with_the_rate_and_epochs_tha
     assert peeked.score == peeked.selection_score, "the test data are never trained on"
 
 
-def test_choosing_on_test_data_is_named_and_never_scores_lower_than_any_epoch():
+def test_choosing_on_test_data_never_scores_lower_than_any_epoch():
     train, test = clouds(12, spread=2.5), clouds(12, seed=2, spread=2.5)
-    rows = [
-        linear_evaluation(train, test, QUICK, select_on=way).row("US8K")
-        for way in ("validation", "test")
-    ]
-    assert [row["selected_on"] for row in rows] == [
-        "chosen on validation data",
-        "chosen on the test data, as the official code does for AS-20K and US8K",
-    ]
     peeked = linear_evaluation(train, test, QUICK, select_on="test")
     assert peeked.score == peeked.selection_score == peeked.curve.max()
     assert peeked.n_train == len(train)
@@ -196,22 +188,19 @@ def test_cross_validation_tests_every_clip_once_and_gives_an_interval():
     data = dataclasses.replace(clouds(12, spread=5.0), groups=torch.arange(48) // 2)
     folds = make_folds(data.targets, 4, groups=data.groups)
     result = cross_validation(data, folds, QUICK)
-    assert len(result.folds) == 4 and result.n_test == 48
+    assert [len(fold.outputs) for fold in result.folds] == folds.bincount().tolist()
     scores = [fold.score for fold in result.folds]
     mean, half = mean_interval(np.array(scores))
     assert (result.mean, result.half_width) == (mean, half) and half > 0
-    row = result.row("US8K")
-    assert row["by_fold"] == scores and row["ci95"] == half
-    for fold, part in enumerate(result.folds):
-        assert part.n_test == int((folds == fold).sum())
-        assert 0.7 * (48 - part.n_test) < part.n_train < 48 - part.n_test
+    for part in result.folds:
+        rest = 48 - len(part.outputs)
+        assert 0.7 * rest < part.n_train < rest
     plain = cross_validation(dataclasses.replace(data, groups=None), folds, QUICK)
     for fold, part in enumerate(plain.folds):
         following = int((folds == (fold + 1) % 4).sum())
-        assert part.n_train == 48 - part.n_test - following
+        assert part.n_train == 48 - len(part.outputs) - following
     peeked = cross_validation(data, folds, QUICK, select_on="test")
-    assert all(p.n_train == 48 - p.n_test for p in peeked.folds)
-    assert peeked.selected_on == "test" and result.selected_on == "validation"
+    assert all(p.n_train == 48 - len(p.outputs) for p in peeked.folds)
 
 
 def test_a_leak_or_a_missing_class_is_named():
