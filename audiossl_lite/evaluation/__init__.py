@@ -5,7 +5,6 @@ from audiossl_lite.evaluation.conditioning import conditioned
 from audiossl_lite.evaluation.embed import centre_crop, embed_clips, embed_with, spectrograms
 from audiossl_lite.evaluation.few_shot import (
     Episodes,
-    FewShotResult,
     draw_episodes,
     few_shot_accuracy,
     score_episodes,
@@ -15,46 +14,18 @@ from audiossl_lite.evaluation.finetune_network import Classifier, drop_path
 from audiossl_lite.evaluation.folds import check_folds, fold_parts, hold_out, make_folds
 from audiossl_lite.evaluation.labelled import Labelled, labelled
 from audiossl_lite.evaluation.layer_decay import layer_scales
-from audiossl_lite.evaluation.linear import (
-    FoldResult,
-    LinearResult,
-    cross_validation,
-    frozen_features,
-    linear_evaluation,
-)
+from audiossl_lite.evaluation.linear import cross_validation, frozen_features, linear_evaluation
 from audiossl_lite.evaluation.metrics import (
-    accuracy,
     average_precision,
     classes_without_positives,
     mean_average_precision,
-)
-from audiossl_lite.evaluation.projection import (
-    ProjectionReport,
-    knn_accuracy,
-    project,
-    silhouette,
-    tsne,
-)
-from audiossl_lite.evaluation.token_probes import (
-    GatedLayers,
-    PrototypePool,
-    drawn_tokens,
-    frozen_tokens,
-    pool_probe,
 )
 
 __all__ = [
     "Classifier",
     "Episodes",
-    "FewShotResult",
     "FineTuneResult",
-    "FoldResult",
-    "GatedLayers",
     "Labelled",
-    "LinearResult",
-    "ProjectionReport",
-    "PrototypePool",
-    "accuracy",
     "average_precision",
     "centre_crop",
     "check_folds",
@@ -62,7 +33,6 @@ __all__ = [
     "conditioned",
     "cross_validation",
     "draw_episodes",
-    "drawn_tokens",
     "drop_path",
     "embed_clips",
     "embed_with",
@@ -70,9 +40,7 @@ __all__ = [
     "fine_tune",
     "fold_parts",
     "frozen_features",
-    "frozen_tokens",
     "hold_out",
-    "knn_accuracy",
     "labelled",
     "layer_scales",
     "linear_evaluation",
@@ -80,10 +48,6 @@ __all__ = [
     "make_folds",
     "mean_average_precision",
     "mfcc_statistics",
-    "pool_probe",
-    "project",
     "score_episodes",
-    "silhouette",
     "spectrograms",
-    "tsne",
 ]

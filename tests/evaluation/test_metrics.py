@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score
 
-from audiossl_lite.evaluation import (
+from audiossl_lite.evaluation.metrics import (
     accuracy,
     average_precision,
     classes_without_positives,
     mean_average_precision,
+    score,
 )
-from audiossl_lite.evaluation.metrics import score
 
 
 def drawn(n: int, k: int, seed: int, levels: int) -> tuple[torch.Tensor, torch.Tensor]:

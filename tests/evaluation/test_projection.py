@@ -14,13 +14,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.data.sounds import synthetic_clips
-from audiossl_lite.evaluation import knn_accuracy, project, silhouette, tsne
+
 from audiossl_lite.evaluation.projection import (
     COLUMNS,
     choose_clips,
+    knn_accuracy,
     knn_hits,
+    project,
     shared_neighbours,
+    silhouette,
     silhouettes,
+    tsne,
 )
 from audiossl_lite.experiments.settings.presets import preset
 from tests.evaluation.toys import clouds
