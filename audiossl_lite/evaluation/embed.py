@@ -67,11 +67,6 @@ def spectrograms(
     return torch.cat(parts), frames
 
 
-def length_batches(lengths: Tensor, batch_size: int) -> list[Tensor]:
-    """Indices of clips in batches of similar length, so that little padding is computed."""
-    return list(torch.argsort(lengths, stable=True).split(batch_size))
-
-
 @torch.no_grad()
 def embed_with(
     embed: Callable[[Tensor, Tensor], Tensor],
@@ -84,24 +79,21 @@ def embed_with(
     """Apply `embed(waveform (b, s), lengths (b,)) -> (b, D)` to all clips `(n, S)`, in the clips' order: `(n, D)`.
 
     Raises ValueError when an embedding is not finite, naming the clips.
-
-    Where: uaMix-MAE Sec. 4.1; chapter 10
     """
     if len(waveforms) == 0:
         raise ValueError("there are no clips to embed")
     if lengths is None:
         lengths = torch.full((len(waveforms),), waveforms.shape[1])
-    features = torch.empty(0)
-    for index in progress(length_batches(lengths, batch_size), description):
+    rows = []
+    by_length = torch.argsort(lengths, stable=True)  # little padding is computed
+    for index in progress(by_length.split(batch_size), description):
         size = int(lengths[index].max())
         out = embed(waveforms[index, :size], lengths[index]).float().cpu()
         if not torch.isfinite(out).all():
             bad = index[~torch.isfinite(out).all(1)].tolist()
             raise ValueError(f"the embedding of clips {bad[:8]} is not finite; check these clips")
-        if not features.numel():
-            features = torch.empty(len(waveforms), out.shape[1])
-        features[index] = out
-    return features
+        rows.append(out)
+    return torch.cat(rows)[by_length.argsort()]
 
 
 def embed_clips(

@@ -24,10 +24,7 @@ from audiossl_lite.training.sources import data_digest
 
 
 def soft_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
-    """Mean binary cross-entropy (`"bce"`) or cross-entropy (`"ce"`) of logits and soft labels `(B, K)`.
-
-    Where: ATST Sec. 3.2; AudioMAE Sec. 4; chapter 11
-    """
+    """Mean binary cross-entropy (`"bce"`) or cross-entropy (`"ce"`) of logits and soft labels `(B, K)`."""
     if kind not in ("bce", "ce"):
         raise ValueError(f"loss is 'bce' or 'ce', got {kind!r}")
     if kind == "bce":
@@ -223,10 +220,7 @@ def fine_tune(
 
 
 def finetune_train_config(config: FineTuning, per_epoch: int, seed: int) -> TrainConfig:
-    """The part of the settings that the training loop reads, for epochs of `per_epoch` steps.
-
-    Where: ATST Sec. 3.2; AudioMAE, official code; chapter 11
-    """
+    """The part of the settings that the training loop reads, for epochs of `per_epoch` steps."""
     return TrainConfig(
         steps=config.epochs * per_epoch,
         batch_size=config.batch_size,

@@ -1,4 +1,7 @@
-"""Dividing labelled clips for cross-validation and for choosing settings, without a group on both sides."""
+"""Dividing labelled clips for cross-validation and for choosing settings, without a group on both sides.
+
+scikit-learn's `StratifiedGroupKFold` takes one label a clip; these folds take several, and no class lies in one fold.
+"""
 
 from __future__ import annotations
 
@@ -59,28 +62,20 @@ def make_folds(
         order = torch.randperm(len(counts), generator=generator)
         if attempt == 0:
             order = order[sizes[order].argsort(descending=True, stable=True)]
-        fold_of, held = _fill_folds(counts, sizes, order.tolist(), n_folds)
+        fold_of = torch.empty(len(counts), dtype=torch.long)
+        held, filled = torch.zeros(n_folds, len(classes)), torch.zeros(n_folds)
+        for g in order.tolist():
+            same = held @ counts[g]  # clips of its classes that every fold has
+            fold = min(range(n_folds), key=lambda f: (float(same[f]), float(filled[f])))
+            fold_of[g] = fold
+            held[fold] += counts[g]
+            filled[fold] += sizes[g]
         alone = classes[((held > 0).sum(0) == 1).numpy()].tolist()
         if not alone:
             return fold_of[group]
     raise ValueError(
         f"no order of {len(counts)} groups spread classes {alone[:8]} over two folds; use coarser classes or more folds"
     )
-
-
-def _fill_folds(
-    counts: Tensor, sizes: Tensor, order: list[int], n_folds: int
-) -> tuple[Tensor, Tensor]:
-    """Fold of every group, taken in this order, and clips of every class by fold `(n_folds, K)`."""
-    fold_of = torch.empty(len(counts), dtype=torch.long)
-    held, filled = torch.zeros(n_folds, counts.shape[1]), torch.zeros(n_folds)
-    for g in order:
-        same = held @ counts[g]  # clips of its classes that every fold has
-        fold = min(range(n_folds), key=lambda f: (float(same[f]), float(filled[f])))
-        fold_of[g] = fold
-        held[fold] += counts[g]
-        filled[fold] += sizes[g]
-    return fold_of, held
 
 
 def group_counts(shares: Tensor, groups: Tensor | Sequence) -> tuple[Tensor, Tensor]:
@@ -94,10 +89,9 @@ def check_folds(folds: Tensor | Sequence, groups: Tensor | Sequence | None) -> N
     """Raise ValueError naming the groups that lie in more than one of `folds (n,)`."""
     if groups is None:
         return
-    folds_of: dict = {}
-    for group, fold in zip(plain_array(groups).tolist(), plain_array(folds).tolist(), strict=True):
-        folds_of.setdefault(group, set()).add(fold)
-    leaking = sorted(group for group, several in folds_of.items() if len(several) > 1)
+    names, group = np.unique(plain_array(groups), return_inverse=True)
+    pairs = np.unique([group, numbered(folds)], axis=1)
+    leaking = names[np.bincount(pairs[0]) > 1].tolist()
     if leaking:
         raise ValueError(f"groups {leaking[:8]} lie in more than one fold; part the data by group")
 
@@ -110,8 +104,6 @@ def fold_parts(
     With groups, or with `select_on="test"`, all other folds are training data (and validation data are to be held out
     of them by group). Without groups the fold after the tested one is the validation data. Raises ValueError for fewer
     than three folds, another number of `folds (n,)`, or groups that straddle.
-
-    Where: ATST Sec. 3.2; chapter 11
     """
     folds = torch.as_tensor(folds)
     if folds.shape != (len(data),):
@@ -137,13 +129,10 @@ def hold_out(data: Labelled, share: float, *, seed: int = 0) -> tuple[Tensor, Te
         raise ValueError(f"the share held out lies between 0 and 1, got {share}")
     groups = range(len(data)) if data.groups is None else data.groups
     counts, group = group_counts(data.shares(), groups)
-    n_groups = len(counts)
-    sizes = group.bincount().tolist()
-    left = counts.sum(0)
+    sizes, left = group.bincount().tolist(), counts.sum(0)
     wanted, taken = left * share, torch.zeros_like(left)
-    held = torch.zeros(n_groups, dtype=torch.bool)
-    n_held = 0
-    order = torch.randperm(n_groups, generator=torch.Generator().manual_seed(seed)).tolist()
+    held, n_held = torch.zeros(len(counts), dtype=torch.bool), 0
+    order = torch.randperm(len(counts), generator=torch.Generator().manual_seed(seed)).tolist()
     # First even over the classes; then, where classes are small, whatever brings the total near the share.
     for even in (True, False):
         for g in order:

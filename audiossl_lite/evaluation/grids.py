@@ -138,19 +138,13 @@ class Column:
     episodes: Episodes
 
     def score(self, sets: Sequence[Tensor]) -> np.ndarray:
-        """Accuracy in percent of every episode `(E,)`, from the features `(n, D)` of each set.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 10
-        """
+        """Accuracy in percent of every episode `(E,)`, from the features `(n, D)` of each set."""
         return 100.0 * score_episodes(sets[self.pool], self.episodes).numpy()
 
 
 @dataclass(frozen=True)
 class Cell(Column):
-    """A column of a grid: K shots from `n_classes` classes of the pool `of`, groups kept apart or mixed.
-
-    Where: uaMix-MAE Fig. 3; chapter 10
-    """
+    """A column of a grid: K shots from `n_classes` classes of the pool `of`, groups kept apart or mixed."""
 
     of: Pool = field(compare=False)
     k_shot: int
@@ -216,10 +210,7 @@ class Scoring:
         return {c.name: c.n_way for c in self.columns}
 
     def score(self, features: Sequence[Tensor]) -> dict[str, np.ndarray]:
-        """Accuracy in percent of every episode, `(1, episodes)` by column, from features `(n, D)` of the first sets.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 09
-        """
+        """Accuracy in percent of every episode, `(1, episodes)` by column, from features `(n, D)` of the first sets."""
         return {c.name: c.score(features)[None] for c in self.columns if c.pool < len(features)}
 
     def baselines(self) -> dict[str, dict[str, np.ndarray]]:
@@ -293,8 +284,6 @@ class Grid:
 
         `features[name][seed][set]` is `(n, D)`; `treatment`, `fit`: as in `treated_features`. Raises ValueError for
         features of other clips than the episodes are drawn from.
-
-        Where: uaMix-MAE Fig. 3; chapter 10
         """
         scores: dict[str, dict[str, np.ndarray]] = {}
         for name, seeds in features.items():
@@ -334,8 +323,6 @@ def mix_groups(
 
     A difference between the two, episode by episode, owes nothing to which classes met. The query count is lowered
     to what the smallest class allows.
-
-    Where: Ericsson et al. 2021; chapter 10
     """
     labels = plain_array(labels)
     classes = labels[episodes.support[:, :, 0].numpy()]  # (E, way)

@@ -70,8 +70,6 @@ def head_losses(logits: Tensor, targets: Tensor) -> Tensor:
 
     Cross-entropy for one label a clip, binary cross-entropy for several. The gradient of their sum gives every
     classifier its own, untouched by the others.
-
-    Where: ATST Sec. 3.2; chapter 11
     """
     b, r, k = logits.shape
     if targets.dim() == 1:

@@ -37,8 +37,6 @@ class Labelled:
     `lengths (n,)`: valid frames of spectrograms. `groups (n,)`, numbers or strings: what must not straddle training and
     test data. `names` of the clips are used in errors. Raises ValueError naming the clips whose inputs are not finite
     or whose target is out of range; a clip without a label (-1) has to be left out (`labelled` does).
-
-    Where: ATST Sec. 3.2; chapter 11
     """
 
     inputs: Tensor

@@ -38,8 +38,6 @@ def layer_of(name: str, depth: int) -> int:
     """The layer of an encoder's parameter by its name: 0 the stem, 1 to `depth` the blocks, `depth` the final norm.
 
     For BYOL-A's CNN, 1 to 3 are the convolution blocks and 4 is the frame-wise network.
-
-    Where: ATST official code; chapter 11
     """
     if match := re.match(r"blocks\.(\d+)\.", name):
         return int(match[1]) + 1

@@ -12,10 +12,7 @@ from torch import Tensor
 
 
 def score(scores: Tensor, targets: Tensor) -> Tensor:
-    """Accuracy for class indices `(n,)`, mean average precision for `(n, K)` of 0 and 1: `(..., n, K)` -> `(...)`.
-
-    Where: ATST Sec. 3.2; chapter 11
-    """
+    """Accuracy for class indices `(n,)`, mean average precision for `(n, K)` of 0 and 1: `(..., n, K)` -> `(...)`."""
     return (accuracy if targets.dim() == 1 else mean_average_precision)(scores, targets)
 
 
@@ -23,8 +20,6 @@ def accuracy(scores: Tensor, labels: Tensor) -> Tensor:
     """Share of clips whose greatest score is that of their class (top-1): `(..., n, K)`, `labels (n,)` -> `(...)`.
 
     Between equal scores the first class counts. Raises ValueError for scores that are not finite or a bad shape.
-
-    Where: ATST Sec. 3.2; chapter 11
     """
     scores, labels = _checked(scores, labels, "one label per clip", -1)
     return (scores.argmax(-1) == labels).double().mean(-1)
@@ -36,8 +31,6 @@ def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
     scikit-learn's: the sum over thresholds of (gain in recall) x precision, without interpolation; clips of equal score
     enter together. NaN for a class without positive clips. Raises ValueError for scores that are not finite, another
     shape, or targets other than 0 and 1.
-
-    Where: ATST Sec. 3.2; chapter 11
     """
     from sklearn.metrics import average_precision_score  # two seconds, for those who need it
 

@@ -208,8 +208,6 @@ def project(
 
     `labels (n,)`, `groups (n,)`: see `knn_accuracy`. Perplexities that small data lower to the same value are run
     once, and `config.k` is lowered to the number of others that every clip can ask.
-
-    Where: uaMix-MAE Fig. 6; chapter 12
     """
     features = _checked(features)
     groups = numbered(range(len(features)) if groups is None else groups)

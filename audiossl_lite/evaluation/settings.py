@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LinearEvaluation:
-    """Settings of linear classifiers on frozen features.
-
-    Where: ATST Sec. 3.2; chapter 11
-    """
+    """Settings of linear classifiers on frozen features."""
 
     # features
     max_s: float  # longer clips are cut to their centre
@@ -33,10 +30,7 @@ class LinearEvaluation:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Settings of training encoder and classifier together.
-
-    Where: ATST Sec. 3.2; AudioMAE Sec. 4; chapter 11
-    """
+    """Settings of training encoder and classifier together."""
 
     # the network
     head: str  # "atst": CLS and mean, batch norm; "audiomae": mean, layer norm; "embedding": as the encoder embeds
@@ -75,10 +69,7 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class Projection:
-    """Settings of t-SNE and of the numbers beside it.
-
-    Where: uaMix-MAE Fig. 6; chapter 12
-    """
+    """Settings of t-SNE and of the numbers beside it."""
 
     classes: tuple[str, ...]  # where the data lacks some, others take their places
     clips_per_class: int
