@@ -20,6 +20,11 @@ def balanced(n_classes: int, per_class: int) -> torch.Tensor:
     return torch.arange(n_classes).repeat_interleave(per_class)
 
 
+def objects(values: list) -> np.ndarray:
+    """As a column of a table has them."""
+    return np.array(values, dtype=object)
+
+
 def clustered(labels: torch.Tensor, width: int, noise: float, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(int(labels.max()) + 1, width, generator=generator)
@@ -253,7 +258,8 @@ def test_the_scale_of_the_features_cannot_change_a_decision():
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"), [(0, list), (0, np.array), (0, torch.tensor), (1, list), (1, np.array)]
+    ("words", "kind"),
+    [(0, list), (0, np.array), (0, torch.tensor), (1, list), (1, np.array), (1, objects)],
 )
 def test_labels_and_groups_are_numbers_or_strings(words, kind):
     labels, groups = (values.tolist() for values in speakers())
@@ -292,24 +298,22 @@ def test_nothing_draws_from_global_state():
 # --- errors ----------------------------------------------------------------------------------
 
 
-def test_too_few_classes_are_refused_with_the_counts():
-    with pytest.raises(ValueError, match=r"needs 5 classes.*only 4 of 4"):
-        draw_episodes(balanced(4, 10))
-    labels = torch.cat([balanced(4, 10), torch.tensor([4])])  # a class of one clip
-    with pytest.raises(ValueError, match=r"needs 5 classes with more than 1 clips.*only 4 of 5"):
-        draw_episodes(labels)
-    with pytest.raises(ValueError, match=r"5-way 10-shot.*only 0 of 6"):
-        draw_episodes(balanced(6, 10), k_shot=10)
-    with pytest.raises(ValueError, match=r"only 0 of 0"):
-        draw_episodes(torch.full((9,), -1))
-
-
-def test_too_few_groups_are_refused_with_the_counts():
+def test_what_cannot_be_drawn_is_refused_with_the_counts():
     labels = balanced(6, 10)
-    with pytest.raises(ValueError, match=r"from two or more groups; only 0 of 6"):
-        draw_episodes(labels, groups=labels)
-    with pytest.raises(ValueError, match=r"60 labels but 59 groups"):
-        draw_episodes(labels, groups=labels[:-1])
+    one_clip = torch.cat([balanced(4, 10), torch.tensor([4])])
+    for of, options, message in (
+        (balanced(4, 10), {}, r"needs 5 classes.*only 4 of 4"),
+        (one_clip, {}, r"needs 5 classes with more than 1 clips.*only 4 of 5"),
+        (labels, {"k_shot": 10}, r"5-way 10-shot.*only 0 of 6"),
+        (torch.full((9,), -1), {}, r"only 0 of 0"),
+        (labels, {"groups": labels}, r"from two or more groups; only 0 of 6"),
+        (labels, {"groups": labels[:-1]}, r"60 labels but 59 groups"),
+        *((labels, {name: 0}, "n_way >= 2") for name in ("n_way", "k_shot", "n_query")),
+        (labels, {"n_episodes": 0}, "n_way >= 2"),
+        (labels, {"n_way": 1}, "n_way >= 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            draw_episodes(of, **options)
 
 
 def test_groups_that_cannot_be_parted_are_refused():
@@ -318,12 +322,6 @@ def test_groups_that_cannot_be_parted_are_refused():
     draw_episodes(labels, n_way=2, n_query=1, n_episodes=20, groups=groups)
     with pytest.raises(ValueError, match=r"could not be parted.*lower n_way"):
         draw_episodes(labels, n_way=3, n_query=1, n_episodes=1, groups=groups)
-
-
-def test_counts_below_their_minimum_are_refused():
-    for options in ({"n_way": 1}, {"k_shot": 0}, {"n_query": 0}, {"n_episodes": 0}):
-        with pytest.raises(ValueError, match="n_way >= 2"):
-            draw_episodes(balanced(6, 10), **options)
 
 
 def test_features_that_are_broken_are_refused():

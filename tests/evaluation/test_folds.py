@@ -109,6 +109,9 @@ def test_classes_and_groups_may_be_strings():
     assert sorted(train.joined(held).groups.tolist()) == sorted(names)
     with pytest.raises(ValueError, match=r"groups \['recording 00'.* lie in the training"):
         check_learnable(data, test=data)
+    for part in (dataclasses.replace(data, groups=groups), data):
+        parts = [p for _, *parts in fold_parts(part, folds) for p in parts if p is not None]
+        assert [len(p) for p in parts] == [18, 6] * 4
 
 
 def test_a_group_in_two_folds_is_found():

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from audiossl_lite.data.clips import Clips
-from audiossl_lite.evaluation import draw_episodes, score_episodes
+from audiossl_lite.evaluation import conditioned, draw_episodes, score_episodes
 from audiossl_lite.evaluation.grids import (
     TREATMENTS,
     Grid,
     Pool,
     class_pools,
+    draw_column,
     mix_groups,
     treated_features,
 )
@@ -171,57 +172,64 @@ def test_mixed_episodes_score_a_leak_that_parted_ones_do_not(pools):
     assert 25 < found["events, recordings mixed, 5-way 1-shot"].mean() < 40
 
 
-def test_groups_of_one_clip_need_no_mixed_cell():
+def test_mixed_cells_stand_where_groups_matter_under_a_name_of_their_own(pools):
     labels = torch.arange(6).repeat_interleave(9)
     for groups in (None, torch.arange(54)):
         grid = Grid([Pool("events", 0, labels, groups)], n_episodes=5, mixed=True)
         assert list(grid.cells) == ["events, 5-way 1-shot", "events, 5-way 5-shot"]
-
-
-def test_digits_with_mixed_voices_are_named_so(pools):
     grid = Grid([pools["digits, speakers apart"]], shots=(1,), n_episodes=5, mixed=True)
     assert list(grid.cells) == [
         "digits, speakers apart, 5-way 1-shot", "digits, speakers mixed, 5-way 1-shot",
     ]  # fmt: skip
 
 
+def test_labels_and_groups_may_be_strings(pools):
+    """Numbers of two digits sort as these names do."""
+    labels, groups = pools["events"].labels.clone(), pools["events"].groups
+    labels[:8] = -1
+    kinds = ["" if c < 0 else f"kind {c:02d}" for c in labels.tolist()]
+    takes = [f"take {g:02d}" for g in groups.tolist()]
+    numbers, words = Pool("x", 0, labels, groups), Pool("x", 0, kinds, takes)
+    assert words.n_classes == numbers.n_classes == 11 and words.leaks
+    assert not Pool("x", 0, kinds, [str(i) for i in range(96)]).leaks
+    ours, theirs = (
+        Grid([pool], shots=(1,), n_episodes=10, mixed=True).cells for pool in (words, numbers)
+    )
+    ours["column"], theirs["column"] = (
+        draw_column("x", 0, *of, n_episodes=10) for of in ((kinds, takes), (labels, groups))
+    )
+    for name, cell in theirs.items():
+        assert torch.equal(ours[name].episodes.support, cell.episodes.support), name
+        assert torch.equal(ours[name].episodes.query, cell.episodes.query), name
+
+
 def test_the_same_seed_gives_the_same_mixed_episodes(pools):
     labels = pools["events"].labels
     episodes = draw_episodes(labels, n_episodes=10)
-    first, again = (mix_groups(episodes, labels, seed=2) for _ in range(2))
-    assert torch.equal(first.query, again.query)
-    assert not torch.equal(first.query, mix_groups(episodes, labels, seed=3).query)
+    first, again, other = (mix_groups(episodes, labels, seed=seed) for seed in (2, 2, 3))
+    assert torch.equal(first.query, again.query) and not torch.equal(first.query, other.query)
 
 
 # --- treatments ----------------------------------------------------------------------------------
 
 
-def test_treatments_do_what_they_are_called():
-    x = noisy(torch.arange(40) % 4) * torch.linspace(0.1, 30, 16) + 5
-    treated = {name: treated_features([x], name)[0] for name in TREATMENTS}
-    assert torch.equal(treated["raw"], x)
-    torch.testing.assert_close(treated["L2"].norm(dim=1), torch.ones(40))
-    torch.testing.assert_close(treated["L2"] * x.norm(dim=1, keepdim=True), x)
-    torch.testing.assert_close(treated["centred"], x - x.mean(0))
-    torch.testing.assert_close(treated["centred, L2"].norm(dim=1), torch.ones(40))
-    torch.testing.assert_close(treated["standardised"].std(0), torch.ones(16))
-    constant = treated_features([torch.ones(5, 2)], "standardised")[0]
-    assert torch.equal(constant, torch.zeros(5, 2))
+def test_treatments_condition_the_features_and_take_their_length(sets, pools):
+    x, index = noisy(sets[0].labels["event"]) * 3 + 1, torch.arange(20)
+    for fit in (None, [index]):
+        part = x if fit is None else x[index]
+        for name, (how, unit) in TREATMENTS.items():
+            expected = conditioned(x, how, part)
+            expected = expected / expected.norm(dim=1, keepdim=True) if unit else expected
+            torch.testing.assert_close(treated_features([x], name, fit)[0], expected)
     with pytest.raises(KeyError, match="unknown treatment 'l2'"):
         treated_features([x], "l2")
-
-
-def test_mean_and_deviation_may_come_from_other_clips(sets, pools):
-    x, index = noisy(sets[0].labels["event"]) * 3 + 1, torch.arange(20)
-    treated = treated_features([x], "standardised", [index])[0]
-    torch.testing.assert_close(treated, (x - x[:20].mean(0)) / x[:20].std(0))
     grid = Grid([pools["events"]], shots=(1,), n_episodes=50)
     stretched = {"x": [[x * torch.logspace(-2, 2, 16)]]}
-    raw = grid.scores(stretched)["x"]["events, 5-way 1-shot"]
-    scaled = grid.scores(stretched, treatment="standardised", fit=[index])["x"][
-        "events, 5-way 1-shot"
-    ]
-    assert scaled.mean() > raw.mean() + 10
+    raw, scaled = (
+        grid.scores(stretched, treatment=name, fit=[index])["x"]["events, 5-way 1-shot"].mean()
+        for name in ("raw", "standardised")
+    )
+    assert scaled > raw + 10
 
 
 def test_centring_alone_changes_no_score(sets, pools):

@@ -14,7 +14,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.data.sounds import synthetic_clips
-
 from audiossl_lite.evaluation.projection import (
     COLUMNS,
     choose_clips,
@@ -256,3 +255,7 @@ def test_labels_and_groups_may_be_strings():
     expected = knn_accuracy(points, labels, groups=groups)
     assert knn_accuracy(points, words, groups=takes) == expected
     assert knn_accuracy(points, words) == knn_accuracy(points, labels)
+    plain, named = (
+        project(points, of, QUICK, groups=by) for of, by in ((labels, groups), (words, takes))
+    )
+    assert plain.rows == named.rows and plain.k == named.k
