@@ -144,11 +144,10 @@ def fine_tune(
 ) -> FineTuneResult:
     """Train a copy of the encoder with a new classifier on spectrograms `(n, T, F)`; score it on the test data.
 
-    The epoch is chosen on `validation`, or on `config.validation_share` of the training data, held out by group;
-    `select_on="test"`: all training data are trained on and the test data choose. `frontend` made the spectrograms
-    (`spectrograms`); None for features, which a pool of `token_probes` takes. With an `output_dir`, `last.pt` is
-    written after every epoch, and a run there is resumed: see `train`. `stop_after` ends the call after that many
-    epochs. Raises ValueError naming what is wrong with data or settings, NotFiniteError when the loss is no number.
+    Which data choose the epoch: see `divide_for_choice`. `frontend` made the spectrograms (`spectrograms`); None for
+    features, which a pool of `token_probes` takes. With an `output_dir`, `last.pt` is written after every epoch, and a
+    run there is resumed: see `train`. `stop_after` ends the call after that many epochs. Raises ValueError naming what
+    is wrong with data or settings, NotFiniteError when the loss is no number.
 
     Where: ATST Sec. 3.2; AudioMAE Sec. 4; uaMix-MAE Sec. 4.3; chapter 11
     """

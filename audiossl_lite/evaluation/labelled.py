@@ -50,15 +50,16 @@ class Labelled:
         if self.groups is not None and not isinstance(self.groups, Tensor):
             object.__setattr__(self, "groups", plain_array(self.groups))
         n, k = len(self.inputs), len(self.class_names)
-        kind = f"{tuple(self.inputs.shape)} {self.inputs.dtype}"
         if self.inputs.dim() < 2 or not self.inputs.is_floating_point():
-            raise ValueError(f"inputs are (clips, ...) of floats, got {kind}")
+            raise ValueError(
+                f"inputs are (clips, ...) of floats, got {tuple(self.inputs.shape)} {self.inputs.dtype}"
+            )
         if n == 0:
             raise ValueError("there are no clips")
         if k < 2:
             raise ValueError(f"a task has two classes or more, got {self.class_names}")
-        finite = torch.isfinite(self.inputs).flatten(1).all(1)
-        self._refuse(~finite, "the inputs of clips {} hold NaN or infinite values")
+        wrong = ~torch.isfinite(self.inputs).flatten(1).all(1)
+        self._refuse(wrong, "the inputs of clips {} hold NaN or infinite values")
         for name in ("lengths", "groups", "names"):
             value = getattr(self, name)
             if value is not None and len(value) != n and not (name == "names" and not value):
@@ -71,13 +72,10 @@ class Labelled:
             )
         if one_label:
             wrong = (targets < 0) | (targets >= k)
-            self._refuse(
-                wrong,
-                f"the targets of clips {{}} are outside 0 to {k - 1}; leave out clips without a label",
-            )
+            what = f"outside 0 to {k - 1}; leave out clips without a label"
         else:
-            wrong = ((targets != 0) & (targets != 1)).any(1)
-            self._refuse(wrong, "the targets of clips {} are not 0 or 1")
+            wrong, what = ((targets != 0) & (targets != 1)).any(1), "not 0 or 1"
+        self._refuse(wrong, f"the targets of clips {{}} are {what}")
 
     def _refuse(self, wrong: Tensor, message: str) -> None:
         """Raise ValueError with the names, or numbers, of the first clips that are `wrong (n,)`, if any are."""
@@ -129,8 +127,8 @@ class Labelled:
 
         return replace(
             self,
-            inputs=torch.cat([self.inputs, other.inputs]),
-            targets=torch.cat([self.targets, other.targets]),
+            inputs=both(self.inputs, other.inputs),
+            targets=both(self.targets, other.targets),
             lengths=both(self.lengths, other.lengths),
             groups=both(self.groups, other.groups),
             names=self.names + other.names if self.names and other.names else (),
@@ -149,17 +147,16 @@ def labelled(
         raise ValueError(f"unknown task {task!r}; these clips have {', '.join(clips.labels)}")
     if len(inputs) != len(clips):
         raise ValueError(f"{len(inputs)} inputs for {len(clips)} clips")
-    label = clips.labels[task]
-    kept = (label >= 0).nonzero().flatten()
-    present, targets = label[kept].unique(return_inverse=True)
-    group = clips.groups.get(task)
+    label, group = clips.labels[task], clips.groups.get(task)
+    index = (label >= 0).nonzero().flatten()
+    present, targets = label[index].unique(return_inverse=True)
     return Labelled(
-        inputs[kept],
+        inputs[index],
         targets,
         tuple(clips.class_names[task][i] for i in present.tolist()),
-        None if lengths is None else lengths[kept],
-        None if group is None else group[kept],
-        tuple(clips.names[i] for i in kept.tolist()),
+        None if lengths is None else lengths[index],
+        None if group is None else group[index],
+        tuple(clips.names[i] for i in index.tolist()),
     )
 
 

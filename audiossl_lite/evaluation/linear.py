@@ -82,11 +82,8 @@ def linear_evaluation(
 ) -> LinearResult:
     """Train linear classifiers on features `(n, D)` and score the chosen one on the test data.
 
-    Learning rate and epoch are chosen on `validation`, or, where there is none, on `config.validation_share` of the
-    training data, held out by group; with `config.refit` that rate is then trained for that many epochs on training and
-    validation data together. `select_on="test"` repeats what the official code does where it has no validation
-    data: all training data are trained on, and the test data choose. Raises ValueError for bad features, a class that
-    no training clip has, or a group on both sides, naming them.
+    Which data choose learning rate and epoch, and errors: see `divide_for_choice`. With `config.refit` that rate is
+    then trained for that many epochs on training and validation data together.
 
     Where: ATST Sec. 3.2 and official code; chapter 11
     """
@@ -142,10 +139,7 @@ def cross_validation(
 ) -> FoldResult:
     """Every fold in turn is the test data: ten folds of UrbanSound8K, five of ESC-50, or `make_folds`.
 
-    `folds (n,)` long. Of the other folds, `config.validation_share` is held out by group as validation data; without
-    groups, it is the whole fold after the tested one. With `select_on="test"` all other folds are trained on, as the
-    official code does. Raises ValueError, naming the fold, for fewer than three folds, groups that straddle, or a class
-    that the training clips lack.
+    `folds (n,)` long; what the other folds are for: see `fold_parts` and `linear_evaluation`. Errors name the fold.
 
     Where: ATST Sec. 3.2; chapter 11
     """

@@ -99,16 +99,17 @@ def frozen_tokens(
     specs, frames = spectrograms(frontend, waveforms, lengths, max_s=max_s)
     was_training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
-    layers, last, counts = [], [], []
-    for spec, n in zip(specs.split(batch_size), frames.split(batch_size), strict=True):
-        tokens, count = block_tokens(encoder, spec.to(device), n.to(device))
-        valid = valid_frames(count, tokens[0].shape[1])[..., None]
-        means = [(x * valid).sum(1) / count[:, None] for x in tokens]
-        layers.append(torch.stack(means, 1).cpu())
-        last.append(tokens[-1].cpu())
-        counts.append(count.cpu())
-    encoder.train(was_training)
-    return torch.cat(layers), torch.cat(last), torch.cat(counts)
+    rows = []
+    try:
+        for spec, n in zip(specs.split(batch_size), frames.split(batch_size), strict=True):
+            tokens, counts = block_tokens(encoder, spec.to(device), n.to(device))
+            valid = valid_frames(counts, tokens[0].shape[1])[..., None]
+            means = [(x * valid).sum(1) / counts[:, None] for x in tokens]
+            rows.append((torch.stack(means, 1).cpu(), tokens[-1].cpu(), counts.cpu()))
+    finally:
+        encoder.train(was_training)
+    layers, last, counts = map(torch.cat, zip(*rows, strict=True))
+    return layers, last, counts
 
 
 def block_tokens(encoder: nn.Module, spec: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:

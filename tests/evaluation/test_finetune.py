@@ -9,14 +9,8 @@ import pytest
 import torch
 
 from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder, BYOLAEncoder
-from audiossl_lite.evaluation import (
-    fine_tune,
-    fold_parts,
-    linear_evaluation,
-    make_folds,
-)
+from audiossl_lite.evaluation import fine_tune, linear_evaluation
 from audiossl_lite.evaluation.finetune import BestWeights, predict
-from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.training import NotFiniteError, load_checkpoint
@@ -79,29 +73,15 @@ def test_it_changes_a_copy_of_the_encoder_and_beats_the_linear_head():
     assert torch.equal(result.outputs, predict(result.model, test))
 
 
-@pytest.mark.parametrize(
-    ("network", "frontend", "config", "n_mels"),
-    [
-        (lambda: ATSTEncoder(24, 2, 2), ATSTFrontend(), dataclasses.replace(QUICK, epochs=2), 64),
-        (
-            lambda: AudioMAEEncoder(24, 2, 2, n_frames=48, n_mels=32),
-            AudioMAEFrontend(48, n_mels=32), QUICK_MAE, 32,
-        ),
-        (
-            lambda: BYOLAEncoder(16, channels=4), BYOLAFrontend(),
-            dataclasses.replace(QUICK, head="embedding", drop_path=0.0, layer_decay=0.75, epochs=2),
-            64,
-        ),
-    ],
-    ids=["atst", "audiomae", "byola"],
-)  # fmt: skip
-def test_every_encoder_of_the_library_can_be_tuned(network, frontend, config, n_mels):
-    train, test = (spectrograms(32, n_mels=n_mels, seed=seed) for seed in (0, 1))
-    lengths = torch.tensor([48, 40] * 16)
-    train = dataclasses.replace(train, lengths=lengths)
-    result = tune(train, test, config, network=seeded(network), frontend=frontend)
+def test_a_cnn_is_tuned_on_clips_of_all_lengths():
+    train, test = (spectrograms(32, seed=seed) for seed in (0, 1))
+    train = dataclasses.replace(train, lengths=torch.tensor([48, 40] * 16))
+    changes = {"head": "embedding", "drop_path": 0.0, "layer_decay": 0.75, "epochs": 2}
+    network = seeded(lambda: BYOLAEncoder(16, channels=4))
+    config = dataclasses.replace(QUICK, **changes)
+    result = tune(train, test, config, network=network, frontend=BYOLAFrontend())
     assert result.outputs.shape == (32, 4) and result.outputs.isfinite().all()
-    assert [row["epoch"] for row in result.history] == list(range(1, config.epochs + 1))
+    assert [row["epoch"] for row in result.history] == [1, 2]
 
 
 @pytest.mark.parametrize("config", [QUICK, QUICK_MAE], ids=["sgd", "adamw"])
@@ -225,13 +205,6 @@ def test_the_best_epoch_has_the_best_score_and_then_the_least_loss():
     assert (best.epoch, best.score, float(best.weights["weight"])) == (3, 0.5, 3.0)
 
 
-def test_the_rate_warms_up_by_the_step_and_falls():
-    result = tune(config=dataclasses.replace(QUICK, epochs=4, warmup_epochs=2))
-    rates = [row["learning_rate"] for row in result.history]
-    peak = QUICK.learning_rate * QUICK.batch_size / 256
-    assert rates[0] < rates[1] == pytest.approx(peak) and rates[1] > rates[2] > rates[3]
-
-
 def test_a_multi_label_task_is_tuned_with_binary_cross_entropy():
     def several(seed):
         data = spectrograms(32, seed=seed)
@@ -250,17 +223,11 @@ def test_bad_data_and_settings_are_refused_by_name():
     with pytest.raises(ValueError, match=r"no training clip has the classes \['wind'\]"):
         data = spectrograms(32)
         tune(data.subset(data.targets < 3))
-    with pytest.raises(ValueError, match="at least two clips, got 1"):
-        tune(spectrograms(4).subset([0]), spectrograms(4).subset([0]))
     grouped = dataclasses.replace(spectrograms(32), groups=torch.arange(32))
     with pytest.raises(ValueError, match=r"groups \[0, 1.*training and the test data"):
         tune(grouped, grouped)
     with pytest.raises(ValueError, match="warm-up must be shorter than the run, got 8 of 8"):
         tune(config=dataclasses.replace(QUICK, warmup_epochs=8))
-    broken = spectrograms(8).inputs.clone()
-    broken[3, 0, 0] = torch.nan
-    with pytest.raises(ValueError, match=r"inputs of clips \[3\] hold NaN"):
-        dataclasses.replace(spectrograms(8), inputs=broken)
 
 
 def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(tmp_path):
@@ -268,15 +235,3 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(tmp_path):
     with pytest.raises(NotFiniteError, match="lower the learning rate"):
         tune(config=wild, output_dir=tmp_path)
     assert not (tmp_path / "last.pt").exists()
-
-
-def test_tuning_fold_by_fold_gives_an_interval():
-    data = spectrograms(48)
-    config = dataclasses.replace(QUICK, epochs=2)
-    results = [
-        tune(train, test, config, validation=validation)
-        for _, train, validation, test in fold_parts(data, make_folds(data.targets, 3))
-    ]
-    mean, half = mean_interval([r.score for r in results])
-    assert sum(len(r.outputs) for r in results) == 48 and half >= 0
-    assert mean == pytest.approx(sum(r.score for r in results) / 3)

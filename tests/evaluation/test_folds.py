@@ -185,7 +185,11 @@ def build(**changes) -> Labelled:
 
 
 def test_inconsistent_data_are_refused():
+    broken = torch.zeros(4, 3)
+    broken[2, 1] = torch.nan
     for changes, message in (
+        ({"inputs": broken}, r"inputs of clips \[2\] hold NaN"),
+        ({"inputs": broken, "names": tuple("wxyz")}, r"inputs of clips \['y'\] hold NaN"),
         ({"inputs": torch.zeros(4)}, r"inputs are \(clips, ...\)"),
         ({"inputs": torch.zeros(4, 3).long()}, "of floats"),
         ({"inputs": torch.zeros(0, 3), "targets": torch.zeros(0).long()}, "no clips"),
@@ -203,5 +207,7 @@ def test_inconsistent_data_are_refused():
 
 def test_data_of_another_task_cannot_be_scored():
     other = build(class_names=("a", "c"))
+    with pytest.raises(ValueError, match="at least two clips, got 1"):
+        check_learnable(build().subset([0]))
     with pytest.raises(ValueError, match="not of the same task"):
         check_learnable(build(), test=other)
