@@ -128,35 +128,41 @@ def _apart(clips: Clips, task: str) -> str:
     return SAME_THING.get(task, "groups")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
-    """One score: the episodes over clips of set number `pool`, no group (recording, word) on both sides of one."""
+    """One score: the episodes over clips of set number `pool`, no group (recording, word) on both sides of one.
+
+    `of`: the classes that the episodes were drawn from. `mixed`: groups are on both sides after all.
+    """
 
     name: str
     pool: int
     n_way: int
     episodes: Episodes
-
-    def score(self, sets: Sequence[Tensor]) -> np.ndarray:
-        """Accuracy in percent of every episode `(E,)`, from the features `(n, D)` of each set."""
-        return 100.0 * score_episodes(sets[self.pool], self.episodes).numpy()
-
-
-@dataclass(frozen=True)
-class Cell(Column):
-    """A column of a grid: K shots from `n_classes` classes of the pool `of`, groups kept apart or mixed."""
-
-    of: Pool = field(compare=False)
-    k_shot: int
-    n_classes: int
+    of: Pool | None = None
     mixed: bool = False
 
+    @property
+    def k_shot(self) -> int:
+        """How many examples of a class an episode shows."""
+        return self.episodes.support.shape[2]
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes of the pool have enough clips to be drawn."""
+        return usable_classes(self.of.labels, self.k_shot, self.of.groups)
+
     def score(self, sets: Sequence[Tensor]) -> np.ndarray:
-        """As `Column.score`; ValueError for features of other clips than the episodes are drawn from."""
-        found, expected = len(sets[self.pool]), len(self.of.labels)
-        if found != expected:
-            raise ValueError(f"{found} features for the {expected} clips of {self.name}")
-        return super().score(sets)
+        """Accuracy in percent of every episode `(E,)`, from the features `(n, D)` of each set.
+
+        Raises ValueError for features of other clips than the episodes are drawn from.
+        """
+        features = sets[self.pool]
+        if self.of is not None and len(features) != len(self.of.labels):
+            raise ValueError(
+                f"{len(features)} features for the {len(self.of.labels)} clips of {self.name}"
+            )
+        return 100.0 * score_episodes(features, self.episodes).numpy()
 
 
 def draw_column(
@@ -167,14 +173,13 @@ def draw_column(
     n_episodes: int,
 ) -> Column | str:
     """1-shot episodes with five ways, or as many as classes and groups allow; the reason for fewer than two."""
-    reason = "fewer than two classes"
-    for n_way in range(min(5, Pool(name, pool, labels).n_classes), 1, -1):
+    of, reason = Pool(name, pool, labels, groups), "fewer than two classes"
+    for n_way in range(min(5, of.n_classes), 1, -1):
         try:
             episodes = draw_episodes(labels, n_way=n_way, n_episodes=n_episodes, groups=groups)
+            return Column(name, pool, n_way, episodes, of)
         except ValueError as error:
             reason = str(error)
-            continue
-        return Column(name, pool, n_way, episodes)
     return reason
 
 
@@ -239,7 +244,7 @@ class Grid:
     n_query: int = 15
     seed: int = 0
     mixed: bool = False
-    cells: dict[str, Cell] = field(default_factory=dict, init=False)
+    cells: dict[str, Column] = field(default_factory=dict, init=False)
     left_out: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -258,17 +263,16 @@ class Grid:
         except ValueError as error:
             self.left_out[name] = str(error)
             return
-        n_classes = usable_classes(pool.labels, k_shot, pool.groups)
-        self.cells[name] = Cell(name, pool.clips, n_way, episodes, pool, k_shot, n_classes)
+        self.cells[name] = Column(name, pool.clips, n_way, episodes, pool)
         if self.mixed and pool.leaks:
             mixed = f"{pool.apart} mixed"
             told = pool.name.replace(f"{pool.apart} apart", mixed)
             told = told if mixed in told else f"{told}, {mixed}"
             name = f"{told}, {n_way}-way {k_shot}-shot"
             drawn = mix_groups(episodes, pool.labels, self.n_query, self.seed)
-            self.cells[name] = Cell(name, pool.clips, n_way, drawn, pool, k_shot, n_classes, True)
+            self.cells[name] = Column(name, pool.clips, n_way, drawn, pool, mixed=True)
 
-    def of_pool(self, pool: str) -> list[Cell]:
+    def of_pool(self, pool: str) -> list[Column]:
         """The cells of one pool whose groups are kept apart, by name."""
         return [c for c in self.cells.values() if c.of.name == pool and not c.mixed]
 
