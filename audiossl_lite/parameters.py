@@ -193,7 +193,7 @@ def _check_data_root(value: Any) -> str:
     if text in EMBEDDED_NAMES:
         return ""
     path = Path(text).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):
         raise ParameterError(
             f"data_root {text!r} does not exist (looked for {path.absolute()}); give a folder of "
             "audio or a CSV manifest, or leave it empty for the embedded sounds."
@@ -259,7 +259,7 @@ def parameter_file(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(path.read_bytes()) or {}  # by its mark UTF-8 or UTF-16
     except (OSError, yaml.YAMLError) as error:
         raise ParameterError(f"parameter file {path} cannot be read: {error}") from error
     if not isinstance(values, dict):

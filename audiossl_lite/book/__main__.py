@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args(arguments)
     exit_on_terminate()
-    data_root = "" if options.data in EMBEDDED_NAMES else str(Path(options.data).resolve())
+    data_root = (
+        "" if options.data in EMBEDDED_NAMES else str(Path(options.data).expanduser().resolve())
+    )
     try:
         wanted = {"data_root": data_root, "only": options.only}
         wanted["texts"] = split_assignments(options.parameter)

@@ -21,7 +21,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class Clips:
-    """Waveforms (n, S) with lengths (n,), labels and groups (n,) by task, names, splits and skips.
+    """Waveforms (n, S) with lengths (n,), labels and groups (n,) by task, names, splits, skips, and who is cut off.
 
     Waveforms are float32 at `sample_rate_hz`, zero from `lengths` on. A label of -1 means no label. A group is
     what must not straddle support and query: the source recording, the speaker, the word. Raises ValueError
@@ -36,6 +36,7 @@ class Clips:
     names: tuple[str, ...]
     splits: tuple[str, ...] | None = None
     skipped: tuple[Skip, ...] = ()
+    cut_off: tuple[str, ...] = ()
     source: str = ""
     sample_rate_hz: int = 16_000
 
@@ -120,12 +121,22 @@ class Clips:
             if task in self.groups:
                 line += f", {len(self.groups[task].unique())} groups"
             lines.append(line)
+        if self.cut_off:
+            lines.append(
+                f"{len(self.cut_off)} clips have lost their end (for example {self.cut_off[0]})"
+            )
         if self.skipped:
-            lines.append(f"{len(self.skipped)} clips skipped:")
-            for reason, count in sorted(Counter(skip.reason for skip in self.skipped).items()):
-                example = next(skip.name for skip in self.skipped if skip.reason == reason)
-                lines.append(f"  {count} x {reason} (for example {example})")
+            lines += [f"{len(self.skipped)} clips skipped:", *by_reason(self.skipped)]
         return "\n".join(lines)
+
+
+def by_reason(skipped: Sequence[Skip]) -> list[str]:
+    """A line for each reason: how many were left out for it, and one of them."""
+    lines = []
+    for reason, count in sorted(Counter(skip.reason for skip in skipped).items()):
+        example = next(skip.name for skip in skipped if skip.reason == reason)
+        lines.append(f"  {count} x {reason} (for example {example[:100]})")
+    return lines
 
 
 def _check_vector(field: str, values: Tensor, n_clips: int, low: int, high: int | None) -> None:

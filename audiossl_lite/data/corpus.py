@@ -9,6 +9,8 @@ was never heard.
 from __future__ import annotations
 
 import hashlib
+import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiossl_lite.data.clips import Clips
+from audiossl_lite.data.clips import Clips, Skip, by_reason
 from audiossl_lite.data.held_out import held_out_classes
 from audiossl_lite.data.layouts import (
     audio_in,
+    folders_in,
     is_esc50,
     is_fsdd,
     list_esc50,
@@ -196,24 +199,27 @@ def list_sounds(root: str | Path) -> list[Sound]:
 
     A data set is a folder laid out as ESC-50 or FSDD, or one with a `manifest.csv` (columns path and label). Beside
     data sets other folders give clips without labels; in a folder without any, sub-folders are classes. Raises
-    FileNotFoundError, or ValueError when nothing is there.
+    FileNotFoundError, or ValueError when nothing is there; warns of what is left out before it is read.
     """
     root = Path(root).expanduser()
-    if not root.exists():
-        raise FileNotFoundError(f"no sounds at {root}; give a folder of sounds or a CSV manifest")
-    if root.is_file():
+    if os.path.isfile(root):
         return _rows(root, root.stem)
-    sounds = _of_data_set(root)
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f"no sounds at {root}; give a folder of sounds or a CSV manifest")
+    skipped: list[Skip] = []
+    sounds = _of_data_set(root, skipped)
     if sounds is None:
-        inside = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-        parts = {folder: _of_data_set(folder) for folder in inside}
+        parts = {folder: _of_data_set(folder, skipped) for folder in folders_in(root)}
         any_known = any(part is not None for part in parts.values())
-        sounds = [_plain(root.name, path, "") for path in audio_in(root)]
+        sounds = [_plain(root.name, path, "") for path in audio_in(root, skipped)]
         for folder, part in parts.items():
             if part is None:
                 source, label = (folder.name, "") if any_known else (root.name, folder.name)
-                part = [_plain(source, path, label) for path in audio_in(folder, deep=True)]
+                files = audio_in(folder, skipped, deep=True)
+                part = [_plain(source, path, label) for path in files]
             sounds += part
+    if skipped:
+        warnings.warn("\n".join([f"{root}: left out", *by_reason(skipped)]), stacklevel=2)
     if not sounds:
         raise ValueError(f"no sounds below {root}; use WAV, FLAC, OGG or MP3 files")
     return sounds
@@ -232,19 +238,21 @@ def embedded_sounds(parts: Sequence[tuple[str, Clips]]) -> list[Sound]:
     ]
 
 
-def _of_data_set(folder: Path) -> list[Sound] | None:
+def _of_data_set(folder: Path, skipped: list[Skip]) -> list[Sound] | None:
     """The clips of a folder that is a data set, else None."""
     if is_esc50(folder):
+        listing = list_esc50(folder)
+        skipped += listing.skipped
         return [
             Sound("ESC-50", e.name, {"label": e.labels["event"], "group": e.groups["event"]}, str(e.path))
-            for e in list_esc50(folder).entries
+            for e in listing.entries
         ]  # fmt: skip
     if is_fsdd(folder):
-        return [
-            Sound("FSDD", e.name, dict(e.labels), str(e.path)) for e in list_fsdd(folder).entries
-        ]
+        listing = list_fsdd(folder)
+        skipped += listing.skipped
+        return [Sound("FSDD", e.name, dict(e.labels), str(e.path)) for e in listing.entries]
     manifest = folder / "manifest.csv"
-    return _rows(manifest, folder.name) if manifest.is_file() else None
+    return _rows(manifest, folder.name) if os.path.isfile(manifest) else None
 
 
 def _rows(manifest: Path, source: str) -> list[Sound]:

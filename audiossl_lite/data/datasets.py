@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, load_audio
+from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, read_audio
 from audiossl_lite.data.clips import Clips, Skip
 from audiossl_lite.data.labelling import number_labels
 from audiossl_lite.data.layouts import Entry, Listing, find_listing
@@ -71,7 +71,7 @@ def _read(
     if task not in listing.tasks:
         raise ValueError(f"unknown task {task!r}; {listing.kind} has {', '.join(listing.tasks)}")
     kept: list[tuple[Entry, Tensor]] = []
-    skipped = list(listing.skipped)
+    skipped, cut_off = list(listing.skipped), set()
     per_class: dict[str, int] = {}
     with ThreadPoolExecutor(DECODING_THREADS) as threads:
         for wave in _waves(listing.entries, task, clips_per_class, seed, per_class):
@@ -80,7 +80,9 @@ def _read(
                 if isinstance(result, Skip):
                     skipped.append(result)
                 else:
-                    kept.append((entry, result))
+                    kept.append((entry, result[0]))
+                    if result[1]:
+                        cut_off.add(entry.name)
                     per_class[entry.labels[task]] = per_class.get(entry.labels[task], 0) + 1
     if not kept:
         reasons = ", ".join(sorted({skip.reason for skip in skipped})) or "no audio file found"
@@ -91,7 +93,9 @@ def _read(
     _check_memory([(entry.name, len(waveform)) for entry, waveform in kept])
     place = {entry.name: number for number, entry in enumerate(listing.entries)}
     kept.sort(key=lambda pair: place[pair[0].name])
-    return _task_first(_assemble(listing, kept, tuple(skipped)), task)
+    clips = _assemble(listing, kept, tuple(skipped))
+    clips = replace(clips, cut_off=tuple(name for name in clips.names if name in cut_off))
+    return _task_first(clips, task)
 
 
 def _check_memory(lengths: list[tuple[str, int]]) -> None:
@@ -128,12 +132,13 @@ def _waves(
         yield wave
 
 
-def _decode(entry: Entry, max_s: float | None) -> Tensor | Skip:
+def _decode(entry: Entry, max_s: float | None) -> tuple[Tensor, bool] | Skip:
+    """The central seconds of a clip, and whether its file has lost its end."""
     try:
-        waveform = load_audio(entry.path)
+        waveform, cut_off = read_audio(entry.path)
     except AudioError as error:
         return Skip(entry.name, error.reason)
-    return central(waveform, max_s)
+    return central(waveform, max_s), cut_off
 
 
 def _assemble(

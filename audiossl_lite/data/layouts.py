@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
+import os
 import re
-from collections.abc import Iterable
+import unicodedata
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from audiossl_lite.data.audio import AUDIO_SUFFIXES
@@ -13,6 +17,25 @@ from audiossl_lite.data.clips import Skip
 
 _ESC50_NAME = re.compile(r"(\d+)-(\d+)-([A-Z]+)-(\d+)")
 _FSDD_NAME = re.compile(r"(\d)_([^_]+)_(\d+)")
+# Formats of sound that are not read: files of them are counted, so that nobody misses them unawares.
+_UNREAD_SUFFIXES = (
+    *(".aac", ".aifc", ".amr", ".ape", ".au", ".caf", ".m4a", ".m4b", ".mka", ".mkv", ".mov"),
+    *(".mp2", ".mp4", ".oga", ".opus", ".ra", ".w64", ".webm", ".wma", ".wv"),
+)
+# Data sets as their makers pack them, told by a path of each; as class folders they would get wrong classes.
+_UNPREPARED = {
+    "metadata/UrbanSound8K.csv": "urbansound8k.py",
+    "audio/fold1": "urbansound8k.py",
+    "fold1": "urbansound8k.py",
+    "nsynth-train": "nsynth.py",
+    "nsynth-test": "nsynth.py",
+    "examples.json": "nsynth.py",
+    "FSDKaggle2018.audio_train": "fsdkaggle2018.py",
+    "FSDKaggle2018.meta": "fsdkaggle2018.py",
+    "iden_split.txt": "voxceleb1.py",
+}
+_SPLITS = {"train", "training", "valid", "validation", "val", "dev", "test", "testing", "eval"}
+_NOISE = "_background_noise_"  # of Speech Commands
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -40,13 +63,15 @@ class Listing:
 
 def is_esc50(root: Path) -> bool:
     """Whether the folder is laid out as ESC-50."""
-    return (root / "meta" / "esc50.csv").is_file() and (root / "audio").is_dir()
+    return os.path.isfile(root / "meta" / "esc50.csv") and os.path.isdir(root / "audio")
 
 
 def is_fsdd(root: Path) -> bool:
-    """Whether the folder is laid out as the Free Spoken Digit Dataset."""
-    folder = root / "recordings"
-    return folder.is_dir() and any(_FSDD_NAME.fullmatch(path.stem) for path in audio_in(folder))
+    """Whether the folder is laid out as the Free Spoken Digit Dataset: sounds in `recordings/` alone."""
+    recordings = audio_in(root / "recordings", [])
+    return any(_FSDD_NAME.fullmatch(path.stem) for path in recordings) and not any(
+        audio_in(folder, []) for folder in folders_in(root) if folder.name != "recordings"
+    )
 
 
 def list_esc50(root: Path) -> Listing:
@@ -59,10 +84,10 @@ def list_esc50(root: Path) -> Listing:
     rows = read_csv(
         root / "meta" / "esc50.csv", ("filename", "fold", "target", "category", "src_file")
     )
-    present = {path.name for path in audio_in(root / "audio")}
+    entries, skipped, seen = [], [], set()
+    present = {path.name for path in audio_in(root / "audio", skipped)}
     here = {name.split("-")[0] for name in present}
     category_of: dict[str, str] = {}
-    entries, skipped, seen = [], [], set()
     for row in rows:
         name = row["filename"]
         category_of.setdefault(row["target"], row["category"])
@@ -102,7 +127,7 @@ def list_fsdd(root: Path) -> Listing:
     is not `{digit}_{speaker}_{index}` is skipped.
     """
     entries, skipped = [], []
-    for path in audio_in(root / "recordings"):
+    for path in audio_in(root / "recordings", skipped):
         parts = _FSDD_NAME.fullmatch(path.stem)
         if parts is None:
             skipped.append(Skip(path.name, "file name is not {digit}_{speaker}_{index}"))
@@ -118,15 +143,31 @@ def list_fsdd(root: Path) -> Listing:
 def list_folder(root: Path) -> Listing:
     """A folder of classes: every audio file below `root/class/` is a clip of that class, task "class".
 
-    Audio files that lie in no class folder are skipped. Hidden files and other suffixes are ignored.
+    Where all folders are named as splits (`train/`, `test/`), classes are the folders in them. Audio files that
+    lie in no class folder are skipped. Raises ValueError for a data set that a data script must prepare first.
     """
-    entries = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != "."):
-        for path in audio_in(folder, deep=True):
-            name = path.relative_to(root).as_posix()
-            entries.append(Entry(name, path, {"class": folder.name}))
-    skipped = tuple(Skip(path.name, "lies in no class folder") for path in audio_in(root))
-    return Listing("class folders", ("class",), tuple(entries), skipped)
+    for sign, script in _UNPREPARED.items():
+        if os.path.exists(root / sign):
+            raise ValueError(
+                f"data_root {root}: {sign} tells a data set as downloaded, whose folders are not its classes; "
+                f"run python data_scripts/{script} prepare --from-archive {root} --to FOLDER and give "
+                "FOLDER/manifest.csv"
+            )
+    entries, skipped = [], []
+    files = audio_in(root, skipped, deep=True)
+    below = [path.relative_to(root).parts for path in files]
+    divided = {parts[0].lower() for parts in below if len(parts) > 1} - {_NOISE} <= _SPLITS
+    for path, parts in zip(files, below):
+        name, folders = "/".join(parts), parts[:-1]
+        if _NOISE in folders:
+            skipped.append(Skip(name, f"{_NOISE} is no class"))
+        elif len(folders) <= divided:
+            skipped.append(Skip(name, "lies in no class folder"))
+        else:
+            label = unicodedata.normalize("NFC", folders[divided])
+            split = folders[0] if divided else None
+            entries.append(Entry(name, path, {"class": label}, split=split))
+    return Listing("class folders", ("class",), tuple(entries), tuple(skipped))
 
 
 def list_manifest(path: Path) -> Listing:
@@ -137,45 +178,42 @@ def list_manifest(path: Path) -> Listing:
     """
     entries, skipped, seen = [], [], set()
     for number, row in enumerate(read_csv(path, ("path", "label")), start=2):
-        name = row["path"]
-        file = (path.parent / name).resolve()
+        name = row["path"].replace("\0", "\\0")
+        file = _as_on_disk(path.parent / name)
         fault = None
         if not name:
             fault = "empty path"
         elif not row["label"]:
             fault = "empty label"
-        elif file in seen:
+        elif os.path.realpath(file) in seen:
             fault = "listed twice"
         if fault:
             skipped.append(Skip(name or f"line {number}", fault))
             continue
-        seen.add(file)
+        seen.add(os.path.realpath(file))
         group = {"class": row["group"]} if row.get("group") else {}
-        entries.append(
-            Entry(name, path.parent / name, {"class": row["label"]}, group, row.get("split"))
-        )
+        label = unicodedata.normalize("NFC", row["label"])
+        entries.append(Entry(name, file, {"class": label}, group, row.get("split")))
     return Listing("CSV manifest", ("class",), tuple(entries), tuple(skipped))
 
 
 def find_listing(root: Path, pool: str) -> Listing | None:
     """The data set at this path that serves the pool, or None when it holds others only.
 
-    Raises FileNotFoundError for a missing path and ValueError for one without audio.
+    Raises FileNotFoundError for a missing path and ValueError for what is neither a folder nor a manifest.
     """
-    if not root.exists():
+    if os.path.isfile(root) and root.suffix.lower() == ".csv":
+        return list_manifest(root) if pool == "event" else None
+    if not os.path.isdir(root):
+        if os.path.exists(root):
+            message = "a file must be a .csv manifest; give a folder or a CSV"
+            raise ValueError(f"data_root {root}: {message}")
         message = "the path does not exist; give a folder, a CSV manifest, or 'synthetic'"
         raise FileNotFoundError(f"data_root {root}: {message}")
-    if root.is_file():
-        if root.suffix.lower() != ".csv":
-            raise ValueError(
-                f"data_root {root}: a file must be a .csv manifest; give a folder or a CSV"
-            )
-        return list_manifest(root) if pool == "event" else None
     known = [(is_esc50, list_esc50, "event"), (is_fsdd, list_fsdd, "voice")]
-    inside = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
     found = [
         (folder, lists, serves)
-        for folder in inside
+        for folder in (root, *folders_in(root))
         for fits, lists, serves in known
         if fits(folder)
     ]
@@ -184,27 +222,93 @@ def find_listing(root: Path, pool: str) -> Listing | None:
             return lists(folder)
     if found or pool != "event":
         return None
-    return list_folder(root)
+    manifest = root / "manifest.csv"
+    return list_manifest(manifest) if os.path.isfile(manifest) else list_folder(root)
 
 
-def audio_in(folder: Path, deep: bool = False) -> list[Path]:
-    """Audio files of a folder in a fixed order; a folder with an audio suffix is listed and fails later."""
-    paths: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES and p.name[0] != ".")
+def folders_in(root: Path) -> list[Path]:
+    """The folders in a folder, hidden ones left out, in a fixed order; none when it cannot be read."""
+    try:
+        return sorted(p for p in root.iterdir() if p.name[0] != "." and os.path.isdir(p))
+    except OSError:
+        return []
+
+
+def audio_in(root: Path, skipped: list[Skip], *, deep: bool = False) -> list[Path]:
+    """What claims to be a sound in a folder, in a fixed order; what cannot be one is appended to `skipped`.
+
+    `deep`: below it too. Linked folders are followed, after all others, and no folder is read twice. Hidden files
+    and folders are ignored, as are files of other kinds. A folder with an audio suffix is listed and fails later.
+    """
+    files: list[Path] = []
+    folders, links = [root], []
+    seen = {str(folder) for folder in root.resolve().parents}
+    while folders or links:
+        folder = folders.pop(0) if folders else links.pop(0)
+        place = os.path.realpath(folder)
+        if place in seen:
+            reason = "link to a folder that is read elsewhere or holds this one"
+            skipped.append(Skip(_shown(folder, root), reason))
+            continue
+        seen.add(place)
+        try:
+            inside = [path for path in folder.iterdir() if path.name[0] != "."]
+        except OSError:
+            skipped.append(Skip(_shown(folder, root), "folder that cannot be read"))
+            continue
+        for path in sorted(inside):
+            suffix, name, is_folder = path.suffix.lower(), _shown(path, root), os.path.isdir(path)
+            if deep and is_folder and path.name != "__MACOSX":
+                (links if path.is_symlink() else folders).append(path)
+            if suffix in AUDIO_SUFFIXES and name == path.relative_to(root).as_posix():
+                files.append(path)
+            elif suffix in AUDIO_SUFFIXES:
+                skipped.append(Skip(name, "name that is not UTF-8"))
+            elif suffix in _UNREAD_SUFFIXES and not is_folder:
+                skipped.append(Skip(name, f"format that is not read ({suffix})"))
+    return sorted(files)
+
+
+def _shown(path: Path, root: Path) -> str:
+    """The path below the root as text that can be printed, whatever bytes are in it."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _as_on_disk(path: Path) -> Path:
+    """The path in the Unicode form that exists: tables and disks disagree whether an accent is a character."""
+    forms = [Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")]
+    return next((form for form in (path, *forms) if os.path.exists(form)), path)
 
 
 def read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV with stripped values; raises ValueError naming the missing columns."""
+    """Rows of a CSV in UTF-8 or UTF-16 with stripped values, without empty lines.
+
+    Raises ValueError naming missing columns, or the line with an open quote, too many cells or a doubled column.
+    """
+    content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    rows, line = [], 1
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            rows = [
-                {k: (v or "").strip() for k, v in row.items() if k is not None} for row in reader
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        columns = [name.strip() for name in next(reader, [])]
+        doubled = [name for name in columns if name and columns.count(name) > 1]
+        if doubled:
+            raise csv.Error(f"two columns {doubled[0]!r}")
+        line = reader.line_num + 1
+        for cells in reader:
+            row = dict(zip_longest(columns, (cell.strip() for cell in cells), fillvalue=""))
+            if len(cells) > len(columns):
+                raise csv.Error(f"{len(cells)} cells for {len(columns)} columns")
+            if any("\n" in row.get(name, "") for name in needed):
+                raise csv.Error("a quote that closes on a later line")
+            rows += [row] if cells else []
+            line = reader.line_num + 1
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a CSV in UTF-8 ({error}); save it as UTF-8 text") from error
+    except csv.Error as error:
+        advice = "put text with commas in quotes, close each quote, name a column once"
+        raise ValueError(f"{path}: line {line}: {error}; {advice}") from error
     missing = [name for name in needed if name not in columns]
     if missing:
         found = ", ".join(columns) or "none"

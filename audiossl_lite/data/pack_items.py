@@ -18,7 +18,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, load_audio
+from audiossl_lite.data.audio import LONGEST_S, SAMPLE_RATE_HZ, AudioError, central, load_audio
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.layouts import find_listing
 from audiossl_lite.data.recipes import Recipe, bytes_per_second, encode
@@ -101,9 +101,10 @@ def estimate_bytes(items: Sequence[Item], recipe: Recipe) -> int:
     for item in items[:: max(len(items) // SAMPLED_FILES, 1)]:
         if isinstance(item.sound, Tensor):
             seconds.append(len(item.sound) / SAMPLE_RATE_HZ)
-        else:
+        elif item.sound.is_file():
             try:
-                seconds.append(soundfile.info(item.sound).duration)
+                length = soundfile.info(item.sound).duration
+                seconds += [length] if length <= LONGEST_S else []  # unknown, wrong, or too long
             except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
                 continue  # it will be skipped
     if not seconds:

@@ -13,6 +13,7 @@ from audiossl_lite.data import datasets
 from audiossl_lite.data.audio import AudioError, load_audio
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.parameters import make_parameters
+from tests.data.bad_sounds import KINDS
 from tests.data.sounds import hum, put
 
 
@@ -48,7 +49,18 @@ def bad_files(root: Path) -> Iterator[Said]:
         "shorter than 0.05 s": put(root / "click.wav", sine[:320]),
         "digital silence": put(root / "silence.wav", 0 * sine),
         "stereo whose channels cancel": put(root / "cancel.wav", cancelling, subtype="FLOAT"),
+        "pipe, socket or device named like a sound": root / "pipe.wav",
+        "link that leads to itself": root / "loop.wav",
+        "samples near the end of float32": root / "loud.wav",
+        "half an hour and more": root / "long.flac",
+        "a sample rate that no recorder has": root / "rate.wav",
+        "joined streams, a length that is missing or too small": root / "joined.ogg",
     }
+    for name, kind in {
+        "pipe.wav": "pipe", "loop.wav": "link to itself", "loud.wav": "near the end of float32",
+        "long.flac": "half an hour and more", "rate.wav": "rate in the header", "joined.ogg": "joined OGG",
+    }.items():  # fmt: skip
+        KINDS[kind][2](root / name)
     (root / "folder.wav").mkdir()
     for what, path in files.items():
         try:
@@ -84,8 +96,17 @@ def bad_rows(root: Path) -> Iterator[Said]:
 
     put(root / "classes" / "bell" / "a.wav")
     put(root / "classes" / "stray.wav")
+    put(root / "classes" / "_background_noise_" / "b.wav")
+    (root / "classes" / "bell" / "b.m4a").touch()
+    (root / "classes" / "bell" / "again").symlink_to(root / "classes")
+    what = {
+        "stray.wav": "sound beside the class folders",
+        "_background_noise_/b.wav": "the noise of Speech Commands",
+        "bell/b.m4a": "sound in a format that is not read",
+        "bell/again": "link to a folder that is read already, or to one above",
+    }
     for skip in load_clips(root / "classes").skipped:
-        yield Said("class folders: sound beside the class folders", skip.reason, "")
+        yield Said(f"class folders: {what[skip.name]}", skip.reason, "")
 
     put(root / "list" / "a.wav")
     _text(root / "list" / "clips.csv", "path,label\na.wav,bell\n,bell\nb.wav,\na.wav,bell\n")
@@ -104,6 +125,10 @@ def bad_requests(root: Path) -> Iterator[Said]:
     (root / "empty").mkdir()
     _text(root / "nolabel.csv", "path,class\na.wav,bell\n")
     (root / "latin.csv").write_bytes("path,label\nglöckchen.wav,bell\n".encode("latin-1"))
+    _text(root / "comma.csv", "path,label\na.wav,bell, small\n")
+    _text(root / "quote.csv", 'path,label\na.wav,bell\n"b.wav,bell\nc.wav,bell\n')
+    _text(root / "twice.csv", "path,label,label\na.wav,bell,ring\n")
+    put(root / "urban" / "audio" / "fold1" / "a.wav")
 
     def too_much() -> None:
         limit, datasets.MEMORY_LIMIT_GIB = datasets.MEMORY_LIMIT_GIB, 1e-6
@@ -119,6 +144,10 @@ def bad_requests(root: Path) -> Iterator[Said]:
         "folder without any sound": lambda: load_clips(root / "empty"),
         "manifest without a needed column": lambda: load_clips(root / "nolabel.csv"),
         "manifest that is not UTF-8": lambda: load_clips(root / "latin.csv"),
+        "manifest with a comma outside quotes": lambda: load_clips(root / "comma.csv"),
+        "manifest with an open quote": lambda: load_clips(root / "quote.csv"),
+        "manifest with two columns of one name": lambda: load_clips(root / "twice.csv"),
+        "UrbanSound8K as downloaded": lambda: load_clips(root / "urban"),
         "unknown task": lambda: load_clips(root / "one", task="family"),
         "unknown pool": lambda: load_clips(root / "one", pool="music"),
         "more audio than fits (here with a tiny limit)": too_much,

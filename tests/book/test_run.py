@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from audiossl_lite.book import __main__ as command_line
 from audiossl_lite.book.execute import RunRecord
 from audiossl_lite.book.run import (
     collect_parameters,
@@ -152,3 +153,12 @@ def test_plain_papermill_refuses_a_misspelt_name_too(chapter: Path, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     assert "seed 3" in output.read_text()
+
+
+def test_data_in_the_home_folder_is_looked_for_in_the_home_folder(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(command_line, "exit_on_terminate", lambda: None)
+    monkeypatch.setattr(command_line, "make_book", lambda project, **wanted: asked.append(wanted))
+    assert command_line.main(["build", "--data", "~/sounds"]) == 0
+    assert asked[0]["data_root"] == str(tmp_path / "sounds")

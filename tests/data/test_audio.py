@@ -87,7 +87,8 @@ def test_a_file_cut_in_the_middle_is_an_error_or_its_readable_part(tmp_path):
     whole = put(tmp_path / "whole.wav")
     cut = tmp_path / "cut.wav"
     cut.write_bytes(whole.read_bytes()[:8044])
-    assert torch.equal(load_audio(cut), load_audio(whole)[:4000])
+    with pytest.warns(UserWarning, match="lost its end"):
+        assert torch.equal(load_audio(cut), load_audio(whole)[:4000])
     cut_flac = tmp_path / "cut.flac"
     cut_flac.write_bytes(put(tmp_path / "whole.flac", hum(2.0)).read_bytes()[:3000])
     try:
