@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error}", file=sys.stderr)
         return 2
     print(f"{store.source}; {store.nbytes / 1e6:.1f} MB, digest {store.digest()}")
-    for reason, count in Counter(skip.reason for skip in store.known.skipped).most_common():
+    for reason, count in Counter(skip.reason for skip in store.skipped).most_common():
         print(f"  {count} x {reason}")
     if asked.verify:
         problems = verify_store(asked.store)
