@@ -108,10 +108,11 @@ def pack_material(
         for leftover in folder.glob(".*.aside"):
             leftover.unlink()
         items, skipped = _missing(folder, header, material)
+        there = {item.name for item in items if item.state() != NO_FILE}
         _check_space(folder, items, made, say)
         if items:
             n_threads = _n_cores() if workers is None else workers
-            skipped += _make_parts(folder, items, made, n_threads, clips_per_part)
+            skipped += _make_parts(folder, items, there, made, n_threads, clips_per_part)
         header["skipped"] = sorted(skipped, key=lambda row: row[:2])
         header["parts"] = [read_part(folder, made, number)[1] for number in part_numbers(folder)]
         write_whole(folder / HEADER, sealed(header))
@@ -241,10 +242,17 @@ def _size(n_bytes: int) -> str:
 
 
 def _make_parts(
-    folder: Path, items: list[Item], made: Recipe, n_threads: int, clips_per_part: int
+    folder: Path,
+    items: list[Item],
+    there: set[str],
+    made: Recipe,
+    n_threads: int,
+    clips_per_part: int,
 ) -> list[list[Any]]:
-    """Write all parts; returns a row for the header on each file that is left out."""
-    there = {item.name for item in items if item.state() != NO_FILE}
+    """Write all parts; returns a row for the header on each file that is left out.
+
+    Raises StoreError when more than a share of the files that were `there` at the start are gone.
+    """
     skipped: list[list[Any]] = []
     vanished: list[str] = []
 
