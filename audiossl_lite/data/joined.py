@@ -15,8 +15,8 @@ from torch import Tensor
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ
 from audiossl_lite.data.corpus import Sound
-from audiossl_lite.data.pack_items import Item, Material
-from audiossl_lite.data.packing import pack_material
+from audiossl_lite.data.pack_items import Item
+from audiossl_lite.data.packing import pack_items
 from audiossl_lite.data.recipes import make_recipe
 from audiossl_lite.data.resident import Joined, digest_of, spectrograms_of
 from audiossl_lite.data.store import PackedStore
@@ -108,14 +108,14 @@ def write_corpus(
     `read(sound)` gives `(S,)` float32 at 16 kHz, by default from the sound's file; a file that raises AudioError is
     named and left out. Started again after an interruption it goes on. Raises ValueError when no sound is left.
     """
-    items = tuple(
+    items = [
         Item(
             f"{sound.source}/{sound.name}",
             Path(sound.path) if read is None else partial(read, sound),
             asdict(sound),
         )
         for sound in sounds
-    )
+    ]
     try:
         before = read_header(folder)["made"]["key"]
     except (StoreError, KeyError):
@@ -123,7 +123,7 @@ def write_corpus(
     if before != key:
         shutil.rmtree(folder, ignore_errors=True)
     made = make_recipe("waveform") | RECIPE | {"key": key}
-    pack_material(Material("corpus", (), items), folder, made)
+    pack_items(items, folder, made, data="corpus")
     return read_corpus(folder)
 
 

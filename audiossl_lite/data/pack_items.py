@@ -13,10 +13,9 @@ import soundfile
 from torch import Tensor
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, load_audio
-from audiossl_lite.data.clips import Skip
-from audiossl_lite.data.layouts import find_listing
+from audiossl_lite.data.layouts import Listing, find_listing
 from audiossl_lite.data.recipes import Recipe, bytes_per_second, encode
-from audiossl_lite.data.sounds import POOLS, synthetic_clips
+from audiossl_lite.data.sounds import POOLS
 from audiossl_lite.data.store_format import checksum, checksum_of
 
 SAMPLED_FILES = 64
@@ -62,17 +61,6 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Material:
-    """All clips of a data root in a fixed order, with tasks (default first), classes and early skips."""
-
-    data: str
-    tasks: tuple[str, ...]
-    items: tuple[Item, ...]
-    class_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    skipped: tuple[Skip, ...] = ()
-
-
-@dataclass(frozen=True)
 class Packed:
     """Raw data of a clip, `(S,)` int16 or `(T, F)` float16, several for a long file; `reason` when there are none.
 
@@ -86,48 +74,26 @@ class Packed:
     file: tuple[int, int, str] = (*NO_FILE, "")
 
 
-def find_material(data_root: str | Path, pool: str = "event") -> Material:
-    """The clips that `load_clips(data_root, pool=pool)` would read; raises as it does.
+def find_clips(data_root: str | Path, pool: str = "event") -> Listing:
+    """The files that `load_clips(data_root, pool=pool)` would read; raises as it does, and where it has none.
 
     A folder that `data_scripts` prepared is packed by its manifest; ValueError names them when there are several,
     since they are different choices of its clips.
     """
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")
-    root = str(data_root).strip()
-    listing = None
-    if root not in ("", "synthetic"):
-        listing = find_listing(_manifest_of(Path(root).expanduser()), pool)
-    if listing is not None:
-        items = tuple(
-            Item(e.name, e.path, {"labels": e.labels, "groups": e.groups, "split": e.split})
-            for e in listing.entries
-        )
-        return Material(listing.kind, listing.tasks, items, listing.class_order, listing.skipped)
-    note = "" if root in ("", "synthetic") else f" (the data given has no pool {pool!r})"
-    clips = synthetic_clips(pool)
-    tasks = tuple(clips.labels)
-    items = tuple(
-        Item(
-            name,
-            clips.waveforms[row].clone,
-            {
-                "labels": {t: clips.class_names[t][clips.labels[t][row]] for t in tasks},
-                "groups": {t: str(int(clips.groups[t][row])) for t in tasks},
-                "split": None,
-            },
-        )
-        for row, name in enumerate(clips.names)
-    )
-    return Material(f'embedded sounds, pool "{pool}"{note}', tasks, items, clips.class_names)
-
-
-def _manifest_of(root: Path) -> Path:
+    root = Path(data_root).expanduser()
     manifests = sorted(root.glob("manifest*.csv")) if root.is_dir() else []
     if len(manifests) > 1:
         names = ", ".join(path.name for path in manifests)
         raise ValueError(f"{root}: several manifests ({names}); give the path of the one to pack")
-    return manifests[0] if manifests else root
+    listing = find_listing(manifests[0] if manifests else root, pool)
+    if listing is None or not listing.entries:
+        reasons = {skip.reason for skip in listing.skipped} if listing else {f"no pool {pool!r}"}
+        raise ValueError(
+            f"data_root {root}: no clip found ({', '.join(sorted(reasons)) or 'no audio file'})"
+        )
+    return listing
 
 
 def estimate_bytes(items: Sequence[Item], recipe: Recipe) -> int:

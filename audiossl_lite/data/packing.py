@@ -9,20 +9,20 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.pack_items import (
     NO_FILE,
     Item,
-    Material,
     Packed,
     estimate_bytes,
-    find_material,
+    find_clips,
     pack_item,
 )
 from audiossl_lite.data.recipes import Recipe, make_recipe
@@ -32,15 +32,14 @@ from audiossl_lite.data.store_format import (
     HEADER,
     VERSION,
     StoreError,
-    aside_path,
     checksum_of,
-    move_into_place,
     part_numbers,
     part_path,
     read_header,
     read_part,
     sealed,
     to_json,
+    whole_file,
     write_whole,
 )
 from audiossl_lite.progress import progress_bar
@@ -50,7 +49,6 @@ LOCK = ".lock"
 SPARE_BYTES = 1 << 24
 CLIPS_AHEAD = 4  # for each thread: enough to keep it busy, not so many that results fill the memory
 VANISHED_SHARE = 0.01  # of the files that were there at the start: more, and the disk is gone
-SETTINGS = ("made", "tasks", "class_order")
 
 
 def pack(
@@ -75,28 +73,29 @@ def pack(
     """
     if max_s is not None and not math.isfinite(max_s):
         raise ValueError(f"max_s must be a number of seconds, found {max_s}")
-    made = make_recipe(kind, max_s)
-    material = find_material(data_root, pool)
-    if not material.items:
-        reasons = ", ".join(sorted({skip.reason for skip in material.skipped}))
-        raise ValueError(
-            f"data_root {data_root}: no clip found ({material.data}; {reasons or 'no audio file'})"
-        )
-    return pack_material(
-        material, folder, made, workers=workers, clips_per_part=clips_per_part, say=say
-    )
+    made, listing = make_recipe(kind, max_s), find_clips(data_root, pool)
+    items = [
+        Item(e.name, e.path, {"labels": e.labels, "groups": e.groups, "split": e.split})
+        for e in listing.entries
+    ]
+    return pack_items(
+        items, folder, made, data=listing.kind, left_out=listing.skipped, workers=workers,
+        clips_per_part=clips_per_part, say=say,
+    )  # fmt: skip
 
 
-def pack_material(
-    material: Material,
+def pack_items(
+    items: Sequence[Item],
     folder: str | Path,
     made: Recipe,
     *,
+    data: str,
+    left_out: Sequence[Skip] = (),
     workers: int | None = None,
     clips_per_part: int = 4096,
     say: Callable[[str], None] | None = None,
 ) -> PackedStore:
-    """Pack these clips as the recipe `made` says; see `pack`."""
+    """Pack these clips as the recipe `made` says, beside those that were `left_out` before; see `pack`."""
     if clips_per_part < 1:
         raise ValueError(f"clips_per_part must be 1 or more, found {clips_per_part}")
     if workers is not None and workers < 0:
@@ -104,15 +103,16 @@ def pack_material(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with writer_lock(folder):
-        header = _agree(folder, made, material)
+        header = _agree(folder, made, data)
         for leftover in folder.glob(".*.aside"):
             leftover.unlink()
-        items, skipped = _missing(folder, header, material)
-        there = {item.name for item in items if item.state() != NO_FILE}
-        _check_space(folder, items, made, say)
-        if items:
-            n_threads = _n_cores() if workers is None else workers
-            skipped += _make_parts(folder, items, there, made, n_threads, clips_per_part)
+        missing, skipped = _missing(folder, header, items)
+        there = {item.name for item in missing if item.state() != NO_FILE}
+        _check_space(folder, missing, made, say)
+        if missing:
+            n_threads = (os.cpu_count() or 1) if workers is None else workers
+            skipped += _make_parts(folder, missing, there, made, n_threads, clips_per_part)
+        skipped += ([skip.name, skip.reason, NO_FILE] for skip in left_out)
         header["skipped"] = sorted(skipped, key=lambda row: row[:2])
         header["parts"] = [read_part(folder, made, number)[1] for number in part_numbers(folder)]
         write_whole(folder / HEADER, sealed(header))
@@ -144,47 +144,27 @@ def writer_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _n_cores() -> int:
-    """Cores that this process may use; not every system can say which."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _agree(folder: Path, made: Recipe, material: Material) -> dict[str, Any]:
+def _agree(folder: Path, made: Recipe, data: str) -> dict[str, Any]:
     """The header of the store, written first when the folder is new; refuses other settings by name."""
-    header: dict[str, Any] = {
-        "version": VERSION,
-        "made": made,
-        "tasks": list(material.tasks),
-        "class_order": {task: list(names) for task, names in material.class_order.items()},
-        "data": material.data,
-        "skipped": [],
-        "parts": None,
-    }
     if not (folder / HEADER).exists():
         foreign = sorted(p.name for p in folder.iterdir() if p.name[0] != ".")
         if foreign:
             raise StoreError(f"{folder}: not empty (it holds {foreign[0]}); name a new folder")
+        header = {"version": VERSION, "made": made, "data": data, "skipped": [], "parts": None}
         write_whole(folder / HEADER, sealed(header))
-        return header
-    before = read_header(folder)
-    for name in SETTINGS:
-        old, new = before[name], header[name]
-        if old == new:
-            continue
-        if name == "made":  # say which constant, not all of them
-            name = next(key for key in old | new if old.get(key) != new.get(key))
-            old, new = old.get(name), new.get(name)
-        raise StoreError(
-            f"{folder}: packed with {name} {old!r}, asked for {new!r}; "
-            "use the same settings or another folder"
-        )
-    return before
+    header = read_header(folder)
+    before = header["made"]
+    for key in before | made:
+        if before.get(key) != made.get(key):
+            raise StoreError(
+                f"{folder}: packed with {key} {before.get(key)!r}, asked for {made.get(key)!r}; "
+                "use the same settings or another folder"
+            )
+    return header
 
 
 def _missing(
-    folder: Path, header: dict[str, Any], material: Material
+    folder: Path, header: dict[str, Any], items: Sequence[Item]
 ) -> tuple[list[Item], list[list[Any]]]:
     """Items that no whole part holds, and the rows of the header on files that are still left out.
 
@@ -196,22 +176,18 @@ def _missing(
         manifest, _ = read_part(folder, header["made"], number, listed.get(number))
         packed |= dict(zip(manifest["names"], zip(manifest["about"], manifest["files"])))
     tried = {name: (reason, tuple(state)) for name, reason, state in header["skipped"]}
-    skipped = [[skip.name, skip.reason, NO_FILE] for skip in material.skipped]
-    missing: list[Item] = []
-    differs, names = [], set()
-    for item in material.items:
+    missing, skipped, differs, names = [], [], [], set()
+    for item in items:
         if item.name in names:
             skipped.append([item.name, "listed twice", NO_FILE])
         elif item.name in packed:
             about, file = packed.pop(item.name)
-            changed = next((key for key in item.about if item.about[key] != about[key]), None)
-            if changed:
-                differs.append(
-                    f"{item.name} had {changed} {about[changed]}, now {item.about[changed]}"
-                )
+            key = next((key for key in item.about if item.about[key] != about[key]), None)
+            if key:
+                differs.append(f"{item.name} had {key} {about[key]}, now {item.about[key]}")
             elif not item.is_as_before(*file):
                 differs.append(f"{item.name} has another content than when it was packed")
-        elif tried.get(item.name, ("", None))[1] == item.state() != NO_FILE:
+        elif item.name in tried and tried[item.name][1] == item.state():
             skipped.append([item.name, *tried[item.name]])
         else:
             missing.append(item)  # a skipped file gets another chance once it has changed
@@ -281,43 +257,28 @@ def _make_parts(
     try:
         with progress_bar(len(items), "packing") as bar, contextlib.closing(results):
             pairs = zip(items, results, strict=True)
-            number = next(free_numbers)
             for _ in range(0, len(items), clips_per_part):
                 part = usable(itertools.islice(pairs, clips_per_part))
-                if _write_part(folder, number, part):
-                    number = next(free_numbers)
+                _write_part(folder, next(free_numbers), part)
     finally:
         torch.set_num_threads(n_own_threads)
     return skipped
 
 
-def _write_part(folder: Path, number: int, clips: Iterable[tuple[Item, Packed]]) -> bool:
-    """Write one part aside and move it into place when all went well; else nothing of it remains.
-
-    Returns whether there was any clip.
-    """
-    data = part_path(folder, number, ".bin")
-    aside = aside_path(data)
+def _write_part(folder: Path, number: int, clips: Iterable[tuple[Item, Packed]]) -> None:
+    """Write the data of a part, then its manifest; when anything goes wrong, nothing of it counts."""
     manifest: dict[str, Any] = {key: [] for key in (*COLUMNS, "clipped")}
-    try:
-        with open(aside, "wb") as file:
-            for item, packed in clips:
-                for piece, span in zip(packed.pieces, packed.spans):
-                    content = piece.tobytes()
-                    file.write(content)
-                    total = zlib.crc32(content)
-                    row = (item.name, len(piece), total, span, item.about, packed.file)
-                    for key, value in zip(COLUMNS, row, strict=True):
-                        manifest[key].append(value)
-                if packed.clipped:
-                    manifest["clipped"].append(item.name)
-            file.flush()
-            os.fsync(file.fileno())
-        if manifest["names"]:
-            described = [manifest[key] for key in COLUMNS if key != "files"]
-            manifest["content"] = checksum_of(to_json(described))
-            move_into_place(aside, data)
-            write_whole(part_path(folder, number, ".json"), sealed(manifest))
-        return bool(manifest["names"])
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(part_path(folder, number, ".bin")) as file:
+        for item, packed in clips:
+            for piece, span in zip(packed.pieces, packed.spans):
+                content = piece.tobytes()
+                file.write(content)
+                total = zlib.crc32(content)
+                row = (item.name, len(piece), total, span, item.about, packed.file)
+                for key, value in zip(COLUMNS, row, strict=True):
+                    manifest[key].append(value)
+            if packed.clipped:
+                manifest["clipped"].append(item.name)
+    described = [manifest[key] for key in COLUMNS if key != "files"]
+    manifest["content"] = checksum_of(to_json(described))
+    write_whole(part_path(folder, number, ".json"), sealed(manifest))

@@ -13,24 +13,21 @@ import zlib
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audiossl_lite.data.clips import Skip
-from audiossl_lite.data.labelling import Labelling, number_labels
 from audiossl_lite.data.recipes import FULL_SCALE, decode_raw
 from audiossl_lite.data.resident import Joined, free_bytes
 from audiossl_lite.data.store_format import (
     COLUMNS,
     StoreError,
     checksum_of,
-    frame_bytes,
-    frame_shape,
+    frame_type,
     part_path,
-    raw_type,
     read_header,
     read_part,
     to_json,
@@ -59,31 +56,34 @@ class PackedStore:
             )
         self.made: dict[str, Any] = header["made"]
         self.kind = "spectrogram" if self.made["frontend"] else "waveform"
-        self.frame_shape = frame_shape(self.made)
+        self._frame = frame_type(self.made)
         self._paths = [part_path(self.folder, part["number"], ".bin") for part in header["parts"]]
+        manifests = self._manifests()
+        counts = [part["clips"] for part in header["parts"]]
+        self._part = np.repeat(np.arange(len(counts)), counts)
+        self._length, self._sum = (
+            np.array([value for manifest in manifests for value in manifest[key]], np.int64)
+            for key in ("lengths", "sums")
+        )
+        self._start = np.cumsum(self._length) - self._length  # with all parts one after the other
+        before = np.cumsum([0, *(part["bytes"] for part in header["parts"])])
+        self._offset = self._start * self._frame.itemsize - before[self._part]
         self._files: list[int] = []
         weakref.finalize(self, _close, self._files)
-        manifests = [self._open(*pair) for pair in zip(self._paths, header["parts"])]
-        counts = [part["clips"] for part in header["parts"]]
-        self._length = _column(manifests, "lengths")
-        self._sum = _column(manifests, "sums")
-        self._part = np.repeat(np.arange(len(counts)), counts)
-        ends = [np.cumsum(manifest["lengths"]) for manifest in manifests]
-        place = np.concatenate([np.empty(0, np.int64), *ends]) - self._length  # within its part
-        self._offset = place * frame_bytes(self.made)
+        for path in self._paths:
+            try:
+                self._files.append(os.open(path, os.O_RDONLY))
+            except OSError as error:
+                raise StoreError(f"{path}: cannot be opened ({error.strerror})") from error
         self._checked = np.zeros(len(self._length), bool)
         self._state: list[tuple[int, int]] = [(0, 0)] * len(counts)
         self.lengths = torch.from_numpy(self._length)
         self.batch_length = self.made["batch_length"] or int(self._length.max(initial=0))
         self.nbytes = sum(part["bytes"] for part in header["parts"])
 
-    def _open(self, path: Path, part: dict[str, Any]) -> dict[str, Any]:
-        manifest, _ = read_part(self.folder, self.made, part["number"], part)
-        try:
-            self._files.append(os.open(path, os.O_RDONLY))
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be opened ({error.strerror})") from error
-        return manifest
+    def _manifests(self) -> list[dict[str, Any]]:
+        parts = self._header["parts"]
+        return [read_part(self.folder, self.made, part["number"], part)[0] for part in parts]
 
     def __len__(self) -> int:
         return len(self._length)
@@ -114,19 +114,18 @@ class PackedStore:
             try:
                 n_bytes = os.preadv(self._files[part], [row], self._offset[clip])
             except OSError as error:
-                raise StoreError(
-                    f"{self._paths[part]}: cannot be read ({error.strerror})"
-                ) from error
+                self._refuse(part, f"cannot be read ({error.strerror})")
             if n_bytes != row.nbytes:
                 size = os.fstat(self._files[part]).st_size
-                wrong = f"cut off, {size} bytes are left of {self._header['parts'][part]['bytes']}"
-            elif not self._checked[clip] and zlib.crc32(row) != self._sum[clip]:
-                wrong = f"clip {clip} is not what was packed (wrong checksum)"
-            else:
-                self._checked[clip] = True
-                continue
-            remedy = "copy the store again, or delete this part (.bin and .json) and pack again"
-            raise StoreError(f"{self._paths[part]}: {wrong}; {remedy}")
+                whole = self._header["parts"][part]["bytes"]
+                self._refuse(part, f"cut off, {size} bytes are left of {whole}")
+            if not self._checked[clip] and zlib.crc32(row) != self._sum[clip]:
+                self._refuse(part, f"clip {clip} is not what was packed (wrong checksum)")
+            self._checked[clip] = True
+
+    def _refuse(self, part: int, wrong: str) -> NoReturn:
+        remedy = "copy the store again, or delete this part (.bin and .json) and pack again"
+        raise StoreError(f"{self._paths[part]}: {wrong}; {remedy}")
 
     def read(
         self, indices: Tensor | Sequence[int], size: int | None = None, *, pinned: bool = False
@@ -144,11 +143,11 @@ class PackedStore:
         size = longest if size is None else size
         if size < longest:
             raise ValueError(f"{self.folder}: a clip has {longest} frames, size is {size}")
-        shape = (len(index), size, *self.frame_shape)
         if pinned:
+            shape = (len(index), size, *self._frame.shape)
             raw = torch.empty(shape, dtype=self.raw_type, pin_memory=True)
         else:  # numpy asks for large memory pages: half the time of torch.empty
-            raw = torch.from_numpy(np.empty(shape, raw_type(self.made)))
+            raw = torch.from_numpy(np.empty((len(index), size), self._frame))
         rows = raw.numpy()
         self._fill(index, [row[:length] for row, length in zip(rows, lengths)])
         for row, length in zip(rows, lengths):
@@ -175,9 +174,9 @@ class PackedStore:
         Raises StoreError with both numbers when the device has not enough memory.
         """
         device = whole_device(device)
-        starts = np.cumsum(self._length) - self._length
+        starts = self._start
         # A window of full size that starts at the last clip must still exist.
-        shape = (int(self._length.sum()) + self.batch_length, *self.frame_shape)
+        shape = (int(self._length.sum()) + self.batch_length, *self._frame.shape)
         needed = torch.Size(shape).numel() * self.raw_type.itemsize
         free = free_bytes(device)
         if needed > free * (1 - SPARE_SHARE):
@@ -186,10 +185,10 @@ class PackedStore:
                 f"{free / 2**30:.2f} GiB are free; read it from disk with PackedStore.batch instead"
             )
         data = torch.zeros(shape, dtype=self.raw_type, device=device)
-        chunk = starts * frame_bytes(self.made) // CHUNK_BYTES
+        chunk = starts * self._frame.itemsize // CHUNK_BYTES
         for clips in np.split(np.arange(len(self)), np.flatnonzero(np.diff(chunk)) + 1):
             first, last = starts[clips[0]], starts[clips[-1]] + self._length[clips[-1]]
-            piece = np.empty((last - first, *self.frame_shape), raw_type(self.made))
+            piece = np.empty(last - first, self._frame)
             self._fill(clips, np.split(piece, starts[clips[1:]] - first))
             data[first:last].copy_(torch.from_numpy(piece))
         return data, torch.from_numpy(starts)
@@ -219,32 +218,15 @@ class PackedStore:
 
         The columns of `store_format`, and `clipped`: names of clips with samples beyond full scale.
         """
-        parts = self._header["parts"]
-        read = [read_part(self.folder, self.made, part["number"], part)[0] for part in parts]
-        return {key: list(chain(*(part[key] for part in read))) for key in (*COLUMNS, "clipped")}
-
-    @property
-    def labelling(self) -> Labelling:
-        """Labels and groups of the clips, numbered as `load_clips` does."""
-        about = self.manifest["about"]
-        labels, groups = ([clip[key] for clip in about] for key in ("labels", "groups"))
-        tasks, order = self._header["tasks"], self._header["class_order"]
-        return number_labels(tasks, order, self.manifest["names"], labels, groups)
+        parts = self._manifests()
+        return {key: list(chain(*(part[key] for part in parts))) for key in (*COLUMNS, "clipped")}
 
     @property
     def source(self) -> str:
         """One line that a page can print: which data, how many clips."""
-        note = f", {len(self.skipped)} skipped" if self.skipped else ""
-        note += f", {len(self.manifest['clipped'])} clipped" if self.manifest["clipped"] else ""
-        task, classes = next(iter(self.labelling.class_names.items()))
-        return (
-            f"{self._header['data']}: {len(self)} clips, {len(classes)} classes ({task}){note}, "
-            f"packed as {self.made['name']}"
-        )
-
-
-def _column(manifests: list[dict[str, Any]], key: str) -> np.ndarray:
-    return np.array([value for manifest in manifests for value in manifest[key]], np.int64)
+        counts = (len(self.skipped), "skipped"), (len(self.manifest["clipped"]), "clipped")
+        note = "".join(f", {n} {word}" for n, word in counts if n)
+        return f"{self._header['data']}: {len(self)} clips{note}, packed as {self.made['name']}"
 
 
 def _close(files: list[int]) -> None:

@@ -8,23 +8,22 @@ manifest second. Every byte is under a checksum: that of a clip stands in its ma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import math
 import os
 import platform
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-FORMAT = "audiossl_lite packed store"
 VERSION = 2
 HEADER = "store.json"
 CHUNK_BYTES = 1 << 24
-WAVEFORM, SPECTROGRAM = np.dtype("<i2"), np.dtype("<f2")
 # One entry a clip: its name, frames, checksum, span of sound, what is known of it, and what its file was like.
 COLUMNS = ("names", "lengths", "sums", "spans", "about", "files")
 SEALED = re.compile(rb'\{"checksum":"([0-9a-f]{32})","content":(.*)\}\n', re.DOTALL)
@@ -35,19 +34,9 @@ class StoreError(ValueError):
     """A packed store cannot be read or written; the message names the file, what is wrong and what to do."""
 
 
-def raw_type(made: dict[str, Any]) -> np.dtype:
-    """The type of raw data: 16-bit samples, or half-precision frames of a frontend."""
-    return SPECTROGRAM if made["frontend"] else WAVEFORM
-
-
-def frame_shape(made: dict[str, Any]) -> tuple[int, ...]:
-    """`()` for samples, `(F,)` for frames."""
-    return (made["n_mels"],) if made["frontend"] else ()
-
-
-def frame_bytes(made: dict[str, Any]) -> int:
-    """Bytes of a sample or frame."""
-    return raw_type(made).itemsize * math.prod(frame_shape(made))
+def frame_type(made: dict[str, Any]) -> np.dtype:
+    """What raw data consist of: 16-bit samples, or half-precision frames of so many bands."""
+    return np.dtype(("<f2", (made["n_mels"],))) if made["frontend"] else np.dtype("<i2")
 
 
 def part_path(folder: Path, number: int, suffix: str) -> Path:
@@ -61,32 +50,29 @@ def part_numbers(folder: Path) -> list[int]:
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
-def aside_path(path: Path) -> Path:
-    """Where a file is written before it is moved into place."""
-    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.aside")
-
-
-def move_into_place(aside: Path, path: Path) -> None:
-    """Rename a file that is safely on disk, and make the rename itself safe against a power cut."""
-    os.replace(aside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that is in place once the block ends well, safe against a power cut; else it is as before."""
+    aside = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.aside")
     try:
-        os.fsync(folder)
+        with open(aside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     finally:
-        os.close(folder)
+        aside.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that is whole or absent."""
-    aside = aside_path(path)
-    try:
-        with open(aside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        move_into_place(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def checksum(path: Path) -> str:
@@ -154,7 +140,7 @@ def read_part(
     line = {
         "number": number,
         "clips": len(manifest["names"]),
-        "bytes": sum(manifest["lengths"]) * frame_bytes(made),
+        "bytes": sum(manifest["lengths"]) * frame_type(made).itemsize,
         "manifest": seal,
         "content": manifest["content"],
     }
@@ -184,7 +170,7 @@ def verify_store(folder: str | Path) -> list[str]:
         data = part_path(folder, part["number"], ".bin")
         try:
             manifest, _ = read_part(folder, header["made"], part["number"], part)
-            size = frame_bytes(header["made"])
+            size = frame_type(header["made"]).itemsize
             with open(data, "rb") as file:
                 for name, length, total in zip(*(manifest[key] for key in COLUMNS[:3])):
                     if zlib.crc32(file.read(length * size)) != total:
