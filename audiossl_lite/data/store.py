@@ -171,30 +171,31 @@ class PackedStore:
     def raw_on(self, device: str | torch.device) -> tuple[Tensor, Tensor]:
         """All raw data on a device, clip after clip `(N[, F])`, and where each clip starts `(n,)`.
 
-        Raises StoreError with both numbers when the device has not enough memory.
+        Behind them is room for a window of full size that starts at the last clip.
         """
-        device = whole_device(device)
-        starts = self._start
-        # A window of full size that starts at the last clip must still exist.
         shape = (int(self._length.sum()) + self.batch_length, *self._frame.shape)
-        needed = torch.Size(shape).numel() * self.raw_type.itemsize
-        free = free_bytes(device)
-        if needed > free * (1 - SPARE_SHARE):
-            raise StoreError(
-                f"{self.folder}: its data need {needed / 2**30:.2f} GiB on {device}, "
-                f"{free / 2**30:.2f} GiB are free; read it from disk with PackedStore.batch instead"
-            )
         data = torch.zeros(shape, dtype=self.raw_type, device=device)
-        chunk = starts * self._frame.itemsize // CHUNK_BYTES
+        chunk = self._start * self._frame.itemsize // CHUNK_BYTES
         for clips in np.split(np.arange(len(self)), np.flatnonzero(np.diff(chunk)) + 1):
-            first, last = starts[clips[0]], starts[clips[-1]] + self._length[clips[-1]]
+            starts = self._start[clips]
+            first, last = starts[0], starts[-1] + self._length[clips[-1]]
             piece = np.empty(last - first, self._frame)
-            self._fill(clips, np.split(piece, starts[clips[1:]] - first))
+            self._fill(clips, np.split(piece, starts[1:] - first))
             data[first:last].copy_(torch.from_numpy(piece))
-        return data, torch.from_numpy(starts)
+        return data, torch.from_numpy(self._start)
 
     def resident(self, device: str | torch.device) -> Joined:
-        """The same clips with all raw data in the memory of a device; raises StoreError if they do not fit."""
+        """The same clips with all raw data in the memory of a device.
+
+        Raises StoreError with both numbers when there is not enough of it.
+        """
+        device = whole_device(device)
+        free = free_bytes(device)
+        if self.nbytes > free * (1 - SPARE_SHARE):
+            raise StoreError(
+                f"{self.folder}: its data need {self.nbytes / 2**30:.2f} GiB on {device}, "
+                f"{free / 2**30:.2f} GiB are free; read it from disk with PackedStore.batch instead"
+            )
         data, starts = self.raw_on(device)
         pad_value = torch.tensor(self.made["pad_value"], dtype=self.raw_type).item()
         return Joined(
