@@ -186,7 +186,7 @@ def _missing(
             if key:
                 differs.append(f"{item.name} had {key} {about[key]}, now {item.about[key]}")
             elif not item.is_as_before(*file):
-                differs.append(f"{item.name} has another content than when it was packed")
+                differs.append(f"{item.name} is gone, or has another content than it had")
         elif item.name in tried and tried[item.name][1] == item.state():
             skipped.append([item.name, *tried[item.name]])
         else:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from audiossl_lite.data.pack_items import Item, estimate_bytes
+from audiossl_lite.data.pack_items import Item, estimate_bytes, pack_item
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import make_recipe
 from audiossl_lite.data.store import PackedStore
@@ -148,7 +149,7 @@ def test_packing_again_notices_other_sound_of_the_same_size_and_date(packed):
     date, content = changed.stat().st_mtime_ns, changed.read_bytes()
     shutil.copyfile(root / "class0" / "2.wav", changed)
     os.utime(changed, ns=(date, date))
-    with pytest.raises(StoreError, match=r"class0/4\.wav has another content"):
+    with pytest.raises(StoreError, match=r"class0/4\.wav is gone, or has another content"):
         pack(root, folder, workers=0)
     changed.write_bytes(content)  # written again: another time of change, the same content
     pack(root, folder, workers=0)
@@ -172,6 +173,12 @@ def test_a_fifo_is_a_skip(packed, tmp_path):
     assert [(skip.name, skip.reason) for skip in store.skipped] == [
         ("class0/pipe.wav", "not a file")
     ]
+
+
+def test_paths_that_no_file_can_have_are_skips(tmp_path):
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    for path in (Path("a\0b.wav"), Path("x" * 5000 + ".wav"), tmp_path / "loop.wav"):
+        assert pack_item(Item("x", path, {}), make_recipe("waveform")).reason == "no such file"
 
 
 def test_a_prepared_folder_is_packed_by_one_of_its_manifests(tmp_path):
