@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Corpus:
     @property
     def key(self) -> str:
         """What the corpus was decoded from."""
-        return self.store.made["key"]
+        return self.store.data
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
@@ -112,18 +112,17 @@ def write_corpus(
         Item(
             f"{sound.source}/{sound.name}",
             Path(sound.path) if read is None else partial(read, sound),
-            asdict(sound),
+            {"source": sound.source, "name": sound.name, "values": sound.values},
         )
         for sound in sounds
     ]
     try:
-        before = read_header(folder)["made"]["key"]
-    except (StoreError, KeyError):
-        before = None
-    if before != key:
+        same = read_header(folder)["data"] == key
+    except StoreError:
+        same = False
+    if not same:
         shutil.rmtree(folder, ignore_errors=True)
-    made = make_recipe("waveform") | RECIPE | {"key": key}
-    pack_items(items, folder, made, data="corpus")
+    pack_items(items, folder, make_recipe("waveform") | RECIPE, data=key)
     return read_corpus(folder)
 
 
@@ -135,17 +134,16 @@ def read_corpus(folder: Path, key: str | None = None) -> Corpus | None:
     if not (folder / HEADER).is_file():
         return None
     header = read_header(folder)
-    if header["parts"] is None or key not in (None, header["made"]["key"]):
+    if header["parts"] is None or key not in (None, header["data"]):
         return None
     store = PackedStore(folder)
     n_pieces, number = Counter(store.manifest["names"]), Counter()
     sounds = []
     for name, values in zip(store.manifest["names"], store.manifest["about"]):
-        sound = Sound(**values)
-        own = f"{sound.name}#{number[name]}" if n_pieces[name] > 1 else sound.name
+        whole = Sound(**values)
+        own = f"{whole.name}#{number[name]}" if n_pieces[name] > 1 else whole.name
         number[name] += 1
-        columns = {**sound.values, "group": sound.value("group")}
-        sounds.append(Sound(sound.source, own, columns, sound.path))
+        sounds.append(Sound(whole.source, own, {**whole.values, "group": whole.value("group")}))
     return Corpus(tuple(sounds), store, torch.tensor(store.manifest["spans"]))
 
 

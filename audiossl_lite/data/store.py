@@ -55,6 +55,7 @@ class PackedStore:
                 f"{self.folder}: packing was interrupted; start the same command again to finish it"
             )
         self.made: dict[str, Any] = header["made"]
+        self.data: str = header["data"]  # which data set, in words
         self.kind = "spectrogram" if self.made["frontend"] else "waveform"
         self._frame = frame_type(self.made)
         self._paths = [part_path(self.folder, part["number"], ".bin") for part in header["parts"]]
@@ -227,7 +228,7 @@ class PackedStore:
         """One line that a page can print: which data, how many clips."""
         counts = (len(self.skipped), "skipped"), (len(self.manifest["clipped"]), "clipped")
         note = "".join(f", {n} {word}" for n, word in counts if n)
-        return f"{self._header['data']}: {len(self)} clips{note}, packed as {self.made['name']}"
+        return f"{self.data}: {len(self)} clips{note}, packed as {self.made['name']}"
 
 
 def _close(files: list[int]) -> None:

@@ -98,6 +98,13 @@ def test_the_digest_changes_with_the_clips():
     assert digest != Joined(data, starts + 1, lengths, size=49).digest()
 
 
+def test_the_digest_is_that_of_the_sounds_wherever_they_lie(tmp_path):
+    waves = [noise(n, n) for n in (4000, 9000)]
+    digests = [corpus_of(tmp_path / name, waves).store.digest() for name in "ab"]
+    assert digests[0] == digests[1]
+    assert corpus_of(tmp_path / "c", waves[::-1]).store.digest() != digests[0]
+
+
 def test_long_files_become_clips_of_the_same_group(tmp_path):
     wave = noise(16_000 * 21)
     corpus = corpus_of(tmp_path, [wave, noise(16_000 * 10 + 100)])
