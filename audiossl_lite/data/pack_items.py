@@ -83,6 +83,8 @@ def find_clips(data_root: str | Path, pool: str = "event") -> Listing:
     """
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")
+    if str(data_root).strip() in ("", "synthetic"):
+        raise ValueError("embedded sounds need no store; give a folder or a CSV manifest")
     root = Path(data_root).expanduser()
     manifests = sorted(root.glob("manifest*.csv")) if root.is_dir() else []
     if len(manifests) > 1:

@@ -136,6 +136,9 @@ def test_nothing_to_pack_is_an_error_that_says_why(tmp_path):
         pack(tmp_path / "bad", tmp_path / "store")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         pack(tmp_path / "gone", tmp_path / "store")
+    for name in ("", "synthetic"):
+        with pytest.raises(ValueError, match="embedded sounds need no store"):
+            pack(name, tmp_path / "store")
     make_esc50(tmp_path / "esc")
     with pytest.raises(ValueError, match="no clip found .no pool 'voice'"):
         pack(tmp_path / "esc", tmp_path / "store", pool="voice")

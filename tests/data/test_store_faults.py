@@ -15,13 +15,13 @@ from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import make_recipe
 from audiossl_lite.data.store import PackedStore
 from audiossl_lite.data.store_format import StoreError, verify_store
-from audiossl_lite.methods import BYOL
+from audiossl_lite.training import load_checkpoint
 from audiossl_lite.training.feed import batches
 from audiossl_lite.views.segments import ViewMaker
 from tests.data.sounds import hum, put
 from tests.data.store_flips import FAULTS, flip_bits
 from tests.data.test_datasets import write_csv
-from tests.training.tiny_run import TinyEncoder, make_config, run
+from tests.training.tiny_run import make_config, make_method, run
 
 CPU = torch.device("cpu")
 
@@ -74,24 +74,45 @@ def test_what_is_overwritten_while_it_is_read_is_noticed(packed):
     assert len(verify_store(packed[1])) == 1
 
 
-def test_a_store_that_is_cut_off_ends_training_in_one_error(packed, tmp_path):
-    store = PackedStore(packed[1])
-    views = ViewMaker(1000, crop_from="waveform", frontend=lambda x: x.unfold(1, 100, 100)[..., :8])
-    config = make_config(batch_size=4)
-
-    calls, method = [], BYOL(TinyEncoder(), hidden_dim=16, projection_dim=8)
+def test_a_store_that_is_cut_off_ends_training_in_one_error_and_whole_again_the_run_goes_on(
+    packed, tmp_path
+):
+    path = packed[1] / "part-00000.bin"
+    content = path.read_bytes()
+    calls = []
 
     def cut(*_):
         calls.append(1)
         if len(calls) == 6:
-            os.truncate(packed[1] / "part-00000.bin", 8192)
+            os.truncate(path, 8192)
 
-    method.register_forward_pre_hook(cut)
+    def train_into(folder, hook=None, data=None):
+        method, views = make_method(), ViewMaker(1000, crop_from="waveform", frontend=frames)
+        if hook is not None:
+            method.register_forward_pre_hook(hook)
+        data = PackedStore(packed[1]) if data is None else data
+        run(folder, method=method, views=views, data=data, config=make_config(batch_size=4))
+        return load_checkpoint(folder / "last.pt")
+
     with pytest.raises(StoreError, match=r"part-00000\.bin: cut off, 8192 bytes are left of 30000"):
-        run(tmp_path / "run", method=method, views=views, data=store, config=config)
-    assert (tmp_path / "run" / "last.pt").is_file()  # of step 5: the run can go on
+        train_into(tmp_path / "run", cut)
     with pytest.raises(StoreError, match=r"has 8192 bytes, not 30000"):
         PackedStore(packed[1])
+    path.write_bytes(content)
+    ends = [
+        train_into(tmp_path / "run"),
+        train_into(tmp_path / "whole"),
+        train_into(tmp_path / "resident", data=PackedStore(packed[1]).resident("cpu")),
+    ]
+    for end in ends[1:]:
+        assert end["identity"] == ends[0]["identity"]
+        for name, value in end["method"].items():
+            assert torch.equal(value, ends[0]["method"][name])
+
+
+def frames(clips):
+    """A stand-in for a frontend: eight samples of every hundred."""
+    return clips.unfold(1, 100, 100)[..., :8]
 
 
 def test_parts_that_vanish_are_read_to_the_end_and_named_at_the_next_start(packed):
