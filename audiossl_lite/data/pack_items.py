@@ -14,7 +14,7 @@ import soundfile
 from torch import Tensor
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, load_audio
-from audiossl_lite.data.layouts import Listing, find_listing
+from audiossl_lite.data.layouts import Listing, find_listing, is_esc50, is_fsdd
 from audiossl_lite.data.recipes import Recipe, bytes_per_second, encode
 from audiossl_lite.data.sounds import POOLS
 from audiossl_lite.data.store_format import checksum, checksum_of
@@ -78,15 +78,16 @@ class Packed:
 def find_clips(data_root: str | Path, pool: str = "event") -> Listing:
     """The files that `load_clips(data_root, pool=pool)` would read; raises as it does, and where it has none.
 
-    A folder that `data_scripts` prepared is packed by its manifest; ValueError names them when there are several,
-    since they are different choices of its clips.
+    A folder without a layout of its own is packed by its manifest; ValueError names them when there are several: they
+    are different choices of its clips, with and without those for evaluation.
     """
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")
     if str(data_root).strip() in ("", "synthetic"):
         raise ValueError("embedded sounds need no store; give a folder or a CSV manifest")
     root = Path(data_root).expanduser()
-    manifests = sorted(root.glob("manifest*.csv")) if root.is_dir() else []
+    own_layout = not root.is_dir() or is_esc50(root) or is_fsdd(root)
+    manifests = [] if own_layout else sorted(root.glob("manifest*.csv"))
     if len(manifests) > 1:
         names = ", ".join(path.name for path in manifests)
         raise ValueError(f"{root}: several manifests ({names}); give the path of the one to pack")

@@ -20,7 +20,7 @@ from audiossl_lite.training.feed import batches
 from audiossl_lite.views.segments import ViewMaker
 from tests.data.sounds import hum, put
 from tests.data.store_flips import FAULTS, flip_bits
-from tests.data.test_datasets import write_csv
+from tests.data.test_datasets import make_esc50, write_csv
 from tests.training.tiny_run import make_config, make_method, run
 
 CPU = torch.device("cpu")
@@ -217,6 +217,10 @@ def test_a_prepared_folder_is_packed_by_one_of_its_manifests(tmp_path):
         pack(tmp_path / "AudioSet", tmp_path / "two", workers=0)
     store = pack(tmp_path / "AudioSet" / "manifest_2m.csv", tmp_path / "two", workers=0)
     assert store.manifest["names"] == ["audio/train.wav"]
+    esc50 = make_esc50(tmp_path / "esc")
+    for name in ("manifest.csv", "manifest_more.csv"):  # a layout of its own comes first
+        write_csv(esc50 / name, columns, [])
+    assert pack(esc50, tmp_path / "esc-store", workers=0).data == "ESC-50"
 
 
 @pytest.mark.parametrize(
