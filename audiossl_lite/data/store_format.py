@@ -23,7 +23,6 @@ import numpy as np
 
 VERSION = 2
 HEADER = "store.json"
-CHUNK_BYTES = 1 << 24
 # One entry a clip: its name, frames, checksum, span of sound, what is known of it, and what its file was like.
 COLUMNS = ("names", "lengths", "sums", "spans", "about", "files")
 SEALED = re.compile(rb'\{"checksum":"([0-9a-f]{32})","content":(.*)\}\n', re.DOTALL)
@@ -77,11 +76,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def checksum(path: Path) -> str:
     """Thirty-two hex digits over the content of a file."""
-    total = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            total.update(chunk)
-    return total.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def checksum_of(content: bytes) -> str:
