@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
         description="Decode a data set once and keep it as a packed store. Started again, it goes on where it was"
         " interrupted, and adds what is new.",
     )
-    arguments.add_argument("data_root", help="folder, CSV manifest, or 'synthetic'")
+    arguments.add_argument("data_root", help="folder or CSV manifest")
     arguments.add_argument("store", help="folder of the store, made if missing")
     arguments.add_argument("--kind", choices=KINDS, default="waveform")
     arguments.add_argument("--pool", choices=tuple(POOLS), default="event")
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error}", file=sys.stderr)
         return 2
     print(f"{store.source}; {store.nbytes / 1e6:.1f} MB, digest {store.digest()}")
-    for reason, count in Counter(skip.reason for skip in store.known.skipped).most_common():
+    for reason, count in Counter(skip.reason for skip in store.skipped).most_common():
         print(f"  {count} x {reason}")
     if asked.verify:
         problems = verify_store(asked.store)

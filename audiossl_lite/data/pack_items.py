@@ -2,111 +2,116 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
+from stat import S_ISREG
+from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 from torch import Tensor
 
-from audiossl_lite.data.audio import LONGEST_S, SAMPLE_RATE_HZ, AudioError, central, load_audio
-from audiossl_lite.data.clips import Skip
-from audiossl_lite.data.layouts import find_listing
+from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, load_audio
+from audiossl_lite.data.layouts import Listing, find_listing, is_esc50, is_fsdd
 from audiossl_lite.data.recipes import Recipe, bytes_per_second, encode
-from audiossl_lite.data.sounds import POOLS, synthetic_clips
-from audiossl_lite.data.store_format import StoreError
+from audiossl_lite.data.sounds import POOLS
+from audiossl_lite.data.store_format import checksum, checksum_of
 
-ITEMS_PER_JOB = 4
-JOBS_AHEAD = 4  # for each worker: enough to keep it busy, not so many that results fill the memory
 SAMPLED_FILES = 64
+FEWEST_BYTES_PER_S = 1000.0  # 8 kbit/s: headers that claim more seconds are not believed
+SHORTEST_REST_S = 1.0  # of a long file that becomes several clips; a shorter rest is left out
+SILENCE = 1e-3  # of the loudest 10 ms of a clip: 60 dB below
+FRAME = 160
+NO_FILE = (-1, 0)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One clip to be packed, from a file or (embedded sounds) from memory; `n_bytes` tells a changed file."""
+    """One clip to be packed, from a file or from memory; `about`: what else is known of it, as JSON can hold it."""
 
     name: str
-    sound: Path | Tensor
-    labels: dict[str, str]
-    groups: dict[str, str] = field(default_factory=dict)
-    split: str | None = None
+    sound: Path | Callable[[], Tensor]
+    about: dict[str, Any]
 
-    @property
-    def n_bytes(self) -> int:
-        """Size of the file, -1 when there is none."""
-        if isinstance(self.sound, Tensor):
-            return self.sound.nbytes
+    def state(self) -> tuple[int, int]:
+        """Bytes of the file, and when it or its place last changed, which no tool can set back.
+
+        `NO_FILE` for what is no regular file, and for sounds in memory.
+        """
         try:
-            return self.sound.stat().st_size
-        except OSError:
-            return -1
+            about = self.sound.stat() if isinstance(self.sound, Path) else None
+        except (OSError, ValueError):
+            return NO_FILE
+        is_file = about is not None and S_ISREG(about.st_mode)
+        return (about.st_size, about.st_ctime_ns) if is_file else NO_FILE
 
+    def content(self) -> str:
+        """Checksum of the file or of the samples in memory."""
+        if isinstance(self.sound, Path):
+            return checksum(self.sound)
+        return checksum_of(self.sound().numpy().tobytes())
 
-@dataclass(frozen=True)
-class Material:
-    """All clips of a data root in a fixed order, with tasks (default first), classes and early skips."""
-
-    data: str
-    tasks: tuple[str, ...]
-    items: tuple[Item, ...]
-    class_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    skipped: tuple[Skip, ...] = ()
+    def is_as_before(self, size: int, changed: int, content: str) -> bool:
+        """Whether this is what was packed: by size and time of last change, else by its content."""
+        now = self.state()
+        if now == (size, changed) != NO_FILE:
+            return True
+        return now[0] == size and self.content() == content
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Raw data of one clip, `(S,)` int16 or `(T, F)` float16; `reason` instead when it could not be used."""
+    """Raw data of a clip, `(S,)` int16 or `(T, F)` float16, several for a long file; `reason` when there are none.
 
-    raw: np.ndarray | None = None
+    `spans`: where each piece of a waveform sounds. `file`: state and content of what was read, see `is_as_before`.
+    """
+
+    pieces: list[np.ndarray] = field(default_factory=list)
+    spans: list[tuple[int, int] | None] = field(default_factory=list)
     clipped: bool = False
     reason: str = ""
+    file: tuple[int, int, str] = (*NO_FILE, "")
 
 
-def find_material(data_root: str | Path, pool: str = "event") -> Material:
-    """The clips that `load_clips(data_root, pool=pool)` would read; raises as it does."""
+def find_clips(data_root: str | Path, pool: str = "event") -> Listing:
+    """The files that `load_clips(data_root, pool=pool)` would read; raises as it does, and where it has none.
+
+    A folder without a layout of its own is packed by its manifest; ValueError names them when there are several: they
+    are different choices of its clips, with and without those for evaluation.
+    """
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")
-    root = str(data_root).strip()
-    listing = None if root in ("", "synthetic") else find_listing(Path(root).expanduser(), pool)
-    if listing is not None:
-        items = tuple(Item(e.name, e.path, e.labels, e.groups, e.split) for e in listing.entries)
-        return Material(listing.kind, listing.tasks, items, listing.class_order, listing.skipped)
-    note = "" if root in ("", "synthetic") else f" (the data given has no pool {pool!r})"
-    clips = synthetic_clips(pool)
-    tasks = tuple(clips.labels)
-    items = tuple(
-        Item(
-            name,
-            clips.waveforms[row],
-            {task: clips.class_names[task][clips.labels[task][row]] for task in tasks},
-            {task: str(int(clips.groups[task][row])) for task in tasks},
+    if str(data_root).strip() in ("", "synthetic"):
+        raise ValueError("embedded sounds need no store; give a folder or a CSV manifest")
+    root = Path(data_root).expanduser()
+    own_layout = not root.is_dir() or is_esc50(root) or is_fsdd(root)
+    manifests = [] if own_layout else sorted(root.glob("manifest*.csv"))
+    if len(manifests) > 1:
+        names = ", ".join(path.name for path in manifests)
+        raise ValueError(f"{root}: several manifests ({names}); give the path of the one to pack")
+    listing = find_listing(manifests[0] if manifests else root, pool)
+    if listing is None or not listing.entries:
+        reasons = {skip.reason for skip in listing.skipped} if listing else {f"no pool {pool!r}"}
+        raise ValueError(
+            f"data_root {root}: no clip found ({', '.join(sorted(reasons)) or 'no audio file'})"
         )
-        for row, name in enumerate(clips.names)
-    )
-    return Material(f'embedded sounds, pool "{pool}"{note}', tasks, items, clips.class_names)
+    return listing
 
 
 def estimate_bytes(items: Sequence[Item], recipe: Recipe) -> int:
     """About how much disk the clips will need, from the headers of some of them, evenly spaced."""
     seconds = []
     for item in items[:: max(len(items) // SAMPLED_FILES, 1)]:
-        if isinstance(item.sound, Tensor):
-            seconds.append(len(item.sound) / SAMPLE_RATE_HZ)
-        elif item.sound.is_file():
-            try:
-                length = soundfile.info(item.sound).duration
-                seconds += [length] if length <= LONGEST_S else []  # unknown, wrong, or too long
-            except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
-                continue  # it will be skipped
+        try:
+            if not isinstance(item.sound, Path):
+                seconds.append(len(item.sound()) / SAMPLE_RATE_HZ)
+            elif (size := item.state()[0]) > 0:
+                claimed = soundfile.info(item.sound).duration
+                seconds.append(min(claimed, size / FEWEST_BYTES_PER_S))
+        except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
+            continue  # it will be skipped
     if not seconds:
         return 0
     longest = recipe["max_s"] or max(seconds)
@@ -114,59 +119,38 @@ def estimate_bytes(items: Sequence[Item], recipe: Recipe) -> int:
     return round(len(items) * mean_s * bytes_per_second(recipe))
 
 
-def pack_sound(sound: Path | Tensor, recipe: Recipe) -> Packed:
+def pack_item(item: Item, recipe: Recipe) -> Packed:
     """Decode, cut and encode one clip; what is wrong with a file becomes a reason, never an exception."""
+    state = item.state()
+    if isinstance(item.sound, Path) and state == NO_FILE:
+        return Packed(reason="not a file" if os.path.exists(item.sound) else "no such file")
     try:
-        waveform = load_audio(sound) if isinstance(sound, Path) else sound
-        raw, clipped = encode(central(waveform, recipe["max_s"]), recipe)
+        waveform = load_audio(item.sound) if isinstance(item.sound, Path) else item.sound()
+        file = (*state, item.content())
+        scaled = central(waveform, recipe["max_s"]) * recipe.get("gain", 1.0)
+        raw, clipped = encode(scaled, recipe)
     except AudioError as error:
-        return Packed(reason=error.reason)
+        return Packed(reason=error.reason, file=(*state, ""))
     except (ValueError, RuntimeError, OSError) as error:
-        return Packed(reason=f"cannot be packed: {str(error).splitlines()[0]}")
-    return Packed(raw.numpy(), clipped)
+        return Packed(reason=f"cannot be packed: {str(error).splitlines()[0]}", file=(*state, ""))
+    pieces = _pieces(raw.numpy(), recipe.get("piece_s"))
+    spans = [sounding_span(piece) if piece.ndim == 1 else None for piece in pieces]
+    return Packed(pieces, spans, clipped, "" if pieces else "silent", file)
 
 
-def _pack_job(sounds: list[Path | Tensor], recipe: Recipe) -> list[Packed]:
-    return [pack_sound(sound, recipe) for sound in sounds]
+def _pieces(raw: np.ndarray, piece_s: float | None) -> list[np.ndarray]:
+    """A clip, or the pieces that a long one becomes, without those in which no sample is left."""
+    longest = round(piece_s * SAMPLE_RATE_HZ) if piece_s else len(raw)
+    pieces = [raw[first : first + longest] for first in range(0, len(raw), longest)]
+    rest = SHORTEST_REST_S * SAMPLE_RATE_HZ
+    return [p for i, p in enumerate(pieces) if p.any() and (i == 0 or len(p) >= rest)]
 
 
-def _start_worker() -> None:
-    """One thread for each process, and an end when the packer is killed: it cannot say so itself."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def pack_sounds(items: Sequence[Item], recipe: Recipe, workers: int) -> Iterator[Packed]:
-    """The packed clips in order, decoded by so many processes (0: in this one).
-
-    Raises StoreError when a process dies.
-    """
-    if workers < 1 or len(items) <= ITEMS_PER_JOB:
-        for item in items:
-            yield pack_sound(item.sound, recipe)
-        return
-    # A fresh interpreter for each: a fork would inherit the threads' locks and the packer's lock file.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    waiting: deque[Future[list[Packed]]] = deque()
-    try:
-        for first in range(0, len(items), ITEMS_PER_JOB):
-            sounds = [item.sound for item in items[first : first + ITEMS_PER_JOB]]
-            waiting.append(pool.submit(_pack_job, sounds, recipe))
-            if len(waiting) >= JOBS_AHEAD * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise StoreError(
-            "a decoding process died (out of memory, or killed); start again with fewer --workers, "
-            "whole parts are kept"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def sounding_span(samples: np.ndarray) -> tuple[int, int]:
+    """First and last sample (exclusive) of the 10 ms frames that are within 60 dB of the loudest one."""
+    n_frames = max(len(samples) // FRAME, 1)
+    frames = samples[: n_frames * FRAME].astype(np.float32).reshape(n_frames, -1)
+    level = np.sqrt(np.square(frames).mean(1))
+    loud = np.flatnonzero(level >= SILENCE * level.max())
+    last = len(samples) if loud[-1] == n_frames - 1 else (loud[-1] + 1) * FRAME
+    return int(loud[0]) * FRAME, int(last)

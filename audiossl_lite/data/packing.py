@@ -1,50 +1,54 @@
-"""Packing a data root into a store: in parallel, part by part, resumable, appendable, by one packer at a time."""
+"""Packing clips into a store: in parallel, part by part, resumable, appendable, by one packer at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
+import itertools
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
+import torch
 
+from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.pack_items import (
+    NO_FILE,
     Item,
-    Material,
     Packed,
     estimate_bytes,
-    find_material,
-    pack_sounds,
+    find_clips,
+    pack_item,
 )
 from audiossl_lite.data.recipes import Recipe, make_recipe
 from audiossl_lite.data.store import PackedStore
 from audiossl_lite.data.store_format import (
-    FORMAT,
+    COLUMNS,
     HEADER,
-    PART_KEYS,
     VERSION,
     StoreError,
-    aside_path,
-    describe_part,
-    move_into_place,
+    checksum_of,
     part_numbers,
     part_path,
     read_header,
-    read_json,
+    read_part,
+    sealed,
     to_json,
+    whole_file,
     write_whole,
 )
 from audiossl_lite.progress import progress_bar
+from audiossl_lite.training.feed import read_ahead
 
 LOCK = ".lock"
 SPARE_BYTES = 1 << 24
-SETTINGS = ("kind", "made", "pool", "tasks", "class_order")
+CLIPS_AHEAD = 4  # for each thread: enough to keep it busy, not so many that results fill the memory
+VANISHED_SHARE = 0.01  # of the files that were there at the start: more, and the disk is gone
 
 
 def pack(
@@ -62,38 +66,60 @@ def pack(
 
     After an interruption the same call makes the missing parts; with more files in the data root it adds parts
     with the new ones. A clip is known by its name below the data root. `kind`: see `make_recipe`; `workers`:
-    decoding processes, by default one for each core; `say` takes a line about size and space before the work begins.
-    Raises StoreError when another packer is at work, when the settings differ from those of the store, when a
-    packed file has changed, and when the disk is too small; ValueError when no clip is left.
+    decoding threads, by default one for each core, 0 for none; `say` takes a line about size and space before the work
+    begins. Raises StoreError when another packer is at work, when settings or data are no longer what was packed,
+    when the store is damaged, when the disk is too small, or when files vanish meanwhile; ValueError when no clip is
+    left.
     """
+    if max_s is not None and not math.isfinite(max_s):
+        raise ValueError(f"max_s must be a number of seconds, found {max_s}")
+    made, listing = make_recipe(kind, max_s), find_clips(data_root, pool)
+    items = [
+        Item(e.name, e.path, {"labels": e.labels, "groups": e.groups, "split": e.split})
+        for e in listing.entries
+    ]
+    return pack_items(
+        items, folder, made, data=listing.kind, left_out=listing.skipped, workers=workers,
+        clips_per_part=clips_per_part, say=say,
+    )  # fmt: skip
+
+
+def pack_items(
+    items: Sequence[Item],
+    folder: str | Path,
+    made: Recipe,
+    *,
+    data: str,
+    left_out: Sequence[Skip] = (),
+    workers: int | None = None,
+    clips_per_part: int = 4096,
+    say: Callable[[str], None] | None = None,
+) -> PackedStore:
+    """Pack these clips as the recipe `made` says, beside those that were `left_out` before; see `pack`."""
     if clips_per_part < 1:
         raise ValueError(f"clips_per_part must be 1 or more, found {clips_per_part}")
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must be 0 or more, found {workers}")
     folder = Path(folder)
-    made = make_recipe(kind, max_s)
-    material = find_material(data_root, pool)
-    if not material.items:
-        reasons = ", ".join(sorted({skip.reason for skip in material.skipped}))
-        raise ValueError(
-            f"data_root {data_root}: no clip found ({material.data}; {reasons or 'no audio file'})"
-        )
     folder.mkdir(parents=True, exist_ok=True)
     with writer_lock(folder):
-        header = _agree(folder, made, pool, material)
+        header = _agree(folder, made, data)
         for leftover in folder.glob(".*.aside"):
             leftover.unlink()
-        items = _missing(folder, material)
-        _check_space(folder, items, made, say)
-        if items:
-            n_workers = _n_cores() if workers is None else workers
-            _make_parts(folder, items, made, header["tasks"], n_workers, clips_per_part)
-        header["skipped"] = [[skip.name, skip.reason] for skip in material.skipped]
-        header["parts"] = [describe_part(folder, number) for number in part_numbers(folder)]
-        write_whole(folder / HEADER, to_json(header))
+        missing, skipped = _missing(folder, header, items)
+        there = {item.name for item in missing if item.state() != NO_FILE}
+        _check_space(folder, missing, made, say)
+        if missing:
+            n_threads = (os.cpu_count() or 1) if workers is None else workers
+            skipped += _make_parts(folder, missing, there, made, n_threads, clips_per_part)
+        skipped += ([skip.name, skip.reason, NO_FILE] for skip in left_out)
+        header["skipped"] = sorted(skipped, key=lambda row: row[:2])
+        header["parts"] = [read_part(folder, made, number)[1] for number in part_numbers(folder)]
+        write_whole(folder / HEADER, sealed(header))
     store = PackedStore(folder)
     if not len(store):
-        skipped = store.known.skipped
-        reasons = ", ".join(sorted({skip.reason for skip in skipped}))
-        raise ValueError(f"{folder}: no clip left, {len(skipped)} skipped: {reasons}")
+        reasons = ", ".join(sorted({skip.reason for skip in store.skipped}))
+        raise ValueError(f"{folder}: no clip left, {len(store.skipped)} skipped: {reasons}")
     return store
 
 
@@ -118,68 +144,61 @@ def writer_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _n_cores() -> int:
-    """Cores that this process may use; not every system can say which."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _agree(folder: Path, made: Recipe, pool: str, material: Material) -> dict[str, Any]:
+def _agree(folder: Path, made: Recipe, data: str) -> dict[str, Any]:
     """The header of the store, written first when the folder is new; refuses other settings by name."""
-    header: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "kind": "spectrogram" if made["frontend"] else "waveform",
-        "made": made,
-        "pool": pool,
-        "tasks": list(material.tasks),
-        "class_order": {task: list(names) for task, names in material.class_order.items()},
-        "data": material.data,
-        "skipped": [],
-        "parts": None,
-    }
     if not (folder / HEADER).exists():
         foreign = sorted(p.name for p in folder.iterdir() if p.name[0] != ".")
         if foreign:
             raise StoreError(f"{folder}: not empty (it holds {foreign[0]}); name a new folder")
-        write_whole(folder / HEADER, to_json(header))
-        return header
-    there = read_header(folder)
-    for name in SETTINGS:
-        if there[name] == header[name]:
-            continue
-        before, now = there[name], header[name]
-        if name == "made":  # say which constant, not all of them
-            key = next(k for k in before | now if before.get(k) != now.get(k))
-            name, before, now = key, before.get(key), now.get(key)
-        raise StoreError(
-            f"{folder}: packed with {name} {before!r}, asked for {now!r}; "
-            "use the same settings or another folder"
-        )
-    return there
+        header = {"version": VERSION, "made": made, "data": data, "skipped": [], "parts": None}
+        write_whole(folder / HEADER, sealed(header))
+    header = read_header(folder)
+    before = header["made"]
+    for key in before | made:
+        if before.get(key) != made.get(key):
+            raise StoreError(
+                f"{folder}: packed with {key} {before.get(key)!r}, asked for {made.get(key)!r}; "
+                "use the same settings or another folder"
+            )
+    return header
 
 
-def _missing(folder: Path, material: Material) -> list[Item]:
-    """Items that no whole part holds; raises StoreError when a packed file has changed since."""
-    packed: dict[str, int] = {}
-    skipped: dict[str, int] = {}
+def _missing(
+    folder: Path, header: dict[str, Any], items: Sequence[Item]
+) -> tuple[list[Item], list[list[Any]]]:
+    """Items that no whole part holds, and the rows of the header on files that are still left out.
+
+    Raises StoreError for a damaged part, and when a packed clip is gone, is labelled otherwise or sounds otherwise.
+    """
+    listed = {part["number"]: part for part in header["parts"] or ()}
+    packed: dict[str, tuple[Any, Any]] = {}
     for number in part_numbers(folder):
-        describe_part(folder, number)  # the data must be there too
-        manifest = read_json(part_path(folder, number, ".json"), PART_KEYS)
-        packed |= dict(zip(manifest["names"], manifest["file_bytes"]))
-        skipped |= {name: size for name, _, size in manifest["skipped"]}
-    missing = []
-    for item in material.items:
-        if item.name in packed:
-            if item.n_bytes != packed[item.name]:
-                raise StoreError(
-                    f"{folder}: {item.name} has {item.n_bytes} bytes, it had {packed[item.name]} when it was "
-                    "packed; pack the changed data into another folder"
-                )
-        elif item.name not in skipped or item.n_bytes != skipped[item.name]:
+        manifest, _ = read_part(folder, header["made"], number, listed.get(number))
+        packed |= dict(zip(manifest["names"], zip(manifest["about"], manifest["files"])))
+    tried = {name: (reason, tuple(state)) for name, reason, state in header["skipped"]}
+    missing, skipped, differs, names = [], [], [], set()
+    for item in items:
+        if item.name in names:
+            skipped.append([item.name, "listed twice", NO_FILE])
+        elif item.name in packed:
+            about, file = packed.pop(item.name)
+            key = next((key for key in item.about if item.about[key] != about[key]), None)
+            if key:
+                differs.append(f"{item.name} had {key} {about[key]}, now {item.about[key]}")
+            elif not item.is_as_before(*file):
+                differs.append(f"{item.name} is gone, or has another content than it had")
+        elif item.name in tried and tried[item.name][1] == item.state():
+            skipped.append([item.name, *tried[item.name]])
+        else:
             missing.append(item)  # a skipped file gets another chance once it has changed
-    return missing
+        names.add(item.name)
+    differs += [f"{name} is no longer among the data" for name in packed]
+    if differs:
+        raise StoreError(
+            f"{folder}: {len(differs)} clips are not as they were packed: {differs[0]}; "
+            "pack the data into a new folder, or delete this one first"
+        )
+    return missing, skipped
 
 
 def _check_space(
@@ -201,85 +220,65 @@ def _size(n_bytes: int) -> str:
 def _make_parts(
     folder: Path,
     items: list[Item],
+    there: set[str],
     made: Recipe,
-    tasks: list[str],
-    workers: int,
+    n_threads: int,
     clips_per_part: int,
-) -> None:
+) -> list[list[Any]]:
+    """Write all parts; returns a row for the header on each file that is left out.
+
+    Raises StoreError when more than a share of the files that were `there` at the start are gone.
+    """
+    skipped: list[list[Any]] = []
+    vanished: list[str] = []
+
+    def usable(pairs: Iterable[tuple[Item, Packed]]) -> Iterator[tuple[Item, Packed]]:
+        for item, packed in pairs:
+            bar.update(1, skipped=len(skipped))
+            if packed.pieces:
+                yield item, packed
+                continue
+            skipped.append([item.name, packed.reason, packed.file[:2]])
+            if item.name in there and item.state() == NO_FILE:
+                vanished.append(item.name)
+            if len(vanished) > VANISHED_SHARE * len(there):
+                raise StoreError(
+                    f"{folder}: of {len(there)} files {len(vanished)} vanished while they were packed, the first is "
+                    f"{vanished[0]}; make the data readable again and start again, whole parts are kept"
+                )
+
     taken = set(part_numbers(folder))
-    free_numbers = (number for number in range(len(items) + len(taken)) if number not in taken)
-    sounds = pack_sounds(items, made, workers)
-    n_skipped = 0
-    with progress_bar(len(items), "packing") as bar, contextlib.closing(sounds):
-        for first in range(0, len(items), clips_per_part):
-            with PartWriter(folder, next(free_numbers), tasks) as part:
-                for item in items[first : first + clips_per_part]:
-                    packed = next(sounds)
-                    part.add(item, packed)
-                    n_skipped += packed.raw is None
-                    bar.update(1, skipped=n_skipped)
+    free_numbers = (number for number in itertools.count() if number not in taken)
+    n_own_threads = torch.get_num_threads()
+    results = read_ahead(
+        partial(pack_item, recipe=made), items, CLIPS_AHEAD * n_threads,
+        max_workers=n_threads, initializer=torch.set_num_threads, initargs=(1,),
+    )  # fmt: skip
+    try:
+        with progress_bar(len(items), "packing") as bar, contextlib.closing(results):
+            pairs = zip(items, results, strict=True)
+            for _ in range(0, len(items), clips_per_part):
+                part = usable(itertools.islice(pairs, clips_per_part))
+                _write_part(folder, next(free_numbers), part)
+    finally:
+        torch.set_num_threads(n_own_threads)
+    return skipped
 
 
-class PartWriter:
-    """Writes one part aside and moves it into place when all went well; else nothing of it remains."""
-
-    def __init__(self, folder: Path, number: int, tasks: list[str]) -> None:
-        self.data_path = part_path(folder, number, ".bin")
-        self.manifest_path = part_path(folder, number, ".json")
-        self._aside = aside_path(self.data_path)
-        self._sum = hashlib.blake2b(digest_size=16)
-        self._n_bytes = 0
-        self._length = 0
-        self._manifest: dict[str, Any] = {
-            key: []
-            for key in ("names", "offsets", "lengths", "file_bytes", "splits", "clipped", "skipped")
-        }
-        self._manifest |= {key: {task: [] for task in tasks} for key in ("labels", "groups")}
-
-    def __enter__(self) -> PartWriter:
-        self._file = open(self._aside, "wb")
-        return self
-
-    def add(self, item: Item, packed: Packed) -> None:
-        """Append one clip, or note why it is left out."""
-        manifest = self._manifest
-        if packed.raw is None:
-            manifest["skipped"].append([item.name, packed.reason, item.n_bytes])
-            return
-        content = np.ascontiguousarray(packed.raw).tobytes()
-        self._file.write(content)
-        self._sum.update(content)
-        self._n_bytes += len(content)
-        row = {
-            "names": item.name,
-            "offsets": self._length,
-            "lengths": len(packed.raw),
-            "file_bytes": item.n_bytes,
-            "splits": item.split,
-        }
-        for key, value in row.items():
-            manifest[key].append(value)
-        if packed.clipped:
-            manifest["clipped"].append(item.name)
-        for key, values in (("labels", item.labels), ("groups", item.groups)):
-            for task, column in manifest[key].items():
-                column.append(values.get(task))
-        self._length += len(packed.raw)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-                move_into_place(self._aside, self.data_path)
-                total = {"bytes": self._n_bytes, "checksum": self._sum.hexdigest()}
-                write_whole(self.manifest_path, to_json(self._manifest | {"data": total}))
-        finally:
-            self._file.close()
-            self._aside.unlink(missing_ok=True)
+def _write_part(folder: Path, number: int, clips: Iterable[tuple[Item, Packed]]) -> None:
+    """Write the data of a part, then its manifest; when anything goes wrong, nothing of it counts."""
+    manifest: dict[str, Any] = {key: [] for key in (*COLUMNS, "clipped")}
+    with whole_file(part_path(folder, number, ".bin")) as file:
+        for item, packed in clips:
+            for piece, span in zip(packed.pieces, packed.spans):
+                content = piece.tobytes()
+                file.write(content)
+                total = zlib.crc32(content)
+                row = (item.name, len(piece), total, span, item.about, packed.file)
+                for key, value in zip(COLUMNS, row, strict=True):
+                    manifest[key].append(value)
+            if packed.clipped:
+                manifest["clipped"].append(item.name)
+    described = [manifest[key] for key in COLUMNS if key != "files"]
+    manifest["content"] = checksum_of(to_json(described))
+    write_whole(part_path(folder, number, ".json"), sealed(manifest))

@@ -18,7 +18,7 @@ import torch
 
 from audiossl_lite.data.recipes import bytes_per_second, make_recipe
 from audiossl_lite.experiments.calibration import Calibration, calibrate, memory_of
-from audiossl_lite.experiments.jobs import clip_s, find_job, reads_waveforms
+from audiossl_lite.experiments.jobs import clip_s, find_job, store_kind
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute
 
@@ -141,10 +141,8 @@ def estimate(
         seconds *= 1.0 + counted.forward_flops / counted.flops
     disk = 0.0
     if scale == "paper":
-        kind = "waveform" if reads_waveforms(chosen, config) else chosen.store
-        disk = (
-            chosen.n_clips * min(clip_s(chosen, config), 10.0) * bytes_per_second(make_recipe(kind))
-        )
+        each_second = bytes_per_second(make_recipe(store_kind(chosen, config)))
+        disk = chosen.n_clips * min(clip_s(chosen, config), 10.0) * each_second
     return Estimate(
         calibration, steps, batch, processes, seconds / 3600, disk,
         asked_bytes=counted.memory_bytes(each, calibration.compute),

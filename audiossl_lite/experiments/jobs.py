@@ -140,27 +140,56 @@ def reads_waveforms(job: Job, config: Any) -> bool:
     return job.store != "audiomae" and config.crop_from == "waveform"
 
 
+def store_kind(job: Job, config: Any) -> str:
+    """The kind of packed store that a job reads with these settings.
+
+    Raises ValueError when its spectrograms are those of a frontend that no store holds.
+    """
+    if reads_waveforms(job, config):
+        return "waveform"
+    kinds = {"atst_official": "atst", "atst_paper": "atst_paper"}
+    name = "audiomae" if job.store == "audiomae" else kinds.get(config.frontend)
+    if name is None:
+        raise ValueError(
+            f"no packed store holds spectrograms of frontend={config.frontend!r}; set crop_from=waveform and give a "
+            "store of waveforms, or a folder of sounds"
+        )
+    return name
+
+
 def open_source(
     job: Job, config: Any, data_root: str, *, seed: int = 0
 ) -> tuple[ClipSource, nn.Module]:
     """The clips of a job with the frontend that belongs to them.
 
     `data_root`: a packed store of the right kind, or what `load_clips` reads, which is then held in memory. Raises
-    ValueError with the command that packs a store of the right kind.
+    ValueError with the command that packs a store of the right kind, or with the settings that a store cannot have.
     """
     from audiossl_lite.data.store import PackedStore
 
     folder = Path(data_root) if data_root else None
-    wanted = "waveform" if reads_waveforms(job, config) else job.store
-    if folder is not None and (folder / "store.json").is_file():
-        store = PackedStore(folder)
-        if store.made["name"] != wanted:
+    if folder is None or not (folder / "store.json").is_file():
+        return _in_memory(job, config, data_root, seed)
+    wanted, store = store_kind(job, config), PackedStore(folder)
+    if store.made["name"] != wanted:
+        raise ValueError(
+            f"{folder} is packed as {store.made['name']!r}, {job.name} reads {wanted!r}; make it with: "
+            f"python -m audiossl_lite pack DATA_ROOT STORE --kind {wanted}"
+        )
+    if wanted == "audiomae":
+        masked = job.network(config)
+        held = {"n_mels": store.made["n_mels"], "normalisation": "audioset"}
+        if job.step and store.batch_length > masked.n_frames:  # tuning takes whole clips
+            held["n_frames"] = store.batch_length
+        wrong = {k: (v, getattr(masked, k)) for k, v in held.items() if getattr(masked, k) != v}
+        if wrong:
+            here = ", ".join(f"{key}={ours}" for key, (ours, _) in wrong.items())
+            asked = ", ".join(f"{key}={theirs}" for key, (_, theirs) in wrong.items())
             raise ValueError(
-                f"{folder} is packed as {store.made['name']!r}, {job.name} reads {wanted!r}; make it with: "
-                f"python -m audiossl_lite pack DATA_ROOT STORE --kind {wanted}"
+                f"{folder} holds filter banks with {here}, {job.name} asks for {asked}; set them alike, or give a "
+                "folder of sounds"
             )
-        return store, recipe_frontend(store.made) or default_frontend(job, config)
-    return _in_memory(job, config, data_root, seed)
+    return store, recipe_frontend(store.made) or default_frontend(job, config)
 
 
 def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSource, nn.Module]:

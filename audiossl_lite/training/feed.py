@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from audiossl_lite.devices import send
 from audiossl_lite.training.sources import ClipSource, InMemory
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def batch_indices(n_clips: int, batch_size: int, step: int, seed: int) -> Tensor:
@@ -54,14 +57,27 @@ def batches(
         ids = chosen(step)
         return *source.batch(ids, device), send(ids, device)
 
-    if ahead == 0 or isinstance(source, InMemory):
-        yield from map(fetch, steps)
+    in_memory = isinstance(source, InMemory)
+    return read_ahead(
+        fetch, steps, 0 if in_memory else ahead, max_workers=1, thread_name_prefix="clips"
+    )
+
+
+def read_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], ahead: int, **pool: Any
+) -> Iterator[Result]:
+    """`work` of each item in order, done up to `ahead` items in advance by the threads of a `pool`; 0: by nobody else.
+
+    An error is raised in its turn.
+    """
+    if ahead == 0:
+        yield from map(work, items)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="clips") as reader:
-        waiting: deque = deque()
+    with ThreadPoolExecutor(**pool) as threads:
+        waiting: deque[Future[Result]] = deque()
         try:
-            for step in steps:
-                waiting.append(reader.submit(fetch, step))
+            for item in items:
+                waiting.append(threads.submit(work, item))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:

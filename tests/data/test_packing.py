@@ -18,7 +18,7 @@ import torch
 
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.pack import main
-from audiossl_lite.data.pack_items import estimate_bytes, find_material
+from audiossl_lite.data.pack_items import Item, estimate_bytes, find_clips
 from audiossl_lite.data.packing import pack, writer_lock
 from audiossl_lite.data.recipes import make_recipe
 from audiossl_lite.data.store import PackedStore
@@ -34,20 +34,37 @@ def class_folders(root, n_clips=7, **options):
     return root
 
 
+def items_of(root):
+    return [Item(entry.name, entry.path, {}) for entry in find_clips(root).entries]
+
+
 def content_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
 
 
-def same_description(packed, clips):
-    assert packed.names == clips.names
-    assert packed.class_names == clips.class_names
-    assert packed.splits == clips.splits
-    for kind in ("labels", "groups"):
-        found, expected = getattr(packed, kind), getattr(clips, kind)
-        assert list(found) == list(expected)
-        assert all(torch.equal(found[task], expected[task]) for task in expected)
-    assert packed.task == clips.task
-    assert set(packed.skipped) == set(clips.skipped)
+def names_in(store):
+    return tuple(store.manifest["names"])
+
+
+def sound_of(store):
+    """All clips as float32, `(n, longest)`."""
+    return store.batch(torch.arange(len(store)), "cpu")[0]
+
+
+def same_description(store, clips):
+    assert names_in(store) == clips.names
+    for row, about in enumerate(store.manifest["about"]):
+        names = {t: clips.class_names[t][label[row]] for t, label in clips.labels.items()}
+        assert about["labels"] == names
+        assert (about["split"] or "") == (clips.splits[row] if clips.splits else "")
+    for task, expected in clips.groups.items():
+        groups = [
+            about["groups"].get(task, name)
+            for name, about in zip(names_in(store), store.manifest["about"])
+        ]
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+        assert [numbers[group] for group in groups] == expected.tolist()
+    assert set(store.skipped) == set(clips.skipped)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +74,9 @@ def test_labels_and_groups_are_those_of_load_clips(tmp_path, make, pool):
     root = make(tmp_path / "sounds")
     store = pack(root, tmp_path / "store", pool=pool, workers=0, clips_per_part=3)
     clips = load_clips(root, pool=pool)
-    same_description(store.clips(), clips)
-    assert store.source == f"{clips.source}, packed as waveform"
+    same_description(store, clips)
+    kind, count = clips.source.split(", ")[0].split(": ")
+    assert store.source.startswith(f"{kind}: {count}") and store.source.endswith("as waveform")
 
 
 def test_manifests_are_packed_with_their_groups_and_splits(tmp_path):
@@ -66,15 +84,7 @@ def test_manifests_are_packed_with_their_groups_and_splits(tmp_path):
         put(tmp_path / f"{name}.wav")
     rows = [("a.wav", "x", "g", "train"), ("b.wav", "y", "", ""), ("c.wav", "x", "g", "")]
     path = write_csv(tmp_path / "list.csv", ("path", "label", "group", "split"), rows)
-    same_description(pack(path, tmp_path / "store", workers=0).clips(), load_clips(path))
-
-
-def test_embedded_sounds_are_packed_within_half_a_step(tmp_path, monkeypatch):
-    few = load_clips("synthetic", pool="note", clips_per_class=1)
-    monkeypatch.setattr("audiossl_lite.data.pack_items.synthetic_clips", lambda pool: few)
-    packed = pack("synthetic", tmp_path, pool="note", workers=0).clips()
-    same_description(packed, few)
-    assert (packed.waveforms - few.waveforms).abs().max() <= 1 / 65_536
+    same_description(pack(path, tmp_path / "store", workers=0), load_clips(path))
 
 
 def test_bad_files_are_skipped_with_their_reasons(tmp_path):
@@ -94,11 +104,11 @@ def test_bad_files_are_skipped_with_their_reasons(tmp_path):
     # A part of nothing but skips is a part like others.
     store = pack(root, tmp_path / "store", workers=0, clips_per_part=2)
     clips = load_clips(root)
-    same_description(store.clips(), clips)
-    assert len(store.known.skipped) == 8
-    assert store.known.clipped == ("dog/loud.wav",)
+    same_description(store, clips)
+    assert len(store.skipped) == 8
+    assert store.manifest["clipped"] == ["dog/loud.wav"]
     quiet = clips.waveforms.clamp(-1, 32767 / 32768)
-    assert (store.clips().waveforms - quiet).abs().max() <= 1 / 65_536
+    assert (sound_of(store) - quiet).abs().max() <= 1 / 65_536
     assert verify_store(store.folder) == []
     before = content_of(store.folder)
     pack(root, store.folder, workers=0)  # the skipped files are not tried again
@@ -106,7 +116,8 @@ def test_bad_files_are_skipped_with_their_reasons(tmp_path):
     (root / "dog" / "text.wav").unlink()
     put(root / "dog" / "text.wav")  # repaired
     mended = pack(root, store.folder, workers=0)
-    assert mended.known.names == (*store.known.names, "dog/text.wav")
+    assert names_in(mended) == (*names_in(store), "dog/text.wav")
+    assert "dog/text.wav" not in {skip.name for skip in mended.skipped}
 
 
 def test_a_frontend_that_fails_makes_a_skip(tmp_path, monkeypatch):
@@ -125,9 +136,15 @@ def test_nothing_to_pack_is_an_error_that_says_why(tmp_path):
         pack(tmp_path / "bad", tmp_path / "store")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         pack(tmp_path / "gone", tmp_path / "store")
+    for name in ("", "synthetic"):
+        with pytest.raises(ValueError, match="embedded sounds need no store"):
+            pack(name, tmp_path / "store")
+    make_esc50(tmp_path / "esc")
+    with pytest.raises(ValueError, match="no clip found .no pool 'voice'"):
+        pack(tmp_path / "esc", tmp_path / "store", pool="voice")
 
 
-def test_processes_give_what_one_process_gives(tmp_path):
+def test_threads_give_what_one_thread_gives(tmp_path):
     root = class_folders(tmp_path / "sounds", 30)
     alone = pack(root, tmp_path / "alone", workers=0, clips_per_part=8)
     together = pack(root, tmp_path / "together", workers=2, clips_per_part=8)
@@ -141,8 +158,8 @@ def test_new_files_are_appended(tmp_path):
     put(root / "class0" / "00-new.wav", hum(0.2))
     put(root / "another" / "x.wav")
     second = pack(root, tmp_path / "store", workers=0, clips_per_part=2)
-    assert second.known.names == (*first.known.names, "another/x.wav", "class0/00-new.wav")
-    assert second.known.labelling.class_names["class"] == ("another", "class0", "class1", "class2")
+    assert names_in(second) == (*names_in(first), "another/x.wav", "class0/00-new.wav")
+    assert second.manifest["about"][-2]["labels"] == {"class": "another"}
     assert second.digest() != first.digest()
     assert kept.items() <= content_of(second.folder).items()
     again = content_of(second.folder)
@@ -155,7 +172,7 @@ def test_new_files_are_appended(tmp_path):
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"kind": "atst"}, "kind 'waveform', asked for 'spectrogram'"),
+        ({"kind": "atst"}, "name 'waveform', asked for 'atst'"),
         ({"max_s": 1.0}, r"max_s None, asked for 1\.0"),
     ],
 )
@@ -165,7 +182,7 @@ def test_other_settings_are_refused_by_name(tmp_path, options, word):
     before = content_of(tmp_path / "store")
     with pytest.raises(StoreError, match=word):
         pack(root, tmp_path / "store", workers=0, **options)
-    with pytest.raises(StoreError, match="tasks"):
+    with pytest.raises(StoreError, match="2 clips are not as they were packed"):
         pack(make_esc50(tmp_path / "esc"), tmp_path / "store", workers=0)
     assert content_of(tmp_path / "store") == before
 
@@ -181,7 +198,9 @@ def test_a_file_that_changed_after_packing_is_named(tmp_path):
     root = class_folders(tmp_path / "sounds", 3)
     pack(root, tmp_path / "store", workers=0)
     put(root / "class1" / "01.wav", hum(0.3))
-    with pytest.raises(StoreError, match=r"class1/01\.wav has 9644 bytes, it had 3244"):
+    with pytest.raises(
+        StoreError, match=r"1 clips .*class1/01\.wav is gone, or has another content"
+    ):
         pack(root, tmp_path / "store", workers=0)
 
 
@@ -190,7 +209,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
     with pytest.raises(StoreError, match="not empty"):
         pack(root, root, workers=0)
     (tmp_path / "store.json").write_text('{"format": "other", "version": 1}')
-    with pytest.raises(StoreError, match="something else"):
+    with pytest.raises(StoreError, match="written by something else"):
         pack(root, tmp_path, workers=0)
 
 
@@ -222,24 +241,23 @@ def test_the_estimate_is_near_what_is_needed(tmp_path, kind):
     for number in range(20):
         put(root / "class0" / f"long{number}.wav", hum(3.0))
     store = pack(root, tmp_path / "store", kind=kind, max_s=2.0, workers=0)
-    estimate = estimate_bytes(find_material(root).items, make_recipe(kind, 2.0))
+    estimate = estimate_bytes(items_of(root), make_recipe(kind, 2.0))
     assert 0.9 * store.nbytes < estimate < 1.1 * store.nbytes
 
 
 def test_an_error_while_writing_leaves_whole_parts_only(tmp_path, monkeypatch):
     root = class_folders(tmp_path / "sounds", 7)
     whole = pack(root, tmp_path / "whole", workers=0, clips_per_part=2)
-    moves = []
+    moves, move = [], os.replace
 
     def full_disk(aside, path):
         moves.append(path.name)
         if path.name == "part-00002.json":  # the data are in place, the manifest is not
             raise OSError(28, "No space left on device")
-        os.replace(aside, path)
+        move(aside, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("audiossl_lite.data.packing.move_into_place", full_disk)
-        patch.setattr("audiossl_lite.data.store_format.move_into_place", full_disk)
+        patch.setattr(os, "replace", full_disk)
         with pytest.raises(OSError, match="No space"):
             pack(root, tmp_path / "store", workers=0, clips_per_part=2)
     assert moves[-2:] == ["part-00002.bin", "part-00002.json"]
@@ -302,7 +320,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path):
     assert n_parts() < 12
 
     resumed = pack(root, folder, workers=0, clips_per_part=3)
-    assert len(resumed) == len(set(resumed.known.names)) == 36
+    assert len(resumed) == len(set(names_in(resumed))) == 36
     whole = pack(root, tmp_path / "whole", workers=0, clips_per_part=3)
     assert content_of(folder) == content_of(whole.folder)
     assert not list(folder.glob(".*.aside"))
@@ -315,7 +333,7 @@ def test_the_command_packs_verifies_and_says_what_it_did(tmp_path, capsys):
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "5 clips to pack" in said
-    assert "4 clips, 3 classes (class), 1 skipped, packed as waveform" in said
+    assert "4 clips, 1 skipped, packed as waveform" in said
     assert "1 x silent" in said
     assert "verified" in said
     content = (tmp_path / "store" / "part-00000.bin").read_bytes()
@@ -330,9 +348,8 @@ def test_the_command_packs_verifies_and_says_what_it_did(tmp_path, capsys):
 
 def test_the_header_says_how_the_store_was_made(tmp_path):
     store = pack(class_folders(tmp_path / "sounds", 2), tmp_path / "store", kind="atst", workers=0)
-    header = json.loads((store.folder / "store.json").read_text())
-    assert header["kind"] == "spectrogram"
-    made = header["made"]
+    made = json.loads((store.folder / "store.json").read_text())["content"]["made"]
+    assert store.made == made and store.kind == "spectrogram"
     assert made["frontend"] == "ATSTFrontend"
     assert made["constants"] == {"variant": "official", "min_db": -79.6482, "max_db": 50.6842}
     assert (made["hop_s"], made["n_mels"]) == (0.01, 64)

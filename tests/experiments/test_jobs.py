@@ -174,6 +174,35 @@ def test_a_store_of_the_right_kind_is_read_and_another_is_refused(tmp_path):
     message = "packed as 'atst_paper', audiomae reads 'audiomae'; make it with: .*--kind audiomae"
     with pytest.raises(ValueError, match=message):
         open_source(find_job("audiomae"), preset("audiomae", "lite"), str(tmp_path / "right"))
+    official = preset("atst", "lite", {"frontend": "atst_official"})
+    with pytest.raises(
+        ValueError, match="packed as 'atst_paper', atst_small reads 'atst'; .*--kind atst"
+    ):
+        open_source(job, official, str(tmp_path / "right"))
+    pack(tmp_path / "audio", tmp_path / "official", kind="atst", workers=0)
+    assert open_source(job, official, str(tmp_path / "official"))[1].variant == "official"
+    other = preset("atst", "lite", {"frontend": "byola"})
+    with pytest.raises(ValueError, match="no packed store holds spectrograms of frontend='byola'"):
+        open_source(job, other, str(tmp_path / "right"))
+
+
+def test_filter_banks_of_a_store_are_those_of_the_settings_or_refused(tmp_path):
+    for number, waveform in enumerate(0.1 * torch.randn(4, 16_000)):
+        (tmp_path / "audio" / "noise").mkdir(parents=True, exist_ok=True)
+        save_audio(tmp_path / "audio" / "noise" / f"{number}.wav", waveform.clamp(-1, 1))
+    folder = str(tmp_path / "store")
+    pack(tmp_path / "audio", folder, kind="audiomae", workers=0)
+    message = (
+        "n_mels=128, normalisation=audioset, audiomae asks for n_mels=64, normalisation=fitted"
+    )
+    with pytest.raises(ValueError, match=message):
+        run_job("audiomae", "workshop", folder, None, device="cpu")
+    alike = FEW | {"n_mels": 128, "normalisation": "audioset"}
+    result = run_job("audiomae", "lite", folder, None, device="cpu", overrides=alike)
+    assert result.history[-1]["step"] == 2
+    shorter = preset("uamix", "paper", {"n_frames": 512})
+    with pytest.raises(ValueError, match="with n_frames=1024, uamix asks for n_frames=512"):
+        open_source(find_job("uamix"), shorter, folder)
 
 
 def test_a_request_survives_its_way_through_a_file():
