@@ -10,21 +10,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from audiossl_lite.evaluation.grids import Scoring
-from audiossl_lite.evaluation.statistics import mean_interval
-from audiossl_lite.experiments.build import TrainTest, make_encoder, prepare, pretrain
+from audiossl_lite.evaluation.baselines import BASELINES
+from audiossl_lite.evaluation.statistics import Scores, mean_interval
+from audiossl_lite.experiments.build import TrainTest
 from audiossl_lite.experiments.build_uamix import tuning_pools
+from audiossl_lite.experiments.records import record_row
 from audiossl_lite.experiments.settings.presets import Pretraining, preset
-from audiossl_lite.experiments.studies import named, record_study
-from audiossl_lite.experiments.uamix_report import record_row
-from audiossl_lite.experiments.zoo import BASELINES, UNTRAINED, EncoderSet, Network
+from audiossl_lite.experiments.studies import by_seed, named, record_study
+from audiossl_lite.experiments.zoo import EncoderSet
 from audiossl_lite.pretrained.shipped import FOLDER, save_encoder
 
 NAME = "cnn_events"
@@ -46,118 +43,69 @@ SETTINGS: dict[str, Any] = {
 LICENCE = "CC BY-NC 3.0, as the ESC-50 clips that it was trained on"
 
 
-@dataclass
-class ShipJob:
-    """Trains one encoder a seed, resumed where it stopped, and scores it beside what it must beat.
+def ship_set(pools: Sequence[TrainTest], config: Pretraining, **options: Any) -> EncoderSet:
+    """The encoder that ships, with its random start; the first of `pools` holds the events."""
+    return EncoderSet(pools, {METHOD: config}, **options)
 
-    `pools`: clips to train on and to score on (`experiments_uamix.tuning_pools`); the first holds the events.
+
+def ship_scores(encoders: EncoderSet, seeds: Sequence[int]) -> Scores:
+    """Accuracy `(seeds, episodes)` by features and column, classes never heard first; what has no seed has one row.
+
+    Where: uaMix-MAE Sec. 4.1; chapter 13
     """
-
-    pools: Sequence[TrainTest]
-    config: Pretraining
-    device: str = "auto"
-    output_dir: str | Path | None = None
-    n_episodes: int = 600
-    seconds: float = 0.0
-    networks: dict[int, Network] = field(default_factory=dict)
-
-    @cached_property
-    def _set(self) -> EncoderSet:
-        return EncoderSet(self.pools, preset("encoders", "workshop"), "workshop", self.device)
-
-    @cached_property
-    def _prepared(self):
-        return prepare(self._set.unlabelled, self.config)
-
-    @cached_property
-    def scoring(self) -> Scoring:
-        """The episodes that everything is scored on.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 10
-        """
-        return Scoring([pool.test for pool in self.pools], self.n_episodes)
-
-    def untrained(self, seed: int) -> Network:
-        """The random start of a seed."""
-        encoder = make_encoder(self.config, seed).eval()
-        return Network(f"{METHOD}{UNTRAINED}", encoder, self._prepared.frontend)
-
-    def trained(self, seed: int) -> Network:
-        """The encoder of a seed, trained at the first call."""
-        if seed not in self.networks:
-            folder = Path(self.output_dir) / f"{NAME}_{seed}" if self.output_dir else None
-            run = pretrain(
-                self._set.unlabelled, self.config, prepared=self._prepared, seed=seed,
-                device=self.device, output_dir=folder, description=f"{METHOD}, seed {seed}",
-            )  # fmt: skip
-            self.seconds += run.result.seconds
-            self.networks[seed] = Network(METHOD, run.encoder.cpu().eval(), run.frontend)
-        return self.networks[seed]
-
-    def scores(self, seeds: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
-        """Accuracy `(seeds, episodes)` by features and column; what has no seed has one row.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 13
-        """
-        found = self.scoring.baselines()
-        for make in (self.untrained, self.trained):
-            rows = []
-            for seed in seeds:
-                network = make(seed)
-                rows.append(self.scoring.score([network.embed(p.test) for p in self.pools]))
-            found[network.name] = {c: np.concatenate([row[c] for row in rows]) for c in rows[0]}
-        return found
-
-    def record(self, path: str | Path, scores: dict, seeds: Sequence[int]) -> dict[str, Any]:
-        """Write the scores as a record; gains are those over log-mel statistics."""
-        first = next(iter(BASELINES))
-        columns = sorted(scores[first], key=lambda name: "never" not in name)
-        ordered = {name: {c: found[c] for c in columns} for name, found in scores.items()}
-        return record_study(
-            path,
-            "workshop",
-            [pool.test for pool in self.pools],
-            about=[
-                f"training heard {len(part.labels[part.task].unique())} {part.task} classes"
-                for part in self._set.heard
-            ],
-            device=self.device,
-            seeds=seeds,
-            seconds=self.seconds,
-            config=asdict(self.config) | {"ways": self.scoring.ways(), "shown": columns},
-            values=[record_row(name, row, ordered[first]) for name, row in ordered.items()],
-            notes=named("left out", self.scoring.left_out),
-        )
-
-    def write(self, folder: str | Path, entry: dict[str, Any], seed: int) -> Path:
-        """Write the encoder of `seed` and its model card, whose numbers are those of the record `entry`."""
-        path = Path(folder) / f"{NAME}.safetensors"
-        network = self.trained(seed)
-        about = {
-            "method": METHOD,
-            "data": entry["data"],
-            "licence": LICENCE,
-            "steps": self.config.steps,
-            "seed": seed,
-            "record": entry["experiment"],
-            "commit": entry["commit"],
-        }
-        save_encoder(
-            path, network.encoder, network.frontend, maker=self.config.encoder, about=about
-        )
-        path.with_suffix(".md").write_text(model_card(entry, about, path.stat().st_size))
-        return path
+    scores = encoders.baselines | by_seed(encoders.score, encoders.names(), seeds)
+    columns = sorted(scores[METHOD], key=lambda name: "never" not in name)
+    return {name: {c: row[c] for c in columns} for name, row in scores.items()}
 
 
-def beats(scores: dict[str, dict[str, np.ndarray]], column: str) -> dict[str, bool]:
+def record_ship(
+    encoders: EncoderSet, path: str | Path, scores: Scores, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Write the scores as a record; gains are those over log-mel statistics."""
+    first = scores[next(iter(BASELINES))]
+    how = {"ways": encoders.scoring.ways(), "shown": list(first)}
+    return record_study(
+        path,
+        "workshop",
+        encoders.scored,
+        about=encoders.about_training(),
+        device=encoders.device,
+        seeds=seeds,
+        seconds=encoders.seconds,
+        config=asdict(encoders.configs[METHOD]) | how,
+        values=[record_row(name, row, first) for name, row in scores.items()],
+        notes=named("left out", encoders.scoring.left_out),
+    )
+
+
+def write_encoder(
+    encoders: EncoderSet, folder: str | Path, entry: dict[str, Any], seed: int
+) -> Path:
+    """Write the encoder of `seed` and its model card, whose numbers are those of the record `entry`."""
+    path = Path(folder) / f"{NAME}.safetensors"
+    network, config = encoders.network(METHOD, seed), encoders.configs[METHOD]
+    about = {
+        "method": METHOD,
+        "data": entry["data"],
+        "licence": LICENCE,
+        "steps": config.steps,
+        "seed": seed,
+        "record": entry["experiment"],
+        "commit": entry["commit"],
+    }
+    save_encoder(path, network.encoder, network.frontend, maker=config.encoder, about=about)
+    path.with_suffix(".md").write_text(model_card(entry, about, path.stat().st_size))
+    return path
+
+
+def beats(scores: Scores, column: str) -> dict[str, bool]:
     """Whether the trained encoder's interval lies above that of each other row, in one column."""
-    mean, half = mean_interval(scores[METHOD][column])
-    found = {}
-    for name, row in scores.items():
-        if name != METHOD:
-            other, other_half = mean_interval(row[column])
-            found[name] = bool(mean - half > other + other_half)
-    return found
+
+    def ends(name: str) -> tuple[float, float]:
+        mean, half = mean_interval(scores[name][column])
+        return mean - half, mean + half
+
+    return {name: ends(METHOD)[0] > ends(name)[1] for name in scores if name != METHOD}
 
 
 def model_card(entry: dict[str, Any], about: dict[str, Any], n_bytes: int) -> str:
@@ -215,11 +163,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out = Path(options.output_dir)
     pools = tuning_pools(options.data_root, preset("audiomae", "workshop"))
-    job = ShipJob(pools, preset("byola", "workshop", SETTINGS), options.device, out)
+    config = preset("byola", "workshop", SETTINGS)
+    encoders = ship_set(pools, config, device=options.device, output_dir=out)
     seeds = list(range(options.seeds))
-    scores = job.scores(seeds)
-    entry = job.record(out / "records" / "shipped_workshop.json", scores, seeds)
-    path = job.write(options.models or out, entry, seeds[0])
+    scores = ship_scores(encoders, seeds)
+    entry = record_ship(encoders, out / "records" / "shipped_workshop.json", scores, seeds)
+    path = write_encoder(encoders, options.models or out, entry, seeds[0])
     won = beats(scores, entry["config"]["shown"][0])
     print(path.with_suffix(".md").read_text())
     print("; ".join(f"{'above' if above else 'NOT above'} {name}" for name, above in won.items()))

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from audiossl_lite.encoders.transformer import Block
-from audiossl_lite.experiments.calibration import Calibration
+from audiossl_lite.experiments.calibration import Calibration, Stepper
 from audiossl_lite.experiments.cost import SHARE_OF_MEMORY, as_record, calibrate, estimate, main
 from audiossl_lite.experiments.counting import Counted, Kept, count, parameter_counts
 from audiossl_lite.experiments.jobs import JOBS, find_job, make_parts, synthetic_source
 from audiossl_lite.experiments.roofline import Point, attainable, bandwidth, peak_flops
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.stepping import Stepper
 from audiossl_lite.training import Compute, train
 
 B, N, D, HEADS = 3, 7, 12, 2
