@@ -25,11 +25,6 @@ class Network:
     frontend: nn.Module
     chunk_frames: int = 0
 
-    @property
-    def trained(self) -> bool:
-        """Whether it is more than a random start."""
-        return not self.name.endswith(UNTRAINED)
-
     def embed(
         self,
         clips: Clips,

@@ -88,13 +88,14 @@ class Probes:
         runs = self.finished.runs
         if (name, seed) != runs.get("probed"):
             network = self.encoders.network(name, seed)
-            runs["probed"], runs["features"] = (name, seed), [
+            runs["features"] = [
                 frozen_features(
                     network.encoder, network.frontend, clips.waveforms, clips.lengths,
                     config=self.probed(network), device=self._place,
                 )
                 for clips in self.clips
             ]  # fmt: skip
+            runs["probed"] = (name, seed)
         return runs["features"]
 
     @property

@@ -149,14 +149,13 @@ class EncoderSet:
 
         Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
         """
-        if UAMIX in self.configs:
-            tuned = {f"{TUNED_AS}{name}": changes for name, changes in VARIANTS.items()}
-            tuned[UAMIX] = VARIANTS[self.variant]
-            if method in tuned:
-                return replace(self.configs[UAMIX], **tuned[method])
-        if method not in self.configs:
-            raise KeyError(f"unknown encoder {method!r}; known: {', '.join(self.names())}")
-        return self.configs[method]
+        known = dict(self.configs)
+        if tuning := known.pop(UAMIX, None):
+            known |= {f"{TUNED_AS}{v}": replace(tuning, **VARIANTS[v]) for v in VARIANTS}
+        name = f"{TUNED_AS}{self.variant}" if method == UAMIX else method
+        if name not in known:
+            raise KeyError(f"unknown encoder {name!r}; known: {', '.join(known)}")
+        return known[name]
 
     def network(self, name: str, seed: int) -> Network:
         """One encoder of the set: a method, or its random start with `", untrained"` after it.
@@ -294,9 +293,8 @@ class EncoderSet:
         settings = [asdict(plain), asdict(self.configs[MAE]), self._fingerprints]
 
         def train(**options: Any) -> Trained:
-            ready = self.prepared(plain)
             encoder = self.network(MAE, seed).encoder
-            return train_head(encoder, ready.frontend, ready.data, ready.lengths, plain, **options)
+            return train_head(encoder, self.prepared(plain), plain, **options)
 
         return self._once("head", settings, train, seed)
 
@@ -315,8 +313,7 @@ class EncoderSet:
             if not isinstance(config, Tuning):
                 return pretrain_mae(self.heard[0], config, prepared=ready, **told, **options)
             probe = self._probe if config.probe_every else None
-            data = (ready.frontend, ready.data, ready.lengths)
-            return tune(self.head(seed), *data, config, probe=probe, **options)
+            return tune(self.head(seed), ready, config, probe=probe, **options)
 
         return self._once(type(config).__name__.lower(), self._decides(method), train, seed)
 

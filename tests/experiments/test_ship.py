@@ -13,6 +13,7 @@ from audiossl_lite.experiments import ship
 from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.records import load
 from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.zoo import EncoderSet
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
 
 
@@ -25,7 +26,7 @@ def encoders(tmp_path_factory):
         ship.SETTINGS | {"encoder": "byola_tiny", "steps": 3, "hidden_dim": 32, "batch_size": 16, "warmup_steps": 1},
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("ship")
-    return ship.ship_set(pools, config, device="cpu", output_dir=folder, n_episodes=20)
+    return EncoderSet(pools, {ship.METHOD: config}, device="cpu", output_dir=folder, n_episodes=20)
 
 
 @pytest.fixture(scope="module")

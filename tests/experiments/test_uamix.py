@@ -171,10 +171,10 @@ def test_settings_data_and_seed_have_folders_of_their_own(done, pools, tmp_path)
 def test_a_variant_that_fails_is_named_and_the_others_go_on(pools, monkeypatch):
     real = zoo.tune
 
-    def tune(head, frontend, data, lengths, config, **options):
+    def tune(head, prepared, config, **options):
         if config.mixing == "mixup":
             raise CollapseError("collapse at step 3")
-        return real(head, frontend, data, lengths, config, **options)
+        return real(head, prepared, config, **options)
 
     monkeypatch.setattr(zoo, "tune", tune)
     encoders = tuning_set(pools[:1])
