@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,18 @@ def prepare(clips: Clips, config: Pretraining) -> Prepared:
         return Prepared(frontend, clips.waveforms, clips.lengths)
     spectrograms = torch.cat([frontend(part) for part in clips.waveforms.split(64)])
     return Prepared(frontend, spectrograms, frontend.n_frames(clips.lengths))
+
+
+def joined_clips(
+    pairs: Sequence[tuple[Tensor, Tensor]], pad_value: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Clips `(n, T, ...)` with their lengths `(n,)` of several sets as one, padded to the longest."""
+    width = max(data.shape[1] for data, _ in pairs)
+    padded = []
+    for data, _ in pairs:
+        room = data.new_full((len(data), width - data.shape[1], *data.shape[2:]), pad_value)
+        padded.append(torch.cat([data, room], dim=1))
+    return torch.cat(padded), torch.cat([lengths for _, lengths in pairs])
 
 
 def pretraining_parts(config: Pretraining, frontend: nn.Module, seed: int = 0) -> Parts:

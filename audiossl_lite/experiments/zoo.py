@@ -25,20 +25,23 @@ from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments.build import (
+    Parts,
     Prepared,
     Trained,
     TrainTest,
+    joined_clips,
     make_encoder,
     prepare,
-    pretrain,
+    pretraining_parts,
+    train_parts,
 )
 from audiossl_lite.experiments.build_mae import (
     make_mae,
     make_mae_frontend,
+    masked_parts,
     prepare_mae,
-    pretrain_mae,
 )
-from audiossl_lite.experiments.build_uamix import train_head, tune
+from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.networks import UNTRAINED, Network, baseline_features
 from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.presets import Pretraining, encoder_configs
@@ -107,7 +110,7 @@ class EncoderSet:
     @cached_property
     def unlabelled(self) -> Clips:
         """The clips of training, all pools together, padded to the longest, without labels."""
-        waveforms, lengths = _together([(part.waveforms, part.lengths) for part in self.heard])
+        waveforms, lengths = joined_clips([(part.waveforms, part.lengths) for part in self.heard])
         names = tuple(f"clip {i}" for i in range(len(waveforms)))
         no_labels = torch.full((len(waveforms),), -1)
         return Clips(waveforms, lengths, {"none": no_labels}, {"none": ()}, {}, names)
@@ -261,7 +264,7 @@ class EncoderSet:
             else:
                 parts = [prepare_mae(clips, config, bank) for clips in self.heard]
                 pairs = [(part.data, part.lengths) for part in parts]
-            return Prepared(bank, *_together(pairs, bank.pad_value))
+            return Prepared(bank, *joined_clips(pairs, bank.pad_value))
 
         return once((type(config), bank), make)
 
@@ -290,13 +293,13 @@ class EncoderSet:
         """
         # Step 1 mixes nothing: the settings of the mixtures are not part of its name.
         plain = replace(self.configs[UAMIX], mixing="none", rule="paper", symmetric=False, steps=1)
-        settings = [asdict(plain), asdict(self.configs[MAE]), self._fingerprints]
+        settings = [asdict(plain), asdict(self.configs[MAE]), self._fingerprints, seed]
 
-        def train(**options: Any) -> Trained:
+        def parts() -> Parts:
             encoder = self.network(MAE, seed).encoder
-            return train_head(encoder, self.prepared(plain), plain, **options)
+            return tuning_parts(encoder, plain, self._filter_bank, step=1, seed=seed)
 
-        return self._once("head", settings, train, seed)
+        return self._trained("head", settings, plain, parts, f"step 1: head, seed {seed}")
 
     def trained(self, method: str, seed: int) -> Trained:
         """The run of a method, trained at the first call and then kept; see `train` for errors.
@@ -305,25 +308,37 @@ class EncoderSet:
         """
         config = self.config(method)
 
-        def train(**options: Any) -> Trained:
-            ready = self.prepared(config)
-            told = {"description": f"{method}, seed {seed}"}
+        def parts() -> Parts:
+            frontend = self.frontend(config)
             if isinstance(config, Pretraining):
-                return pretrain(self.unlabelled, config, prepared=ready, **told, **options)
+                return pretraining_parts(config, frontend, seed)
             if not isinstance(config, Tuning):
-                return pretrain_mae(self.heard[0], config, prepared=ready, **told, **options)
-            probe = self._probe if config.probe_every else None
-            return tune(self.head(seed), ready, config, probe=probe, **options)
+                return masked_parts(config, frontend, seed)
+            first = self.head(seed)
+            head = first.method.head_state()
+            return tuning_parts(first.encoder, config, frontend, step=2, seed=seed, head=head)
 
-        return self._once(type(config).__name__.lower(), self._decides(method), train, seed)
+        kind, settings = type(config).__name__.lower(), [*self._decides(method), seed]
+        return self._trained(kind, settings, config, parts, f"{method}, seed {seed}")
 
-    def _once(self, kind: str, settings: Any, train: Callable[..., Trained], seed: int) -> Trained:
-        """The run that `train` made of a seed, in this process or an earlier one."""
-        key = self.finished.key(kind, [settings, seed])
-        options = {"seed": seed, "device": self.device, "slim": True}
+    def _trained(
+        self, kind: str, settings: Any, config: Any, parts: Callable[[], Parts], description: str
+    ) -> Trained:
+        """The run that `settings` decide, of this process or an earlier one; only tuning is probed."""
+        key = self.finished.key(kind, settings)
+        probed = isinstance(config, Tuning) and config.probe_every
 
         def run() -> Trained:
-            trained = train(output_dir=self.finished.folder_of(key), **options)
+            trained = train_parts(
+                parts(),
+                self.prepared(config),
+                config,
+                probe=self._probe if probed else None,
+                slim=True,
+                device=self.device,
+                output_dir=self.finished.folder_of(key),
+                description=description,
+            )
             trained.method.cpu().eval()
             return trained
 
@@ -333,15 +348,3 @@ class EncoderSet:
         """Accuracy on the first pool along the run, by column."""
         features = Network("", encoder, frontend).embed(self.scored[0])
         return {name: float(v.mean()) for name, v in self.scoring.score([features]).items()}
-
-
-def _together(
-    pairs: Sequence[tuple[Tensor, Tensor]], pad_value: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """Clips `(n, T, ...)` with their lengths `(n,)` of several sets as one, padded to the longest."""
-    width = max(data.shape[1] for data, _ in pairs)
-    padded = []
-    for data, _ in pairs:
-        room = data.new_full((len(data), width - data.shape[1], *data.shape[2:]), pad_value)
-        padded.append(torch.cat([data, room], dim=1))
-    return torch.cat(padded), torch.cat([lengths for _, lengths in pairs])

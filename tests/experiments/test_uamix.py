@@ -169,14 +169,14 @@ def test_settings_data_and_seed_have_folders_of_their_own(done, pools, tmp_path)
 
 
 def test_a_variant_that_fails_is_named_and_the_others_go_on(pools, monkeypatch):
-    real = zoo.tune
+    real = zoo.tuning_parts
 
-    def tune(head, prepared, config, **options):
+    def parts(encoder, config, frontend, **options):
         if config.mixing == "mixup":
             raise CollapseError("collapse at step 3")
-        return real(head, prepared, config, **options)
+        return real(encoder, config, frontend, **options)
 
-    monkeypatch.setattr(zoo, "tune", tune)
+    monkeypatch.setattr(zoo, "tuning_parts", parts)
     encoders = tuning_set(pools[:1])
     scores = uamix_scores(encoders, ["MixUp + LS", "No Mixing"], [0])
     assert "MixUp + LS" not in scores and "No Mixing" in scores
