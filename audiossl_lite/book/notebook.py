@@ -18,8 +18,13 @@ from audiossl_lite.book.figures import (
 )
 from audiossl_lite.book.players import levelled, play, play_grid
 from audiossl_lite.book.report import circumstances
-from audiossl_lite.experiments.records import current_commit, device_name, recorded
-from audiossl_lite.experiments.uamix_report import recorded_scores, table_rows
+from audiossl_lite.experiments.records import (
+    current_commit,
+    device_name,
+    recorded,
+    recorded_scores,
+    table_rows,
+)
 from audiossl_lite.parameters import (
     DEFAULTS,
     ParameterError,

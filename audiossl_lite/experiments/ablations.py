@@ -1,15 +1,15 @@
-"""Ablation rows as one job: each row is pretrained and scored once, and kept.
+"""ATST's ablations: the five rows of Table 1 and the segment lengths of Fig. 2, each pretrained and scored once.
 
-With an `output_dir` an interrupted job goes on where it stopped: finished rows are read, the row in progress resumes
-from its last checkpoint.
+With a folder an interrupted study goes on where it stopped: finished rows are read, the row in progress resumes from
+its last checkpoint.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,99 @@ from audiossl_lite.encoders.atst import ATSTEncoder, in_chunks
 from audiossl_lite.evaluation import few_shot_accuracy, spectrograms
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.few_shot import FewShotResult
-from audiossl_lite.experiments.build import Prepared, TrainTest, make_encoder, prepare, pretrain
+from audiossl_lite.experiments.build import TrainTest, make_encoder, prepare, pretrain
 from audiossl_lite.experiments.settings.presets import Pretraining
 from audiossl_lite.experiments.studies import Finished, record_study
-from audiossl_lite.experiments.variants import Row
-from audiossl_lite.training import save_checkpoint
+
+SHORT_SHARE, LONG_SHARE = 0.1, 0.6  # ATST: 1 s and 6 s of clips of 10 s
+MAX_CLIP_S = 10.0  # the position table ends there
 
 
-def clip_embedding(encoder: nn.Module, spec: Tensor, lengths: Tensor, chunk_frames: int) -> Tensor:
-    """One embedding per clip, `(B, T, F) -> (B, D)`: a transformer works in chunks of the length it was trained on.
+@dataclass(frozen=True)
+class Row:
+    """One line of a table or point of a figure: a name and the settings of its run.
 
-    Its CLS tokens are averaged over the chunks, as ATST splits clips downstream; positions beyond the training length
-    have never been trained. A CNN takes the whole clip.
-
-    Where: ATST Sec. 3.3; chapter 05
+    Where: ATST Table 1; chapter 05
     """
-    return in_chunks(encoder, chunk_frames if isinstance(encoder, ATSTEncoder) else 0)(
-        spec, lengths
+
+    name: str
+    config: Pretraining
+
+
+def segment_lengths(
+    clip_s: float, shares: Sequence[float] = (SHORT_SHARE, LONG_SHARE)
+) -> list[float]:
+    """Segment lengths in seconds that are the given shares of a clip; clips count as at most 10 s.
+
+    ATST's 1 s and 6 s are 0.1 and 0.6 of its clips. At least 0.2 s, rounded to 0.01 s. Raises ValueError for a
+    share outside (0, 1] or a clip too short to be cut.
+
+    Where: ATST Sec. 3.1, 3.3; chapter 05
+    """
+    if not all(0.0 < share <= 1.0 for share in shares):
+        raise ValueError(f"a segment is a share in (0, 1] of its clip, got {list(shares)}")
+    if clip_s < 0.4:
+        raise ValueError(
+            f"clips of {clip_s:.2f} s are too short for segments; use clips of at least 0.4 s"
+        )
+    return [round(max(share * min(clip_s, MAX_CLIP_S), 0.2), 2) for share in shares]
+
+
+def view_rows(config: Pretraining, clip_s: float, prefix: str = "transformer") -> list[Row]:
+    """The four view strategies of Table 1 for one set of settings: one or two segments, short or long.
+
+    Where: ATST Table 1; chapter 05
+    """
+    return [
+        Row(
+            f"{prefix}, {segments}, {segment_s:g} s",
+            replace(config, segments=segments, segment_s=segment_s),
+        )
+        for segment_s in segment_lengths(clip_s)
+        for segments in ("one", "two")
+    ]
+
+
+def table_1_rows(config: Pretraining, byola: Pretraining, clip_s: float) -> list[Row]:
+    """The five rows of ATST's Table 1: BYOL-A's network and views, then four view strategies of the transformer.
+
+    `config`, `byola`: settings of both at the same scale. BYOL-A gets one short segment and sees as many
+    clips as the others, in batches of its own size; `clip_s` sets the segment lengths.
+
+    Where: ATST Table 1; chapter 05
+    """
+    short_s, _ = segment_lengths(clip_s)
+    first = replace(
+        byola,
+        segments="one",
+        segment_s=short_s,
+        steps=max(config.steps * config.batch_size // byola.batch_size, 1),
     )
+    return [Row(f"BYOL-A, one, {short_s:g} s", first), *view_rows(config, clip_s)]
 
 
-@dataclass
-class Job:
-    """Runs rows on one set of data and remembers their results, in memory and under `output_dir`.
+def segment_sweep(
+    config: Pretraining,
+    clip_s: float,
+    shares: Sequence[float] = (0.1, 0.3, 0.6, 0.8),
+    prefix: str = "transformer",
+) -> list[Row]:
+    """The runs of ATST's Fig. 2: two segments, each length a share of the clip.
 
-    A result is a plain dictionary: the row's name and view strategy, 5-way 1-shot accuracy of the untrained encoder
-    and of each trained network (`mean`, `ci95`: the one that the method keeps), the gain over the untrained encoder
-    on the same episodes, and the loss along the run. Rows are told apart by settings, data and seed, not by name.
+    Where: ATST Fig. 2; chapter 05
+    """
+    return [
+        Row(
+            f"{prefix}, two, {segment_s:g} s",
+            replace(config, segments="two", segment_s=segment_s),
+        )
+        for segment_s in segment_lengths(clip_s, shares)
+    ]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How rows are trained and scored, and `finished`, where their results are.
 
     Where: ATST Sec. 3.3; chapter 05
     """
@@ -55,17 +121,9 @@ class Job:
     data: TrainTest
     seed: int = 0
     device: str = "auto"
-    output_dir: str | Path | None = None
     n_way: int = 5
     n_episodes: int = 600
-    _prepared: dict[tuple[str, str], Prepared] = field(default_factory=dict, repr=False)
-    _tests: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
-    _starts: dict[tuple[str, int, int], FewShotResult] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def finished(self) -> Finished:
-        """The results so far."""
-        return Finished(self.output_dir)
+    finished: Finished = field(default_factory=Finished)
 
     def settings(self, row: Row) -> dict[str, Any]:
         """What decides the result of a row: its settings, the data, the seed and the protocol."""
@@ -76,93 +134,8 @@ class Job:
             "protocol": [self.seed, self.n_way, self.n_episodes],
         }
 
-    def run(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """The results of these rows, in order; a row that ran before is not run again.
-
-        Where: ATST Table 1, Fig. 2; chapter 05
-        """
-        return [
-            self.finished("row", self.settings(row), partial(self._run, row)) | {"name": row.name}
-            for row in rows
-        ]
-
-    def _run(self, row: Row, folder: Path | None) -> dict[str, Any]:
-        config = row.config
-        prepared = self._prepare(config)
-        trained = pretrain(
-            self.data.train,
-            config,
-            prepared=prepared,
-            seed=self.seed,
-            device=self.device,
-            output_dir=folder,
-            description=row.name,
-        )
-        began = time.perf_counter()
-        chunk_frames = round(config.segment_s / prepared.frontend.hop_s) + 1
-        scores = {"untrained": self._untrained(config, prepared.frontend, chunk_frames)}
-        for name, network in trained.method.encoders.items():
-            scores[name] = self._score(self._embed(network, prepared.frontend, chunk_frames))
-        result = {
-            "method": config.method,
-            "segments": config.segments,
-            "segment_s": config.segment_s,
-            "encoder": config.encoder,
-            "steps": config.steps,
-            "seconds": round(trained.result.seconds + time.perf_counter() - began, 1),
-            "train_seconds": round(trained.result.seconds, 1),
-            **_numbers(scores),
-            "history": [
-                [line["step"], line["loss"], line["spread"]]
-                for line in trained.result.history
-                if "loss" in line
-            ],
-        }
-        if folder:
-            states = {name: net.state_dict() for name, net in trained.method.encoders.items()}
-            save_checkpoint(folder / "encoders.pt", states)
-            (folder / "last.pt").unlink(missing_ok=True)  # optimiser and mixup memory
-        return result
-
-    def _prepare(self, config: Pretraining) -> Prepared:
-        """Frontend and training data, computed once for all rows that share them."""
-        key = (config.frontend, config.crop_from)
-        if key not in self._prepared:
-            self._prepared[key] = prepare(self.data.train, config)
-        return self._prepared[key]
-
-    def _spectrograms(self, frontend: nn.Module) -> tuple[Tensor, Tensor]:
-        """Test clips `(n, T, F)` and their valid frames, computed once per frontend."""
-        if id(frontend) not in self._tests:
-            test = self.data.test
-            self._tests[id(frontend)] = spectrograms(frontend, test.waveforms, test.lengths)
-        return self._tests[id(frontend)]
-
-    @torch.no_grad()
-    def _embed(self, network: nn.Module, frontend: nn.Module, chunk_frames: int) -> Tensor:
-        spec, frames = self._spectrograms(frontend)
-        device = next(network.parameters()).device
-        network.eval()
-        return torch.cat(
-            [
-                clip_embedding(
-                    network, part[:, : int(valid.max())].to(device), valid.to(device), chunk_frames
-                ).cpu()
-                for part, valid in zip(spec.split(32), frames.split(32), strict=True)
-            ]
-        )
-
-    def _untrained(
-        self, config: Pretraining, frontend: nn.Module, chunk_frames: int
-    ) -> FewShotResult:
-        """The score of the random start, computed once for all rows that share it."""
-        key = (config.encoder, chunk_frames, id(frontend))
-        if key not in self._starts:
-            encoder = make_encoder(config, self.seed)
-            self._starts[key] = self._score(self._embed(encoder, frontend, chunk_frames))
-        return self._starts[key]
-
-    def _score(self, features: Tensor) -> FewShotResult:
+    def score(self, features: Tensor) -> FewShotResult:
+        """N-way 1-shot accuracy of features `(n, D)` of the test clips."""
         test = self.data.test
         return few_shot_accuracy(
             features,
@@ -173,33 +146,105 @@ class Job:
             seed=self.seed,
         )
 
-    def baselines(self) -> list[dict[str, Any]]:
-        """Accuracy of log-mel and MFCC statistics on the episodes of the rows."""
-        test, rows = self.data.test, []
-        for name, features in BASELINES.items():
-            score = self._score(features(test.waveforms, test.lengths))
-            rows.append({"name": name, "mean": score.mean, "ci95": score.ci95})
-        return rows
 
-    def record(
-        self, path: str | Path, rows: Sequence[Row], scale: str, note: str = ""
-    ) -> dict[str, Any]:
-        """Write the results of rows and the baselines as a recorded run (`results.record`)."""
-        done = self.run(rows)
-        hidden = ("history", "settings")
-        values = [{k: v for k, v in result.items() if k not in hidden} for result in done]
-        return record_study(
-            path,
-            scale,
-            [self.data.test],
-            about=[self.data.note],
-            device=self.device,
-            seeds=[self.seed],
-            seconds=sum(result["seconds"] for result in done),
-            config={row.name: asdict(row.config) for row in rows},
-            values=values + self.baselines(),
-            notes=[note],
-        )
+def run_rows(protocol: Protocol, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The results of these rows, in order; a row that ran before is not run again.
+
+    A result is a plain dictionary: the row's name and view strategy, 1-shot accuracy of the untrained encoder and of
+    each trained network (`mean`, `ci95`: the one that the method keeps), the gain over the untrained encoder on the
+    same episodes, and the loss along the run. Rows are told apart by settings, data and seed, not by name.
+
+    Where: ATST Table 1, Fig. 2; chapter 05
+    """
+    return [
+        protocol.finished("row", protocol.settings(row), partial(_run, protocol, row))
+        | {"name": row.name}
+        for row in rows
+    ]
+
+
+def _run(protocol: Protocol, row: Row, folder: Path | None) -> dict[str, Any]:
+    config, data, once = row.config, protocol.data, protocol.finished.once
+    # Rows share what they can: clips, test spectrograms, the score of the random start.
+    prepared = once((config.frontend, config.crop_from), lambda: prepare(data.train, config))
+    frontend = prepared.frontend
+    chunk_frames = round(config.segment_s / frontend.hop_s) + 1
+    trained = pretrain(
+        data.train,
+        config,
+        prepared=prepared,
+        seed=protocol.seed,
+        device=protocol.device,
+        output_dir=folder,
+        slim=True,
+        description=row.name,
+    )
+    began = time.perf_counter()
+    clips = data.test.waveforms, data.test.lengths
+    spec, frames = once(frontend, lambda: spectrograms(frontend, *clips))
+
+    def score(network: nn.Module) -> FewShotResult:
+        return protocol.score(_embed(network, spec, frames, chunk_frames))
+
+    start = ("untrained", config.encoder, chunk_frames, frontend)
+    untrained = once(start, lambda: score(make_encoder(config, protocol.seed)))
+    networks = trained.method.encoders.items()
+    scores = {"untrained": untrained} | {name: score(network) for name, network in networks}
+    return {
+        "method": config.method,
+        "segments": config.segments,
+        "segment_s": config.segment_s,
+        "encoder": config.encoder,
+        "steps": config.steps,
+        "seconds": round(trained.result.seconds + time.perf_counter() - began, 1),
+        "train_seconds": round(trained.result.seconds, 1),
+        **_numbers(scores),
+        "history": [
+            [line["step"], line["loss"], line["spread"]]
+            for line in trained.result.history
+            if "loss" in line
+        ],
+    }
+
+
+@torch.no_grad()
+def _embed(network: nn.Module, spec: Tensor, frames: Tensor, chunk_frames: int) -> Tensor:
+    """Embeddings `(n, D)`; a transformer works in chunks of the length it was trained on, a CNN on the whole clip."""
+    device = next(network.parameters()).device
+    embed = in_chunks(network.eval(), chunk_frames if isinstance(network, ATSTEncoder) else 0)
+    parts = zip(spec.split(32), frames.split(32), strict=True)
+    return torch.cat(
+        [embed(part[:, : int(n.max())].to(device), n.to(device)).cpu() for part, n in parts]
+    )
+
+
+def baseline_rows(protocol: Protocol) -> list[dict[str, Any]]:
+    """Accuracy of log-mel and MFCC statistics on the episodes of the rows."""
+    test, rows = protocol.data.test, []
+    for name, features in BASELINES.items():
+        score = protocol.score(features(test.waveforms, test.lengths))
+        rows.append({"name": name, "mean": score.mean, "ci95": score.ci95})
+    return rows
+
+
+def record_rows(
+    protocol: Protocol, path: str | Path, rows: Sequence[Row], scale: str, note: str = ""
+) -> dict[str, Any]:
+    """Write the results of rows and the baselines as a recorded run (`records.record`)."""
+    results, hidden = run_rows(protocol, rows), ("history", "settings")
+    values = [{k: v for k, v in result.items() if k not in hidden} for result in results]
+    return record_study(
+        path,
+        scale,
+        [protocol.data.test],
+        about=[protocol.data.note],
+        device=protocol.device,
+        seeds=[protocol.seed],
+        seconds=sum(result["seconds"] for result in results),
+        config={row.name: asdict(row.config) for row in rows},
+        values=values + baseline_rows(protocol),
+        notes=[note],
+    )
 
 
 def _numbers(scores: dict[str, FewShotResult]) -> dict[str, float]:
@@ -214,5 +259,5 @@ def _numbers(scores: dict[str, FewShotResult]) -> dict[str, float]:
                 f"{name}_gain": float(gain.mean()),
                 f"{name}_gain_ci95": float(1.96 * gain.std() / np.sqrt(len(gain))),
             }
-    kept = "teacher" if "teacher" in scores else "student"
-    return {"mean": scores[kept].mean, "ci95": scores[kept].ci95, **numbers}
+    result = scores.get("teacher", scores["student"])  # of the network that the method keeps
+    return {"mean": result.mean, "ci95": result.ci95, **numbers}

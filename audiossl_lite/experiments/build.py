@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +20,16 @@ from audiossl_lite.evaluation.few_shot import FewShotResult
 from audiossl_lite.experiments.settings.presets import Pretraining
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 from audiossl_lite.methods import BYOL, Contrastive
-from audiossl_lite.training import TrainConfig, TrainingResult, train
+from audiossl_lite.training import (
+    TrainConfig,
+    TrainingResult,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+)
 from audiossl_lite.views.segments import ViewMaker
+
+OUTCOME = ("history", "seconds", "precision")  # of a finished run, beside its weights
 
 
 @dataclass
@@ -157,6 +166,18 @@ def prepare(clips: Clips, config: Pretraining) -> Prepared:
     return Prepared(frontend, spectrograms, frontend.n_frames(clips.lengths))
 
 
+def joined_clips(
+    pairs: Sequence[tuple[Tensor, Tensor]], pad_value: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Clips `(n, T, ...)` with their lengths `(n,)` of several sets as one, padded to the longest."""
+    width = max(data.shape[1] for data, _ in pairs)
+    padded = []
+    for data, _ in pairs:
+        room = data.new_full((len(data), width - data.shape[1], *data.shape[2:]), pad_value)
+        padded.append(torch.cat([data, room], dim=1))
+    return torch.cat(padded), torch.cat([lengths for _, lengths in pairs])
+
+
 def pretraining_parts(config: Pretraining, frontend: nn.Module, seed: int = 0) -> Parts:
     """Method, views and run of a preset."""
     return Parts(
@@ -170,17 +191,23 @@ def train_parts(
     config: Any,
     *,
     probe: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None,
+    output_dir: str | Path | None = None,
+    slim: bool = False,
     **options: Any,
 ) -> Trained:
     """Train a method of any kind on prepared clips, without looking at their labels.
 
-    `probe(encoder, frontend)` returns numbers for the history every `probe_every` steps. `options`: `device`,
-    `output_dir`, `description`, `stop_after`, as `train` takes them; see there for resuming and for errors.
+    `probe(encoder, frontend)` returns numbers for the history every `probe_every` steps. `slim`: a finished run keeps
+    weights and history alone in its `output_dir`, no optimiser and no memory of views, and is read from there.
+    `options`: `device`, `description`, `stop_after`, as `train` takes them; see there for resuming and for errors.
     """
 
     def probe_method(method: nn.Module) -> dict[str, float]:
         return probe(next(iter(method.encoders.values())), prepared.frontend)
 
+    weights = Path(output_dir) / "weights.pt" if slim and output_dir else None
+    if weights and weights.is_file():
+        return Trained(parts.method, prepared.frontend, config, _read_result(weights, parts))
     result = train(
         parts.method,
         parts.views,
@@ -188,9 +215,21 @@ def train_parts(
         parts.config,
         lengths=prepared.lengths,
         probe=probe_method if probe else None,
+        output_dir=output_dir,
         **options,
     )
+    if weights:
+        more = {name: getattr(result, name) for name in OUTCOME}
+        save_checkpoint(weights, {"method": parts.method.state_dict()} | more)
+        (weights.parent / "last.pt").unlink(missing_ok=True)
     return Trained(parts.method, prepared.frontend, config, result)
+
+
+def _read_result(weights: Path, parts: Parts) -> TrainingResult:
+    state = load_checkpoint(weights)
+    parts.method.load_state_dict(state["method"])
+    outcome = {name: state[name] for name in OUTCOME}
+    return TrainingResult(parts.method, started_at=parts.config.steps, **outcome)
 
 
 def pretrain(

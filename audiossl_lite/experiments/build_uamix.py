@@ -113,14 +113,7 @@ def tuning_parts(
 
 
 def train_head(
-    encoder: nn.Module,
-    frontend: nn.Module,
-    data: Tensor,
-    lengths: Tensor,
-    config: Tuning,
-    *,
-    seed: int = 0,
-    **options: Any,
+    encoder: nn.Module, prepared: Prepared, config: Tuning, *, seed: int = 0, **options: Any
 ) -> Trained:
     """Step 1: the encoder is frozen, projector and predictor learn on unmixed clips `(n, T, F)`.
 
@@ -128,20 +121,12 @@ def train_head(
 
     Where: uaMix-MAE Sec. 3; chapter 09
     """
-    parts = tuning_parts(encoder, config, frontend, step=1, seed=seed)
-    prepared = Prepared(frontend, data, lengths)
+    parts = tuning_parts(encoder, config, prepared.frontend, step=1, seed=seed)
     return train_parts(parts, prepared, config, description="step 1: head", **options)
 
 
 def tune(
-    head: Trained,
-    frontend: nn.Module,
-    data: Tensor,
-    lengths: Tensor,
-    config: Tuning,
-    *,
-    seed: int = 0,
-    **options: Any,
+    head: Trained, prepared: Prepared, config: Tuning, *, seed: int = 0, **options: Any
 ) -> Trained:
     """Step 2: the upper half of the encoder is tuned with the head of step 1, on mixtures (`config.mixing`).
 
@@ -151,8 +136,7 @@ def tune(
     Where: uaMix-MAE Sec. 3, Eq. 4; chapter 09
     """
     state = head.method.head_state()
-    parts = tuning_parts(head.encoder, config, frontend, step=2, seed=seed, head=state)
-    prepared = Prepared(frontend, data, lengths)
+    parts = tuning_parts(head.encoder, config, prepared.frontend, step=2, seed=seed, head=state)
     return train_parts(parts, prepared, config, description=f"step 2: {config.mixing}", **options)
 
 

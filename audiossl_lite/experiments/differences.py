@@ -5,23 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from audiossl_lite.evaluation.embed import embed_clips
-from audiossl_lite.evaluation.grids import Scoring
-from audiossl_lite.evaluation.statistics import as_text, mean_interval
-from audiossl_lite.experiments.build import Prepared, prepare, pretrain
-from audiossl_lite.experiments.records import config_hash, recorded
+from audiossl_lite.evaluation.statistics import Scores, as_text, mean_interval
+from audiossl_lite.experiments.records import record_row, recorded, recorded_scores
 from audiossl_lite.experiments.settings.presets import override
-from audiossl_lite.experiments.studies import Finished, named, record_study
-from audiossl_lite.experiments.uamix_report import record_row, recorded_scores
-from audiossl_lite.experiments.zoo import EncoderSet, Network
-from audiossl_lite.training.loop import CollapseError, NotFiniteError
+from audiossl_lite.experiments.studies import by_seed, named, record_study
+from audiossl_lite.experiments.zoo import EncoderSet
 
 BASE = "as it is"
 TOKEN = re.compile(r"measured\(([^()]+)\)")  # how the appendix asks for an effect: FAMILY: NAME
@@ -84,149 +80,78 @@ CHANGES: dict[str, dict[str, Change]] = {
 }
 
 
-@dataclass
-class DifferencesJob:
-    """Trains every family once as it is and once for each change, and scores the difference, seed by seed.
+def changed_set(encoders: EncoderSet, family: str, change: Change) -> EncoderSet:
+    """The set with one method's settings changed; both share clips, random start and order of batches."""
+    if not (change.settings or change.scaled):
+        return encoders
+    config = encoders.configs[family]
+    scaled = {name: getattr(config, name) * by for name, by in change.scaled.items()}
+    return encoders.changed(family, override(config, change.settings | scaled))
 
-    The encoders are those of an `EncoderSet`, so both sides of a difference share clips, random start and order of
-    batches. With an `output_dir` finished scores are kept: an interrupted job goes on.
+
+def changed_score(encoders: EncoderSet, family: str, name: str, seed: int) -> dict[str, np.ndarray]:
+    """Mean accuracy in percent `(1,)` by column, of a family as it is (`BASE`) or with one change.
+
+    Raises KeyError for an unknown family or change; see `train` for other errors.
     """
+    change = Change() if name == BASE else CHANGES[family][name]
+    other = changed_set(encoders, family, change)
 
-    zoo: EncoderSet
-    output_dir: str | Path | None = None
-    n_episodes: int = 600
-    failures: dict[str, str] = field(default_factory=dict)
-    _ready: dict[tuple[str, str], Prepared] = field(default_factory=dict, repr=False)
-    _runs: dict[str, Any] = field(default_factory=dict, repr=False)
+    def embed() -> list[torch.Tensor]:
+        network, features = other.network(family, seed), None
+        if change.network == "student":
+            run = other.trained(family, seed)
+            network = replace(network, encoder=run.method.encoders["student"])
+        if change.features != "embedding":
+            how = {"chunk_frames": network.chunk_frames, "mean_over": change.features}
+            features = partial(network.encoder.linear_features, **how)
+        return [network.embed(part, features=features) for part in other.scored]
 
-    @cached_property
-    def scoring(self) -> Scoring:
-        """The episodes that everything is scored on."""
-        return Scoring([pool.test for pool in self.zoo.pools], self.n_episodes)
+    read = {"network": change.network, "features": change.features}
+    scores = other.score(family, seed, embed, **read)
+    return {column: values.mean(axis=1) for column, values in scores.items()}
 
-    @cached_property
-    def finished(self) -> Finished:
-        """The scores so far."""
-        return Finished(Path(self.output_dir) / "differences" if self.output_dir else None)
 
-    def score(self, family: str, name: str, seed: int) -> dict[str, float]:
-        """Mean accuracy in percent by column, of a family as it is (`BASE`) or with one change.
+def difference_scores(encoders: EncoderSet, seeds: Sequence[int]) -> Scores:
+    """Scores `(seeds,)` by name (`"ATST: drop path"`) and column.
 
-        Raises KeyError for an unknown family or change; see `train` for other errors.
-        """
-        change = Change() if name == BASE else CHANGES[family][name]
-        config = self._config(family, change)
-        settings = [family, asdict(config), asdict(change), asdict(self.zoo.runs), seed]
-        settings += [self.n_episodes, *(pool.test.fingerprint() for pool in self.zoo.pools)]
+    A change whose training fails is left out and named in `encoders.failures`.
+    """
+    labels = []
+    for family, changes in CHANGES.items():
+        # Readings of one run stand together.
+        order = sorted(changes, key=lambda n: bool(changes[n].settings or changes[n].scaled))
+        labels += [f"{family}: {name}" for name in (BASE, *order)]
+    return by_seed(
+        lambda label, seed: changed_score(encoders, *label.split(": ", 1), seed),
+        labels,
+        seeds,
+        failures=encoders.failures,
+        needed=[f"{family}: {BASE}" for family in CHANGES],
+    )
 
-        def compute(_: Path | None) -> dict[str, Any]:
-            scores = self.scoring.score(self._features(family, change, config, seed))
-            return {"scores": {column: float(v.mean()) for column, v in scores.items()}}
 
-        return self.finished("difference", settings, compute)["scores"]
-
-    def _config(self, family: str, change: Change) -> Any:
-        if family in ("ATST", "BYOL-A"):
-            config = self.zoo.config(family)
-        else:
-            job = self.zoo.job
-            config = job.mae_config if family == "AudioMAE" else job.config
-        scaled = {name: getattr(config, name) * by for name, by in change.scaled.items()}
-        return override(config, change.settings | scaled)
-
-    def _features(self, family: str, change: Change, config: Any, seed: int) -> list[torch.Tensor]:
-        clips = [pool.test for pool in self.zoo.pools]
-        if family in ("ATST", "BYOL-A"):
-            network = self._byol(family, change, config, seed)
-        else:
-            network = self._mae(family, config, seed)
-        if change.features == "embedding":
-            return [network.embed(part) for part in clips]
-
-        def compute(spec, lengths):
-            return network.encoder.linear_features(
-                spec, lengths, chunk_frames=network.chunk_frames, mean_over=change.features
-            )
-
-        return [
-            embed_clips(network.encoder, network.frontend, p.waveforms, p.lengths, features=compute)
-            for p in clips
-        ]
-
-    def _byol(self, family: str, change: Change, config: Any, seed: int) -> Network:
-        where = (config.frontend, config.crop_from)
-        if where not in self._ready:
-            self._ready[where] = prepare(self.zoo.unlabelled, config)
-        key = config_hash([asdict(config), seed])
-        if key not in self._runs:  # the last one: its networks are read in several ways
-            self._runs = {
-                key: pretrain(
-                    self.zoo.unlabelled,
-                    config,
-                    prepared=self._ready[where],
-                    seed=seed,
-                    device=self.zoo.device,
-                    description=f"{family}, seed {seed}",
-                )
-            }
-        trained = self._runs[key]
-        encoder = trained.method.encoders[change.network].cpu().eval()
-        chunk = round(config.segment_s / trained.frontend.hop_s) + 1 if family == "ATST" else 0
-        return Network(family, encoder, trained.frontend, chunk)
-
-    def _mae(self, family: str, config: Any, seed: int) -> Network:
-        part = "mae_config" if family == "AudioMAE" else "config"
-        job = self.zoo.job.changed(**{part: config})
-        if family == "AudioMAE":
-            return Network(family, job.pretrained(seed), job.frontend)
-        return Network(family, job.tuned(self.zoo.runs.variant, seed).encoder, job.frontend)
-
-    def run(self, seeds: Sequence[int], families: Sequence[str] | None = None) -> dict[str, dict]:
-        """Scores `(seeds,)` by name (`"ATST: drop path"`) and column; a change that fails is named in `failures`."""
-        rows: dict[str, dict[str, list[float]]] = {}
-        for seed in seeds:
-            for family in families or CHANGES:
-                # Readings of one run stand together, so that it is trained once.
-                changes = CHANGES[family]
-                order = sorted(
-                    changes, key=lambda n: bool(changes[n].settings or changes[n].scaled)
-                )
-                for name in [BASE, *order]:
-                    label = f"{family}: {name}"
-                    if label in self.failures:
-                        continue
-                    try:
-                        found = self.score(family, name, seed)
-                    except (NotFiniteError, CollapseError) as error:
-                        if name == BASE:
-                            raise
-                        self.failures[label] = f"seed {seed}: {error}"
-                        rows.pop(label, None)
-                        continue
-                    for column, value in found.items():
-                        rows.setdefault(label, {}).setdefault(column, []).append(value)
-        return rows
-
-    def record(self, path: str | Path, seeds: Sequence[int], scale: str) -> dict[str, Any]:
-        """Run everything, or read what was run, and write it as a recorded run: `gain` is the effect of a change."""
-        rows = {
-            label: {column: torch.tensor(v)[:, None].numpy() for column, v in found.items()}
-            for label, found in self.run(seeds).items()
-        }
-        values = [record_row(label, found, rows[_against(label)]) for label, found in rows.items()]
-        pools = self.zoo.pools
-        return record_study(
-            path,
-            scale,
-            [pool.test for pool in pools],
-            about=[pool.note for pool in pools],
-            device=self.zoo.device,
-            seeds=seeds,
-            seconds=self.finished.seconds,
-            config=self.zoo.settings() | {"ways": self.scoring.ways()},
-            values=values,
-            notes=named("failed", self.failures),
-        )
+def record_differences(
+    encoders: EncoderSet, path: str | Path, seeds: Sequence[int], scale: str
+) -> dict[str, Any]:
+    """Run everything, or read what was run, and write it as a recorded run: `gain` is the effect of a change."""
+    scores = difference_scores(encoders, seeds)
+    rows = {
+        label: {column: values[:, None] for column, values in row.items()}
+        for label, row in scores.items()
+    }
+    return record_study(
+        path,
+        scale,
+        encoders.scored,
+        about=[pool.note for pool in encoders.pools],
+        device=encoders.device,
+        seeds=seeds,
+        seconds=encoders.finished.seconds,
+        config=encoders.settings() | {"ways": encoders.scoring.ways()},
+        values=[record_row(label, row, rows[_against(label)]) for label, row in rows.items()],
+        notes=named("failed", encoders.failures),
+    )
 
 
 def _against(label: str) -> str:

@@ -20,11 +20,13 @@ from audiossl_lite.experiments.build_mae import (
     prepare_mae,
 )
 from audiossl_lite.experiments.build_uamix import tuning_parts
-from audiossl_lite.experiments.outcome import keep_outcome
+from audiossl_lite.experiments.records import device_name, record
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.parameters import nearest
+from audiossl_lite.pretrained import load_audiomae
+from audiossl_lite.pretrained.shipped import save_encoder
 from audiossl_lite.training import Compute, TrainingResult, load_checkpoint, train
 from audiossl_lite.training.sources import ClipSource, InMemory
 
@@ -238,8 +240,6 @@ def starting_point(
     if path is None:
         return None, None
     if path.is_file():
-        from audiossl_lite.pretrained import load_audiomae
-
         return load_audiomae(path).encoder, None
     state = load_checkpoint(path / "last.pt")["method"]
     encoder = _new_encoder(config, frontend, 0)
@@ -271,7 +271,7 @@ def run_job(
 ) -> TrainingResult:
     """Run a job, or go on with it where it stopped; under `torchrun` all processes share it.
 
-    A finished run leaves its encoder and a record in `output_dir`, see `keep_outcome`.
+    A finished run leaves its encoder and a record in `output_dir`: `encoder.safetensors`, `record.json`.
     `overrides`: settings of the experiment at this scale. `start`: see `starting_point`. See `train` for errors.
 
     Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 13
@@ -294,7 +294,45 @@ def run_job(
         stop_after=stop_after,
     )
     if output_dir and rank() == 0 and result.history[-1]["step"] == parts.config.steps:
-        keep_outcome(
-            output_dir, job, scale, config, source, frontend, result, seed=seed, device=device
+        about = {"job": name, "scale": scale, "data": f"{len(source)} clips"}
+        entry = _record(Path(output_dir), about, config, source, result, seed=seed, device=device)
+        encoder = next(iter(result.method.encoders.values()))
+        sized = job.store == "audiomae"
+        save_encoder(
+            Path(output_dir) / "encoder.safetensors",
+            encoder,
+            frontend,
+            maker=job.network(config).encoder,
+            options={"n_frames": encoder.n_frames, "n_mels": encoder.n_mels} if sized else {},
+            about=about | {"commit": entry["commit"]},
         )
     return result
+
+
+def _record(
+    folder: Path,
+    about: dict[str, str],
+    config: Any,
+    source: ClipSource,
+    result: TrainingResult,
+    *,
+    seed: int,
+    device: str,
+) -> dict[str, Any]:
+    """Write `record.json`, whose values are the losses of the first and of the last logged step."""
+    rows = [row for row in result.history if "loss" in row]
+    return record(
+        folder / "record.json",
+        experiment=about["job"],
+        scale=about["scale"],
+        data=about["data"],
+        data_fingerprint=source.digest(),
+        device=device_name(device),
+        seeds=[seed],
+        seconds=result.seconds,
+        config=config,
+        values=[
+            {"name": f"loss, step {row['step']}", "mean": row["loss"], "ci95": None}
+            for row in (rows[0], rows[-1])
+        ],
+    )

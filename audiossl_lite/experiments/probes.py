@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,15 @@ from audiossl_lite.evaluation import (
     linear_evaluation,
     spectrograms,
 )
+from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.statistics import Scores
-from audiossl_lite.experiments.probe_tasks import ProbeTask, probe_tasks
+from audiossl_lite.experiments.networks import UNTRAINED, Network
+from audiossl_lite.experiments.probe_tasks import probe_tasks
+from audiossl_lite.experiments.records import record_row
 from audiossl_lite.experiments.settings.evaluation import FineTuning, LinearEvaluation
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.studies import Finished, named, record_study, stacked
-from audiossl_lite.experiments.uamix_report import record_row
-from audiossl_lite.experiments.zoo import BASELINES, UNTRAINED, EncoderSet, Network
+from audiossl_lite.experiments.studies import by_seed, named, record_study
+from audiossl_lite.experiments.zoo import EncoderSet
 
 LOG_MEL = "log-mel statistics"
 RECIPES = {"BYOL-A": "finetune_atst", "ATST": "finetune_atst", "uaMix-MAE": "finetune_audiomae"}
@@ -38,50 +39,32 @@ def tuning_settings(scale: str, overrides: dict[str, Any] | None = None) -> dict
 
     Where: ATST Sec. 3.2; uaMix-MAE Table 4; chapter 11
     """
-    found = {name: preset(recipe, scale, overrides) for name, recipe in RECIPES.items()}
-    found["BYOL-A"] = replace(found["BYOL-A"], head="embedding", drop_path=0.0)
-    return found
+    settings = {name: preset(recipe, scale, overrides) for name, recipe in RECIPES.items()}
+    settings["BYOL-A"] = replace(settings["BYOL-A"], head="embedding", drop_path=0.0)
+    return settings
 
 
 @dataclass
-class ProbeJob:
-    """Probes and tunes what is asked for, once; scores are in per cent.
+class Probes:
+    """Probes and tunes the encoders of a set as these settings say, each once; scores are in per cent.
 
-    Folds and divisions are those of the seed, the same for all features, so that differences are paired. A task that
-    cannot be divided is named in `left_out`.
+    Folds and divisions are those of the seed, the same for all features, so that differences are paired. `tasks`: what
+    the clips allow, by column; a task that cannot be divided is named in `left_out`.
 
     Where: ATST Tables 2 and 3; uaMix-MAE Table 4; chapter 11
     """
 
-    zoo: EncoderSet
+    encoders: EncoderSet
     linear: LinearEvaluation
     tuning: dict[str, FineTuning]
-    device: str = "auto"
-    output_dir: str | Path | None = None
-    left_out: dict[str, str] = field(default_factory=dict)
-    _features: dict[tuple, list[Tensor]] = field(default_factory=dict, repr=False)
 
-    @cached_property
-    def clips(self) -> list:
-        """The clips that are scored, by pool."""
-        return [pool.test for pool in self.zoo.pools]
-
-    @cached_property
-    def tasks(self) -> dict[str, ProbeTask]:
-        """The tasks that these clips allow, by column."""
-        found, left_out = probe_tasks(self.clips)
-        self.left_out.update(left_out)
-        return {task.column: task for task in found}
-
-    @cached_property
-    def finished(self) -> Finished:
-        """The scores so far."""
-        return Finished(Path(self.output_dir) / "probes" if self.output_dir else None)
-
-    @cached_property
-    def _base(self) -> list:
-        heard = [clips.fingerprint() for clips in self.zoo.heard]
-        return [self.zoo.settings(), heard, [clips.fingerprint() for clips in self.clips]]
+    def __post_init__(self) -> None:
+        self.clips, self.finished = self.encoders.scored, self.encoders.finished
+        tasks, self.left_out = probe_tasks(self.clips)
+        self.tasks = {task.column: task for task in tasks}
+        heard = [clips.fingerprint() for clips in self.encoders.heard]
+        scored = [clips.fingerprint() for clips in self.clips]
+        self._base = [self.encoders.settings(), heard, scored]
 
     def probed(self, network: Network) -> LinearEvaluation:
         """The settings of the probe; ATST's chunks have the length that it was trained on.
@@ -97,27 +80,28 @@ class ProbeJob:
 
         Where: ATST Sec. 3.2; chapter 11
         """
-        if name in BASELINES and (name, -1) not in self._features:
-            features = [BASELINES[name](c.waveforms, c.lengths) for c in self.clips]
-            self._features[name, -1] = features
-        seed = -1 if name in BASELINES else seed  # one for all
-        if (name, seed) not in self._features:
-            for key in [key for key in self._features if key[1] >= 0]:
-                del self._features[key]
-            network = self.zoo.network(name, seed)
-            self._features[name, seed] = [
+        if name in BASELINES:
+            make = BASELINES[name]
+            return self.finished.once(
+                name, lambda: [make(c.waveforms, c.lengths) for c in self.clips]
+            )
+        runs = self.finished.runs
+        if (name, seed) != runs.get("probed"):
+            network = self.encoders.network(name, seed)
+            runs["features"] = [
                 frozen_features(
                     network.encoder, network.frontend, clips.waveforms, clips.lengths,
                     config=self.probed(network), device=self._place,
                 )
                 for clips in self.clips
             ]  # fmt: skip
-        return self._features[name, seed]
+            runs["probed"] = (name, seed)
+        return runs["features"]
 
     @property
     def _place(self) -> str:
         usable = "cuda" if torch.cuda.is_available() else "cpu"
-        return usable if self.device in ("auto", "gpu") else self.device
+        return usable if self.encoders.device in ("auto", "gpu") else self.encoders.device
 
     def labelled(self, column: str, name: str, seed: int):
         """The clips of a task with their features. Where: ATST Sec. 3.2; chapter 11"""
@@ -169,20 +153,20 @@ class ProbeJob:
 
         Where: ATST Table 2; chapter 11
         """
-        names = list(names or [*BASELINES, *self.zoo.names()])
-        found: dict[str, dict[str, list]] = {name: {} for name in names}
-        for seed in seeds:  # seeds outside: what an interrupted job leaves is complete seeds
-            for name in names:
-                row = found[name]
-                for column, task in self.tasks.items():
-                    kept = self.probe(name, column, seed)
-                    row.setdefault(column, []).append(kept["score"])
-                    if kept["never"] is not None:
-                        row.setdefault(column + NEVER, []).append(kept["never"])
-                    if task.pool == 0:
-                        kept = self.probe(name, column, seed, select_on="test")
-                        row.setdefault(column + ON_TEST, []).append(kept["score"])
-        return stacked(found)
+
+        def score(name: str, seed: int) -> dict[str, list[float]]:
+            row = {}
+            for column, task in self.tasks.items():
+                result = self.probe(name, column, seed)
+                row[column] = [result["score"]]
+                if result["never"] is not None:
+                    row[column + NEVER] = [result["never"]]
+                if task.pool == 0:
+                    result = self.probe(name, column, seed, select_on="test")
+                    row[column + ON_TEST] = [result["score"]]
+            return row
+
+        return by_seed(score, names or [*BASELINES, *self.encoders.names()], seeds)
 
     def tuned(self, name: str, way: str, column: str, seed: int) -> dict[str, Any]:
         """One run: `score` of the epoch chosen on validation data, its `epoch`, and the `curve` of the run.
@@ -239,7 +223,7 @@ class ProbeJob:
         Where: ATST Table 3; uaMix-MAE Table 4; chapter 11
         """
         start = f"{name}{UNTRAINED}".replace("uaMix-MAE", "AudioMAE")
-        network = self.zoo.network(name if way == "fine-tuned" else start, seed)
+        network = self.encoders.network(name if way == "fine-tuned" else start, seed)
         config = replace(self.tuning[name], **changes)
         if network.chunk_frames:
             config = replace(config, chunk_frames=network.chunk_frames)
@@ -251,7 +235,7 @@ class ProbeJob:
         train, validation, test = task.split(task.data(clips, specs, frames), seed)
         return fine_tune(
             network.encoder, network.frontend, train, test, config,
-            validation=validation, seed=seed, device=self.device, output_dir=output_dir,
+            validation=validation, seed=seed, device=self.encoders.device, output_dir=output_dir,
             description=f"{name}, {way}, seed {seed}",
         )  # fmt: skip
 
@@ -263,15 +247,13 @@ class ProbeJob:
         Where: ATST Table 3; uaMix-MAE Table 4; chapter 11
         """
         columns = list(columns or self.tuned_columns)
-        rows = [(LOG_MEL, "linear probe")]
-        rows += [(name, way) for name in names or RECIPES for way in WAYS]
-        found: dict[str, dict[str, list]] = {f"{name}, {way}": {} for name, way in rows}
-        for seed in seeds:
-            for name, way in rows:
-                for column in columns:
-                    kept = self.tuned(name, way, column, seed)
-                    found[f"{name}, {way}"].setdefault(column, []).append(kept["score"])
-        return stacked(found)
+        rows = {f"{LOG_MEL}, linear probe": (LOG_MEL, "linear probe")}
+        rows |= {f"{name}, {way}": (name, way) for name in names or RECIPES for way in WAYS}
+
+        def score(row: str, seed: int) -> dict[str, list[float]]:
+            return {c: [self.tuned(*rows[row], c, seed)["score"]] for c in columns}
+
+        return by_seed(score, list(rows), seeds)
 
     @property
     def tuned_columns(self) -> list[str]:
@@ -286,7 +268,7 @@ class ProbeJob:
         first = next(iter(scores))
         columns = sorted(scores[first], key=lambda c: (c.endswith(NEVER), c.endswith(ON_TEST)))
         tuned = first.endswith("linear probe")
-        config = self.zoo.settings() | {
+        config = self.encoders.settings() | {
             "linear": asdict(self.linear),
             "finetune": {name: asdict(c) for name, c in self.tuning.items()} if tuned else {},
             "ways": {c: task.n_classes for c, task in self.tasks.items() if c in columns},
@@ -297,11 +279,8 @@ class ProbeJob:
             path,
             scale,
             self.clips,
-            about=[
-                f"training heard {len(c.labels[c.task].unique())} {c.task} classes"
-                for c in self.zoo.heard
-            ],
-            device=self.device,
+            about=self.encoders.about_training(),
+            device=self.encoders.device,
             seeds=seeds,
             seconds=self.finished.seconds,
             config=config,

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from audiossl_lite._version import __version__
+from audiossl_lite.evaluation.statistics import Scores, as_text, mean_interval
 
 REQUIRED = (
     "experiment",
@@ -133,3 +136,65 @@ def load(path: str | Path) -> dict[str, Any] | None:
 def recorded(name: str, folder: str | Path | None = None) -> dict[str, Any] | None:
     """The recorded run `book/results/NAME.json` of this checkout, or None when it was not run."""
     return load(Path(folder or ROOT / "book" / "results") / f"{name}.json")
+
+
+# --- rows of a record, from scores by features and column: `(seeds, episodes)`, or `(seeds,)` of a record ---------
+
+
+def record_row(name: str, row: dict[str, np.ndarray], start: dict[str, np.ndarray]) -> dict:
+    """One line of a record: by column the mean, its interval, the mean of every seed, the gain over `start`.
+
+    `mean` and `ci95` of the line itself are those of the first column. Intervals that do not exist are None.
+
+    Where: uaMix-MAE Tables 2 and 3; chapter 09
+    """
+    columns = {}
+    for column, values in row.items():
+        mean, half_width = mean_interval(values)
+        gain, gain_half_width = mean_interval(values - start[column])
+        columns[column] = {
+            "mean": mean,
+            "ci95": _or_none(half_width),
+            "by_seed": np.asarray(values).reshape(len(values), -1).mean(1).tolist(),
+            "gain": gain,
+            "gain_ci95": _or_none(gain_half_width),
+        }
+    first = next(iter(columns.values()))
+    return {"name": name, "mean": first["mean"], "ci95": first["ci95"], "columns": columns}
+
+
+def recorded_scores(entry: dict[str, Any]) -> Scores:
+    """The scores of a record, `(seeds,)` by features and column.
+
+    Where: uaMix-MAE Tables 2 and 3; chapter 09
+    """
+    return {
+        row["name"]: {c: np.asarray(v["by_seed"]) for c, v in row["columns"].items()}
+        for row in entry["values"]
+    }
+
+
+def table_rows(scores: Scores) -> list[dict[str, Any]]:
+    """One row for each kind of features: mean and interval of every column, as text.
+
+    Where: uaMix-MAE Tables 2 and 3; chapter 09
+    """
+    return [
+        {"features": name, "seeds": max(len(v) for v in row.values())}
+        | {column: as_text(*mean_interval(values)) for column, values in row.items()}
+        for name, row in scores.items()
+    ]
+
+
+def mean_curve(histories: list[list[dict]], columns: list[str]) -> list[dict[str, float]]:
+    """The probes of several runs, averaged step by step."""
+    probes = [[line for line in lines if columns[0] in line] for lines in histories]
+    return [
+        {"step": lines[0]["step"]}
+        | {c: float(np.mean([line[c] for line in lines])) for c in columns}
+        for lines in zip(*probes, strict=True)
+    ]
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

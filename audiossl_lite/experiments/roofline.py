@@ -5,41 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 
 PRECISIONS = {"32-true": torch.float32, "tf32": torch.float32, "bf16-mixed": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Point:
-    """One operation on a roofline: arithmetic, traffic and time.
-
-    `n_bytes`: what has to be read and written at least, if nothing in between touches the memory.
-    """
-
-    name: str
-    flops: float
-    n_bytes: float
-    seconds: float
-
-    @property
-    def intensity(self) -> float:
-        """FLOPs for each byte."""
-        return self.flops / self.n_bytes
-
-    @property
-    def flops_per_s(self) -> float:
-        """What was reached."""
-        return self.flops / self.seconds
-
-
-def attainable(intensity: float, peak: float, bytes_per_s: float) -> float:
-    """The roof above an intensity: FLOP/s that neither the arithmetic nor the memory forbids."""
-    return min(peak, intensity * bytes_per_s)
 
 
 def times(

@@ -10,21 +10,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from audiossl_lite.evaluation.grids import Scoring
-from audiossl_lite.evaluation.statistics import mean_interval
-from audiossl_lite.experiments.build import TrainTest, make_encoder, prepare, pretrain
+from audiossl_lite.evaluation.baselines import BASELINES
+from audiossl_lite.evaluation.statistics import Scores, mean_interval
 from audiossl_lite.experiments.build_uamix import tuning_pools
-from audiossl_lite.experiments.settings.presets import Pretraining, preset
-from audiossl_lite.experiments.studies import named, record_study
-from audiossl_lite.experiments.uamix_report import record_row
-from audiossl_lite.experiments.zoo import BASELINES, UNTRAINED, EncoderSet, Network
+from audiossl_lite.experiments.records import record_row
+from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.studies import by_seed, named, record_study
+from audiossl_lite.experiments.zoo import EncoderSet
 from audiossl_lite.pretrained.shipped import FOLDER, save_encoder
 
 NAME = "cnn_events"
@@ -43,125 +39,72 @@ SETTINGS: dict[str, Any] = {
     "probe_every": 0,
     "save_every": 50,
 }
+CARD = Path(__file__).with_name("ship_card.md")
 LICENCE = "CC BY-NC 3.0, as the ESC-50 clips that it was trained on"
 
 
-@dataclass
-class ShipJob:
-    """Trains one encoder a seed, resumed where it stopped, and scores it beside what it must beat.
+def ship_scores(encoders: EncoderSet, seeds: Sequence[int]) -> Scores:
+    """Accuracy `(seeds, episodes)` by features and column, classes never heard first; what has no seed has one row.
 
-    `pools`: clips to train on and to score on (`experiments_uamix.tuning_pools`); the first holds the events.
+    Where: uaMix-MAE Sec. 4.1; chapter 13
     """
-
-    pools: Sequence[TrainTest]
-    config: Pretraining
-    device: str = "auto"
-    output_dir: str | Path | None = None
-    n_episodes: int = 600
-    seconds: float = 0.0
-    networks: dict[int, Network] = field(default_factory=dict)
-
-    @cached_property
-    def _set(self) -> EncoderSet:
-        return EncoderSet(self.pools, preset("encoders", "workshop"), "workshop", self.device)
-
-    @cached_property
-    def _prepared(self):
-        return prepare(self._set.unlabelled, self.config)
-
-    @cached_property
-    def scoring(self) -> Scoring:
-        """The episodes that everything is scored on.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 10
-        """
-        return Scoring([pool.test for pool in self.pools], self.n_episodes)
-
-    def untrained(self, seed: int) -> Network:
-        """The random start of a seed."""
-        encoder = make_encoder(self.config, seed).eval()
-        return Network(f"{METHOD}{UNTRAINED}", encoder, self._prepared.frontend)
-
-    def trained(self, seed: int) -> Network:
-        """The encoder of a seed, trained at the first call."""
-        if seed not in self.networks:
-            folder = Path(self.output_dir) / f"{NAME}_{seed}" if self.output_dir else None
-            run = pretrain(
-                self._set.unlabelled, self.config, prepared=self._prepared, seed=seed,
-                device=self.device, output_dir=folder, description=f"{METHOD}, seed {seed}",
-            )  # fmt: skip
-            self.seconds += run.result.seconds
-            self.networks[seed] = Network(METHOD, run.encoder.cpu().eval(), run.frontend)
-        return self.networks[seed]
-
-    def scores(self, seeds: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
-        """Accuracy `(seeds, episodes)` by features and column; what has no seed has one row.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 13
-        """
-        found = self.scoring.baselines()
-        for make in (self.untrained, self.trained):
-            rows = []
-            for seed in seeds:
-                network = make(seed)
-                rows.append(self.scoring.score([network.embed(p.test) for p in self.pools]))
-            found[network.name] = {c: np.concatenate([row[c] for row in rows]) for c in rows[0]}
-        return found
-
-    def record(self, path: str | Path, scores: dict, seeds: Sequence[int]) -> dict[str, Any]:
-        """Write the scores as a record; gains are those over log-mel statistics."""
-        first = next(iter(BASELINES))
-        columns = sorted(scores[first], key=lambda name: "never" not in name)
-        ordered = {name: {c: found[c] for c in columns} for name, found in scores.items()}
-        return record_study(
-            path,
-            "workshop",
-            [pool.test for pool in self.pools],
-            about=[
-                f"training heard {len(part.labels[part.task].unique())} {part.task} classes"
-                for part in self._set.heard
-            ],
-            device=self.device,
-            seeds=seeds,
-            seconds=self.seconds,
-            config=asdict(self.config) | {"ways": self.scoring.ways(), "shown": columns},
-            values=[record_row(name, row, ordered[first]) for name, row in ordered.items()],
-            notes=named("left out", self.scoring.left_out),
-        )
-
-    def write(self, folder: str | Path, entry: dict[str, Any], seed: int) -> Path:
-        """Write the encoder of `seed` and its model card, whose numbers are those of the record `entry`."""
-        path = Path(folder) / f"{NAME}.safetensors"
-        network = self.trained(seed)
-        about = {
-            "method": METHOD,
-            "data": entry["data"],
-            "licence": LICENCE,
-            "steps": self.config.steps,
-            "seed": seed,
-            "record": entry["experiment"],
-            "commit": entry["commit"],
-        }
-        save_encoder(
-            path, network.encoder, network.frontend, maker=self.config.encoder, about=about
-        )
-        path.with_suffix(".md").write_text(model_card(entry, about, path.stat().st_size))
-        return path
+    scores = encoders.baselines | by_seed(encoders.score, encoders.names(), seeds)
+    columns = sorted(scores[METHOD], key=lambda name: "never" not in name)
+    return {name: {c: row[c] for c in columns} for name, row in scores.items()}
 
 
-def beats(scores: dict[str, dict[str, np.ndarray]], column: str) -> dict[str, bool]:
+def record_ship(
+    encoders: EncoderSet, path: str | Path, scores: Scores, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Write the scores as a record; gains are those over log-mel statistics."""
+    first = scores[next(iter(BASELINES))]
+    how = {"ways": encoders.scoring.ways(), "shown": list(first)}
+    return record_study(
+        path,
+        "workshop",
+        encoders.scored,
+        about=encoders.about_training(),
+        device=encoders.device,
+        seeds=seeds,
+        seconds=encoders.seconds,
+        config=asdict(encoders.configs[METHOD]) | how,
+        values=[record_row(name, row, first) for name, row in scores.items()],
+        notes=named("left out", encoders.scoring.left_out),
+    )
+
+
+def write_encoder(
+    encoders: EncoderSet, folder: str | Path, entry: dict[str, Any], seed: int
+) -> Path:
+    """Write the encoder of `seed` and its model card, whose numbers are those of the record `entry`."""
+    path = Path(folder) / f"{NAME}.safetensors"
+    network, config = encoders.network(METHOD, seed), encoders.configs[METHOD]
+    about = {
+        "method": METHOD,
+        "data": entry["data"],
+        "licence": LICENCE,
+        "steps": config.steps,
+        "seed": seed,
+        "record": entry["experiment"],
+        "commit": entry["commit"],
+    }
+    save_encoder(path, network.encoder, network.frontend, maker=config.encoder, about=about)
+    path.with_suffix(".md").write_text(model_card(entry, about, path.stat().st_size))
+    return path
+
+
+def beats(scores: Scores, column: str) -> dict[str, bool]:
     """Whether the trained encoder's interval lies above that of each other row, in one column."""
-    mean, half = mean_interval(scores[METHOD][column])
-    found = {}
-    for name, row in scores.items():
-        if name != METHOD:
-            other, other_half = mean_interval(row[column])
-            found[name] = bool(mean - half > other + other_half)
-    return found
+
+    def ends(name: str) -> tuple[float, float]:
+        mean, half = mean_interval(scores[name][column])
+        return mean - half, mean + half
+
+    return {name: ends(METHOD)[0] > ends(name)[1] for name in scores if name != METHOD}
 
 
 def model_card(entry: dict[str, Any], about: dict[str, Any], n_bytes: int) -> str:
-    """The model card: what it is, what it heard, how it scores, what it must not be used for."""
+    """The model card from its template: what it is, what it heard, how it scores, what it must not be used for."""
     shown, ways = entry["config"]["shown"], entry["config"]["ways"]
     lines = [
         "| features | " + " | ".join(f"{c}, {ways[c]}-way 1-shot" for c in shown) + " |",
@@ -173,33 +116,14 @@ def model_card(entry: dict[str, Any], about: dict[str, Any], n_bytes: int) -> st
         ]
         lines.append(f"| {row['name']} | {' | '.join(cells)} |")
     run = f"{about['steps']} steps of {entry['config']['batch_size']} clips, seed {about['seed']} of {entry['seeds']}"
-    return f"""# {NAME}
-
-A small convolutional encoder for short sounds: BYOL-A's network with half its channels, {n_bytes / 1e6:.1f} MB.
-16 kHz mono in, one embedding of 512 numbers a clip out. Trained without labels by InfoNCE on two segments of each clip.
-
-```python
-from audiossl_lite.pretrained.shipped import load_shipped
-
-embedding = load_shipped("{NAME}").embed(waveform)  # (B, S) at 16 kHz -> (B, 512)
-```
-
-- **Data.** {about["data"]}.
-- **Licence.** {about["licence"]}: not for commercial use. The Free Spoken Digit Dataset is CC BY-SA 4.0.
-- **Run.** {run}, {entry["device"]}, commit {about["commit"]}. The first seed ships, whatever its score.
-- **Choices.** A CNN was taken because BYOL-A's led the few-shot scores of chapter 10, those on classes never heard
-  among them: for this one choice they were not unseen. Then two runs of 75 steps were compared, without and with the
-  project's embedded sounds among the clips of training. The run without them scored higher on heard classes (65.2
-  against 62.6) and was taken; on classes never heard, printed beside, it was higher too (55.8 against 53.5).
-- **Scores.** Few-shot accuracy (%) with frozen features. No recording or word stands on both sides of an episode.
-  Mean and 95 % interval over seeds; rows without a seed: over episodes. Record: `book/results/{about["record"]}.json`.
-
-{chr(10).join(lines)}
-
-- **What it is for.** Chapters 10 to 12, exercises, a first try on your own sounds. It heard a few hundred clips of
-  environmental sound and single words: expect little of music. The classes never heard are those of
-  `audiossl_lite/data/held_out.py`.
-"""
+    return CARD.read_text().format(
+        name=NAME,
+        megabytes=n_bytes / 1e6,
+        run=run,
+        device=entry["device"],
+        table="\n".join(lines),
+        **about,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,11 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out = Path(options.output_dir)
     pools = tuning_pools(options.data_root, preset("audiomae", "workshop"))
-    job = ShipJob(pools, preset("byola", "workshop", SETTINGS), options.device, out)
+    configs = {METHOD: preset("byola", "workshop", SETTINGS)}
+    encoders = EncoderSet(pools, configs, device=options.device, output_dir=out)
     seeds = list(range(options.seeds))
-    scores = job.scores(seeds)
-    entry = job.record(out / "records" / "shipped_workshop.json", scores, seeds)
-    path = job.write(options.models or out, entry, seeds[0])
+    scores = ship_scores(encoders, seeds)
+    entry = record_ship(encoders, out / "records" / "shipped_workshop.json", scores, seeds)
+    path = write_encoder(encoders, options.models or out, entry, seeds[0])
     won = beats(scores, entry["config"]["shown"][0])
     print(path.with_suffix(".md").read_text())
     print("; ".join(f"{'above' if above else 'NOT above'} {name}" for name, above in won.items()))

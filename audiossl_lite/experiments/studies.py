@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,28 @@ from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments.records import config_hash, device_name, record
+from audiossl_lite.training.loop import CollapseError, NotFiniteError
 
 
 class Finished:
     """Results by everything that decides them, in memory and, with a `folder`, as one JSON file each.
 
-    A study that was interrupted reads what is finished and resumes what is not.
+    A study that was interrupted reads what is finished and resumes what is not. `runs` holds what was trained, and
+    whatever else `once` was asked for, in memory alone.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = Path(folder) if folder else None
         self.results: dict[str, dict[str, Any]] = {}
+        self.runs: dict[Hashable, Any] = {}
 
     def key(self, kind: str, settings: Any) -> str:
         """A name that changes with the settings."""
         return f"{kind}_{config_hash(settings)}"
+
+    def folder_of(self, key: str) -> Path | None:
+        """The folder of a piece of work, None without a folder."""
+        return self.folder / key if self.folder else None
 
     def __call__(
         self, kind: str, settings: Any, compute: Callable[[Path | None], dict[str, Any]]
@@ -46,7 +53,7 @@ class Finished:
             self.results[key] = json.loads(file.read_text())
         else:
             began = time.perf_counter()
-            result = compute(self.folder / key if self.folder else None)
+            result = compute(self.folder_of(key))
             result = {"settings": settings, "seconds": time.perf_counter() - began} | result
             text = json.dumps(result, indent=1, default=str)
             if file:
@@ -54,6 +61,12 @@ class Finished:
                 write_whole(file, text.encode())
             self.results[key] = json.loads(text)
         return self.results[key]
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make()` gave when this key was asked for first."""
+        if key not in self.runs:
+            self.runs[key] = make()
+        return self.runs[key]
 
     @property
     def seconds(self) -> float:
@@ -98,6 +111,33 @@ def named(verb: str, reasons: Mapping[str, str]) -> list[str]:
     return [f"{name} {verb}: {reason}." for name, reason in reasons.items()]
 
 
-def stacked(rows: Mapping[str, Mapping[str, list]]) -> Scores:
-    """Scores with one array for each features and column, from lists by seed."""
-    return {name: {c: np.array(v) for c, v in row.items()} for name, row in rows.items()}
+def by_seed(
+    score: Callable[[str, int], Mapping[str, np.ndarray]],
+    names: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    failures: dict[str, str] | None = None,
+    needed: Sequence[str] = (),
+) -> Scores:
+    """Scores with one row for each seed, by name and column, from those of one name and seed.
+
+    With `failures` a name whose training fails with some seed is left out, if it is not `needed`, and named there;
+    the others go on.
+    """
+    failures = {} if failures is None else failures
+    rows: dict[str, list] = {name: [] for name in names}
+    for seed in seeds:  # seeds outside: what an interrupted study leaves is complete seeds
+        for name in names:
+            if name in failures:
+                continue
+            try:
+                rows[name].append(score(name, seed))
+            except (NotFiniteError, CollapseError) as error:
+                if name in needed:
+                    raise
+                failures[name] = f"seed {seed}: {error}"
+    return {
+        name: {column: np.concatenate([row[column] for row in by_seed]) for column in by_seed[0]}
+        for name, by_seed in rows.items()
+        if name not in failures
+    }

@@ -1,148 +1,170 @@
-"""The encoders that the evaluation chapters compare: every method of the book, trained on the same clips.
+"""The encoders of a study: every method trained on the same clips, once, scored on the same episodes, by name.
 
-BYOL-A's CNN, ATST, AudioMAE and uaMix-MAE, each beside its own random start; log-mel and MFCC statistics beside all.
-Training hears only the classes that `data.held_out` leaves. With an `output_dir` every run is kept and resumed.
+Each method stands beside its own random start, log-mel and MFCC statistics beside all. Training hears only the classes
+that `data.held_out` leaves. With an `output_dir` every run is resumed, and read once it is finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from audiossl_lite.data.clips import Clips
-from audiossl_lite.evaluation.baselines import BASELINES
-from audiossl_lite.evaluation.embed import embed_clips
-from audiossl_lite.experiments.ablations import clip_embedding
-from audiossl_lite.experiments.build import Prepared, TrainTest, make_encoder, prepare, pretrain
-from audiossl_lite.experiments.records import config_hash
+from audiossl_lite.data.held_out import split_heard
+from audiossl_lite.encoders import AudioMAEEncoder
+from audiossl_lite.encoders.atst import ATSTEncoder
+from audiossl_lite.evaluation.embed import spectrograms
+from audiossl_lite.evaluation.grids import Scoring
+from audiossl_lite.evaluation.statistics import Scores
+from audiossl_lite.experiments.build import (
+    Parts,
+    Prepared,
+    Trained,
+    TrainTest,
+    joined_clips,
+    make_encoder,
+    prepare,
+    pretraining_parts,
+    train_parts,
+)
+from audiossl_lite.experiments.build_mae import (
+    make_mae,
+    make_mae_frontend,
+    masked_parts,
+    prepare_mae,
+)
+from audiossl_lite.experiments.build_uamix import tuning_parts
+from audiossl_lite.experiments.networks import UNTRAINED, Network, baseline_features
 from audiossl_lite.experiments.settings.encoders import EncoderRuns
-from audiossl_lite.experiments.settings.presets import Pretraining, preset
-from audiossl_lite.experiments.uamix import VARIANTS, TuningJob
-from audiossl_lite.pretrained.shipped import load_shipped
-from audiossl_lite.training import load_checkpoint, save_checkpoint
+from audiossl_lite.experiments.settings.presets import Pretraining, encoder_configs
+from audiossl_lite.experiments.settings.uamix import VARIANTS, Tuning
+from audiossl_lite.experiments.studies import Finished
+from audiossl_lite.frontends import AudioMAEFrontend
+from audiossl_lite.pretrained import load_audiomae, load_shipped
 
-UNTRAINED = ", untrained"
-METHODS = ("BYOL-A", "ATST", "AudioMAE", "uaMix-MAE")
-TUNED_AS = "uaMix-MAE: "  # and the name of a variant
-SHIPPED = "shipped CNN"  # `shipped.load_shipped("cnn_events")`, the same for every seed
-
-
-@dataclass(frozen=True)
-class Network:
-    """An encoder with its frontend; `chunk_frames` is the length in frames that ATST was trained on, else 0."""
-
-    name: str
-    encoder: nn.Module
-    frontend: nn.Module
-    chunk_frames: int = 0
-
-    @property
-    def trained(self) -> bool:
-        """Whether it is more than a random start."""
-        return not self.name.endswith(UNTRAINED)
-
-    def embed(self, clips: Clips, device: str | torch.device | None = None) -> Tensor:
-        """One embedding per clip, `(n, D)`: what few-shot episodes and t-SNE look at.
-
-        ATST's CLS is averaged over chunks of the length it was trained on; the others take whole clips.
-
-        Where: uaMix-MAE Sec. 4.1; ATST Sec. 3.2; chapter 10
-        """
-        compute = None
-        if self.chunk_frames:
-            compute = partial(clip_embedding, self.encoder, chunk_frames=self.chunk_frames)
-        return embed_clips(
-            self.encoder,
-            self.frontend,
-            clips.waveforms,
-            clips.lengths,
-            features=compute,
-            device=device,
-        )
+MAE, UAMIX = "AudioMAE", "uaMix-MAE"
+TUNED_AS = f"{UAMIX}: "  # and the name of a variant
+SHIPPED = "shipped CNN"  # `load_shipped("cnn_events")`, the same for every seed
 
 
-def joined(parts: Sequence[Clips]) -> tuple[Tensor, Tensor]:
-    """The waveforms of several sets, padded to the longest clip: `(n, S)` and lengths `(n,)`."""
-    width = max(part.waveforms.shape[1] for part in parts)
-    waveforms = [nn.functional.pad(p.waveforms, (0, width - p.waveforms.shape[1])) for p in parts]
-    return torch.cat(waveforms), torch.cat([part.lengths for part in parts])
+def encoder_set(
+    pools: Sequence[TrainTest], runs: EncoderRuns, scale: str = "lite", **options: Any
+) -> EncoderSet:
+    """All methods of the book on these clips; `options`: `device` and `output_dir`."""
+    return EncoderSet(pools, encoder_configs(runs, scale), variant=runs.variant, **options)
 
 
 @dataclass
 class EncoderSet:
-    """Trains the encoders of the book on one set of clips, once, and hands them out by name.
+    """Trains encoders on one set of clips, and hands them out by name; `finished` holds what was trained and scored.
 
-    `pools`: clips to train on and to score on (`experiments_uamix.tuning_pools`). `scale` names the presets that
-    `runs` changes. What was trained stays in memory, and under `output_dir` when there is one.
+    `pools`: clips to train on and to score on (`build_uamix.tuning_pools`). `configs`: settings by method; uaMix-MAE
+    starts from AudioMAE, and `variant` is its way of mixing where its name says none. `n_episodes`: of each score.
+    `failures` names what could not be trained.
 
     Where: ATST Table 2; uaMix-MAE Table 2; chapter 10
     """
 
     pools: Sequence[TrainTest]
-    runs: EncoderRuns
-    scale: str = "lite"
+    configs: dict[str, Any]
+    variant: str = "T-CutMix, rule paper"
     device: str = "auto"
     output_dir: str | Path | None = None
-    _kept: dict[tuple[str, int], Network] = field(default_factory=dict, repr=False)
-    _seconds: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
+    n_episodes: int = 600
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.finished = Finished(Path(self.output_dir) / "encoders" if self.output_dir else None)
+
+    def changed(self, method: str, config: Any) -> EncoderSet:
+        """The same set with other settings for one method; it shares what this one has trained so far."""
+        other = copy.copy(self)
+        other.configs = self.configs | {method: config}
+        other.finished = copy.copy(self.finished)
+        other.finished.runs = dict(self.finished.runs)
+        return other
 
     @cached_property
-    def job(self) -> TuningJob:
-        """AudioMAE and uaMix-MAE: the job of chapter 09 with the steps of this set.
-
-        Where: uaMix-MAE Sec. 4; chapter 09
-        """
-        return TuningJob(
-            self.pools,
-            _short_warmup(preset("audiomae", self.scale, {"steps": self.runs.mae_steps})),
-            preset(
-                "uamix",
-                self.scale,
-                {"steps": self.runs.tuning_steps, "head_steps": self.runs.head_steps},
-            ),
-            device=self.device,
-            output_dir=Path(self.output_dir) / "uamix" if self.output_dir else None,
-        )
-
-    @property
     def heard(self) -> list[Clips]:
         """The clips of training, by pool: all classes but the held-out ones."""
-        return self.job.heard
+        return [pool.train.subset(split_heard(pool.train)[0]) for pool in self.pools]
 
-    def config(self, method: str) -> Pretraining:
-        """The settings of `"BYOL-A"` or `"ATST"`: the preset of the scale with the steps of this set.
+    @cached_property
+    def scored(self) -> list[Clips]:
+        """The clips that everything is scored on, by pool."""
+        return [pool.test for pool in self.pools]
 
-        Where: ATST Sec. 3.1; chapter 10
-        """
-        name = {"BYOL-A": "byola", "ATST": "atst"}[method]
-        changes = {
-            "steps": getattr(self.runs, f"{name}_steps"),
-            "batch_size": getattr(self.runs, f"{name}_batch_size"),
-            "momentum": self.runs.momentum,
-            "probe_every": 0,
-        }
-        return _short_warmup(preset(name, self.scale, changes))
+    @cached_property
+    def scoring(self) -> Scoring:
+        """The episodes that everything is scored on."""
+        return Scoring(self.scored, self.n_episodes)
 
     @cached_property
     def unlabelled(self) -> Clips:
-        """The clips of training, all pools together, without labels."""
-        return replace(self.heard[0], **_waves_only(self.heard))
+        """The clips of training, all pools together, padded to the longest, without labels."""
+        waveforms, lengths = joined_clips([(part.waveforms, part.lengths) for part in self.heard])
+        names = tuple(f"clip {i}" for i in range(len(waveforms)))
+        no_labels = torch.full((len(waveforms),), -1)
+        return Clips(waveforms, lengths, {"none": no_labels}, {"none": ()}, {}, names)
 
     @cached_property
-    def _prepared(self) -> dict[str, Prepared]:
-        return {m: prepare(self.unlabelled, self.config(m)) for m in ("BYOL-A", "ATST")}
+    def baselines(self) -> Scores:
+        """The scores of what needs no training."""
+        return self.scoring.baselines()
+
+    def about_training(self) -> list[str]:
+        """For a record: how many classes of each pool training heard."""
+        return [
+            f"training heard {len(part.labels[part.task].unique())} {part.task} classes"
+            for part in self.heard
+        ]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, resumed parts included."""
+        runs = self.finished.runs.values()
+        return sum(run.result.seconds for run in runs if isinstance(run, Trained))
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what the encoders are, for a record."""
+        configs = {method: asdict(config) for method, config in self.configs.items()}
+        return configs | ({"variant": self.variant} if UAMIX in configs else {})
+
+    def names(self, *, untrained: bool = True) -> list[str]:
+        """Names of all encoders, each random start before its method; uaMix-MAE starts from AudioMAE."""
+        names = []
+        for method in self.configs:
+            if untrained and method != UAMIX:
+                names.append(f"{method}{UNTRAINED}")
+            names.append(method)
+        return names
+
+    def config(self, method: str) -> Any:
+        """The settings of a method, `"uaMix-MAE: No Mixing"` and the like included; KeyError for another name.
+
+        Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
+        """
+        known = dict(self.configs)
+        if tuning := known.pop(UAMIX, None):
+            known |= {f"{TUNED_AS}{v}": replace(tuning, **VARIANTS[v]) for v in VARIANTS}
+        name = f"{TUNED_AS}{self.variant}" if method == UAMIX else method
+        if name not in known:
+            raise KeyError(f"unknown encoder {name!r}; known: {', '.join(known)}")
+        return known[name]
 
     def network(self, name: str, seed: int) -> Network:
-        """One encoder of the set: a method of `METHODS`, or its random start with `", untrained"` after it.
+        """One encoder of the set: a method, or its random start with `", untrained"` after it.
 
-        `"uaMix-MAE: No Mixing"` and the like name other ways of tuning (`uamix_job.VARIANTS`); `SHIPPED` is the encoder
-        that comes with the project. Raises KeyError for another name; see `train` for the errors of a run.
+        `"uaMix-MAE: No Mixing"` and the like name other ways of tuning (`VARIANTS`); `SHIPPED` is the encoder that
+        comes with the project. Raises KeyError for another name; see `train` for the errors of a run.
 
         Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
         """
@@ -150,125 +172,179 @@ class EncoderSet:
             ready = load_shipped("cnn_events")
             return Network(SHIPPED, ready.encoder, ready.frontend)
         method = name.removesuffix(UNTRAINED)
-        known = method in METHODS and name != f"uaMix-MAE{UNTRAINED}"
-        if not known and name.removeprefix(TUNED_AS) not in VARIANTS:
-            raise KeyError(f"unknown encoder {name!r}; known: {', '.join(self.names())}")
-        if (name, seed) not in self._kept:
-            if method in ("BYOL-A", "ATST"):
-                network = self._byol(name, method, seed)
-            else:
-                network = self._mae(name, seed)
-            network.encoder.cpu().eval()
-            self._kept[name, seed] = network
-        return self._kept[name, seed]
+        if name == f"{UAMIX}{UNTRAINED}":
+            raise KeyError(f"unknown encoder {name!r}; it starts from {MAE}")
+        config = self.config(method)
+        frontend = self.frontend(config)
+        if name != method:
+            encoder = self._untrained(config, seed)
+        elif method == MAE and self._checkpoint:
+            encoder = self._published.encoder
+        else:
+            encoder = self.trained(method, seed).encoder
+        chunked = isinstance(encoder, ATSTEncoder)
+        chunk_frames = round(config.segment_s / frontend.hop_s) + 1 if chunked else 0
+        return Network(name, encoder, frontend, chunk_frames)
 
-    def names(self, *, untrained: bool = True) -> list[str]:
-        """Names of all encoders, each random start before its method; uaMix-MAE starts from AudioMAE."""
-        names = []
-        for method in METHODS:
-            if untrained and method != "uaMix-MAE":
-                names.append(f"{method}{UNTRAINED}")
-            names.append(method)
-        return names
+    def networks(self, seed: int) -> Iterator[Network]:
+        """All encoders of a seed, one after the other."""
+        return (self.network(name, seed) for name in self.names())
 
-    def networks(self, seed: int, names: Sequence[str] | None = None) -> Iterator[Network]:
-        """All encoders of a seed, or those named, one after the other."""
-        for name in names or self.names():
-            yield self.network(name, seed)
-
-    def features(
-        self, seed: int, clips: Sequence[Clips], names: Sequence[str] | None = None
-    ) -> dict[str, list[Tensor]]:
+    def features(self, seed: int, clips: Sequence[Clips]) -> dict[str, list[Tensor]]:
         """Embeddings `(n, D)` of each set of clips by name, every encoder of a seed; baselines come first.
 
         Where: uaMix-MAE Sec. 4.1; chapter 10
         """
-        found = baseline_features(clips)
-        for network in self.networks(seed, names):
-            found[network.name] = [network.embed(part) for part in clips]
-        return found
+        embedded = {n.name: [n.embed(part) for part in clips] for n in self.networks(seed)}
+        return baseline_features(clips) | embedded
+
+    def score(
+        self, name: str, seed: int, embed: Callable[[], Sequence[Tensor]] | None = None, **how: Any
+    ) -> dict[str, np.ndarray]:
+        """Accuracy of every episode `(1, episodes)` by column, of an encoder's embeddings, computed once.
+
+        `embed` gives other features `(n, D)` of each pool; `how` says in which way they differ.
+
+        Where: uaMix-MAE Sec. 4.1; chapter 09
+        """
+        method = name.removesuffix(UNTRAINED)
+        settings = [name, seed, *self._decides(method), how, self.n_episodes]
+        settings += [clips.fingerprint() for clips in self.scored]
+
+        def compute(_: Path | None) -> dict[str, Any]:
+            features = embed() if embed else map(self.network(name, seed).embed, self.scored)
+            scores = self.scoring.score(list(features))
+            return {"scores": {column: values.tolist() for column, values in scores.items()}}
+
+        scores = self.finished("score", settings, compute)["scores"]
+        return {column: np.array(values) for column, values in scores.items()}
 
     @property
-    def seconds(self) -> float:
-        """Seconds of training so far, resumed parts included."""
-        return sum(self._seconds.values())
+    def _checkpoint(self) -> str:
+        """The published AudioMAE file that uaMix-MAE starts from, if any."""
+        return self.configs[UAMIX].checkpoint if UAMIX in self.configs else ""
 
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides what the encoders are, for a record."""
-        return {
-            "encoders": asdict(self.runs),
-            "byola": asdict(self.config("BYOL-A")),
-            "atst": asdict(self.config("ATST")),
-            "audiomae": asdict(self.job.mae_config),
-            "uamix": asdict(self.job.config),
-        }
+    @cached_property
+    def _published(self):
+        return load_audiomae(self._checkpoint, n_frames=self.configs[UAMIX].n_frames)
 
-    def _byol(self, name: str, method: str, seed: int) -> Network:
-        config, prepared = self.config(method), self._prepared[method]
-        chunk = round(config.segment_s / prepared.frontend.hop_s) + 1 if method == "ATST" else 0
-        if name != method:
-            return Network(name, make_encoder(config, seed), prepared.frontend, chunk)
-        key = config_hash([asdict(config), seed, [c.fingerprint() for c in self.heard]])
-        folder = Path(self.output_dir) / "encoders" / f"{method}_{key}" if self.output_dir else None
-        kept = folder / "encoder.pt" if folder else None
-        if kept and kept.is_file():
-            encoder, state = make_encoder(config, seed), load_checkpoint(kept)
-            encoder.load_state_dict(state["encoder"])
-            self._seconds[name, seed] = state["seconds"]
-            return Network(name, encoder, prepared.frontend, chunk)
-        trained = pretrain(
-            self.unlabelled,
-            config,
-            prepared=prepared,
-            seed=seed,
-            device=self.device,
-            output_dir=folder,
-            description=f"{name}, seed {seed}",
-        )
-        self._seconds[name, seed] = trained.result.seconds
-        if kept:
-            state = {"encoder": trained.encoder.state_dict(), "seconds": trained.result.seconds}
-            save_checkpoint(kept, state)
-            (folder / "last.pt").unlink(missing_ok=True)  # optimiser and mixup memory
-        return Network(name, trained.encoder, trained.frontend, chunk)
+    @cached_property
+    def _fingerprints(self) -> list[str]:
+        return [clips.fingerprint() for clips in self.heard]
 
-    def _mae(self, name: str, seed: int) -> Network:
-        if name.startswith("uaMix-MAE"):
-            variant = name.removeprefix(TUNED_AS) if TUNED_AS in name else self.runs.variant
-            run = self.job.tuned(variant, seed)
-            spent = run.result.seconds + self.job.head(seed).result.seconds
-            self._seconds[name, seed] = spent
-            return Network(name, run.encoder, self.job.frontend)
-        if name.endswith(UNTRAINED):
-            return Network(name, self.job.untrained(seed), self.job.frontend)
-        encoder = self.job.pretrained(seed)
-        self._seconds[name, seed] = self.job.pretraining_seconds(seed)
-        return Network(name, encoder, self.job.frontend)
+    @cached_property
+    def _filter_bank(self) -> AudioMAEFrontend:
+        if self._checkpoint:
+            return self._published.frontend
+        return make_mae_frontend(self.configs[MAE], self.heard[0])
 
+    def frontend(self, config: Any) -> nn.Module:
+        """The frontend of training and scoring with these settings.
 
-def baseline_features(clips: Sequence[Clips]) -> dict[str, list[Tensor]]:
-    """What needs no training, by name: statistics of log-mel and of MFCC, one `(n, D)` for each set of clips."""
-    return {
-        name: [features(part.waveforms, part.lengths) for part in clips]
-        for name, features in BASELINES.items()
-    }
+        Where: ATST Sec. 3.1; AudioMAE Sec. 4.1; chapter 09
+        """
+        if isinstance(config, Pretraining):
+            return self.prepared(config).frontend
+        return self._filter_bank
 
+    def prepared(self, config: Any) -> Prepared:
+        """What training with these settings reads, of all pools; runs that can share it do.
 
-def _short_warmup(config: Any) -> Any:
-    """At most a tenth of the steps, however few there are."""
-    return replace(config, warmup_steps=min(config.warmup_steps, config.steps // 10))
+        Where: ATST Sec. 2.2.1; AudioMAE Sec. 4.1; chapter 09
+        """
+        once = self.finished.once
+        if isinstance(config, Pretraining):
+            key = (config.frontend, config.crop_from)
+            return once(key, lambda: prepare(self.unlabelled, config))
+        bank = self._filter_bank
 
+        def make() -> Prepared:
+            if isinstance(config, Tuning):
+                pairs = [spectrograms(bank, c.waveforms, c.lengths) for c in self.heard]
+            else:
+                parts = [prepare_mae(clips, config, bank) for clips in self.heard]
+                pairs = [(part.data, part.lengths) for part in parts]
+            return Prepared(bank, *joined_clips(pairs, bank.pad_value))
 
-def _waves_only(parts: Sequence[Clips]) -> dict[str, Any]:
-    """The fields of `Clips` for audio without labels, all pools together."""
-    waveforms, lengths = joined(parts)
-    unlabelled = torch.full((len(waveforms),), -1)
-    return {
-        "waveforms": waveforms,
-        "lengths": lengths,
-        "labels": {"none": unlabelled},
-        "class_names": {"none": ()},
-        "groups": {},
-        "names": tuple(f"{i}: {n}" for i, n in enumerate(n for p in parts for n in p.names)),
-        "splits": None,
-    }
+        return once((type(config), bank), make)
+
+    def _decides(self, method: str) -> list[Any]:
+        """What the weights of a method depend on, but for the seed."""
+        config = self.config(method)
+        start = [asdict(self.configs[MAE])] if isinstance(config, Tuning) else []
+        return [asdict(config), *start, self._checkpoint, self._fingerprints]
+
+    def _untrained(self, config: Any, seed: int) -> nn.Module:
+        """A random start of the size that is trained, or tuned."""
+        if isinstance(config, Pretraining):
+            return make_encoder(config, seed)
+        if not self._checkpoint:
+            return make_mae(config, seed).encoder
+        like = self._published.encoder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            heads = like.blocks[0].attn.heads
+            return AudioMAEEncoder(like.embed_dim, len(like.blocks), heads, n_frames=like.n_frames)
+
+    def head(self, seed: int) -> Trained:
+        """Step 1 of uaMix-MAE: projector and predictor, on the frozen encoder; all variants start from it.
+
+        Where: uaMix-MAE Sec. 3; chapter 09
+        """
+        # Step 1 mixes nothing: the settings of the mixtures are not part of its name.
+        plain = replace(self.configs[UAMIX], mixing="none", rule="paper", symmetric=False, steps=1)
+        settings = [asdict(plain), asdict(self.configs[MAE]), self._fingerprints, seed]
+
+        def parts() -> Parts:
+            encoder = self.network(MAE, seed).encoder
+            return tuning_parts(encoder, plain, self._filter_bank, step=1, seed=seed)
+
+        return self._trained("head", settings, plain, parts, f"step 1: head, seed {seed}")
+
+    def trained(self, method: str, seed: int) -> Trained:
+        """The run of a method, trained at the first call and then kept; see `train` for errors.
+
+        Where: ATST Sec. 3.1; AudioMAE Sec. 3; uaMix-MAE Sec. 3, Eq. 4, Table 3; chapter 09
+        """
+        config = self.config(method)
+
+        def parts() -> Parts:
+            frontend = self.frontend(config)
+            if isinstance(config, Pretraining):
+                return pretraining_parts(config, frontend, seed)
+            if not isinstance(config, Tuning):
+                return masked_parts(config, frontend, seed)
+            first = self.head(seed)
+            head = first.method.head_state()
+            return tuning_parts(first.encoder, config, frontend, step=2, seed=seed, head=head)
+
+        kind, settings = type(config).__name__.lower(), [*self._decides(method), seed]
+        return self._trained(kind, settings, config, parts, f"{method}, seed {seed}")
+
+    def _trained(
+        self, kind: str, settings: Any, config: Any, parts: Callable[[], Parts], description: str
+    ) -> Trained:
+        """The run that `settings` decide, of this process or an earlier one; only tuning is probed."""
+        key = self.finished.key(kind, settings)
+        probed = isinstance(config, Tuning) and config.probe_every
+
+        def run() -> Trained:
+            trained = train_parts(
+                parts(),
+                self.prepared(config),
+                config,
+                probe=self._probe if probed else None,
+                slim=True,
+                device=self.device,
+                output_dir=self.finished.folder_of(key),
+                description=description,
+            )
+            trained.method.cpu().eval()
+            return trained
+
+        return self.finished.once(key, run)
+
+    def _probe(self, encoder: nn.Module, frontend: nn.Module) -> dict[str, float]:
+        """Accuracy on the first pool along the run, by column."""
+        features = Network("", encoder, frontend).embed(self.scored[0])
+        return {name: float(v.mean()) for name, v in self.scoring.score([features]).items()}

@@ -18,7 +18,7 @@ from audiossl_lite.evaluation.grids import (
     treated_features,
 )
 from audiossl_lite.experiments.settings.presets import preset, preset_table
-from audiossl_lite.experiments.uamix import VARIANTS
+from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.parameters import SCALES
 
 

@@ -1,4 +1,4 @@
-"""The ablation job: which rows it has, what is the same between them, and that nothing finished runs twice."""
+"""The ablations: which rows there are, what is the same between them, and that nothing finished runs twice."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import pytest
 import torch
 
 from audiossl_lite.encoders import atst_tiny, byola_tiny
-from audiossl_lite.experiments import ablations as ablation_job
-from audiossl_lite.experiments.ablations import Job, clip_embedding
-from audiossl_lite.experiments.build import TrainTest, few_shot_of, pretrain
-from audiossl_lite.experiments.records import load
-from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.variants import (
+from audiossl_lite.encoders.atst import in_chunks
+from audiossl_lite.experiments import ablations
+from audiossl_lite.experiments.ablations import (
+    Protocol,
     Row,
+    record_rows,
+    run_rows,
     segment_lengths,
     segment_sweep,
     table_1_rows,
     view_rows,
 )
+from audiossl_lite.experiments.build import TrainTest, few_shot_of, pretrain
+from audiossl_lite.experiments.records import load
+from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.studies import Finished
 from audiossl_lite.parameters import SCALES
 from tests.experiments.test_build import TINY, tiny, tones
 
@@ -77,31 +81,23 @@ def test_the_sweep_changes_the_length_alone():
     assert differing(rows[0].config, rows[2].config) == {"segment_s"}
 
 
-def test_a_transformer_embeds_chunk_by_chunk():
-    encoder = atst_tiny().eval()
+def test_a_transformer_embeds_chunk_by_chunk_and_a_cnn_the_whole_clip():
     spec = torch.randn(2, 100, 64, generator=torch.Generator().manual_seed(0))
-    lengths = torch.tensor(
-        [100, 60]
-    )  # the second clip: 40 + 20 frames, and 20 are not more than half
-    out = clip_embedding(encoder, spec, lengths, 40)
-    with torch.no_grad():
-        first = (encoder(spec[:1, :40]) + encoder(spec[:1, 40:80])) / 2  # a tail of 20 is dropped
-        second = encoder(spec[1:, :40])
-    torch.testing.assert_close(out, torch.cat([first, second]), atol=1e-5, rtol=1e-5)
-
-
-def test_a_cnn_embeds_the_whole_clip():
-    encoder = byola_tiny().eval()
-    spec = torch.randn(2, 100, 64, generator=torch.Generator().manual_seed(0))
+    # the second clip: 40 + 20 frames, and 20 are not more than half
     lengths = torch.tensor([100, 60])
-    torch.testing.assert_close(
-        clip_embedding(encoder, spec, lengths, 40), encoder(spec, lengths), atol=0, rtol=0
-    )
+    atst, cnn = atst_tiny().eval(), byola_tiny().eval()
+    with torch.no_grad():
+        first = (atst(spec[:1, :40]) + atst(spec[:1, 40:80])) / 2  # a tail of 20 is dropped
+        expected = torch.cat([first, atst(spec[1:, :40])])
+        whole = cnn(spec, lengths)
+    out = ablations._embed(atst, spec, lengths, 40)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ablations._embed(cnn, spec, lengths, 40), whole, atol=0, rtol=0)
 
 
 def test_a_row_reports_what_a_run_by_hand_gives(data):
     row = small_rows()[4]
-    (result,) = Job(data, device="cpu", n_episodes=30).run([row])
+    (result,) = run_rows(Protocol(data, device="cpu", n_episodes=30), [row])
     trained = pretrain(data.train, row.config, device="cpu")
     frames = round(100 * row.config.segment_s) + 1
     for name, network in trained.method.encoders.items():
@@ -110,7 +106,7 @@ def test_a_row_reports_what_a_run_by_hand_gives(data):
             trained.frontend,
             data.test,
             n_episodes=30,
-            features=lambda s, n, network=network: clip_embedding(network, s, n, frames),
+            features=in_chunks(network, frames),
         )
         assert result[name] == pytest.approx(by_hand.mean)
         assert result[f"{name}_ci95"] == pytest.approx(by_hand.ci95)
@@ -122,7 +118,7 @@ def test_a_row_reports_what_a_run_by_hand_gives(data):
 
 def test_contrastive_rows_keep_their_student(data):
     row = Row("contrastive", tiny("atst", method="contrastive"))
-    (result,) = Job(data, device="cpu", n_episodes=10).run([row])
+    (result,) = run_rows(Protocol(data, device="cpu", n_episodes=10), [row])
     assert "teacher" not in result
     assert result["mean"] == result["student"]
 
@@ -135,61 +131,65 @@ def count_runs(monkeypatch) -> list[str]:
         names.append(description)
         return pretrain(*arguments, description=description, **options)
 
-    monkeypatch.setattr(ablation_job, "pretrain", counting)
+    monkeypatch.setattr(ablations, "pretrain", counting)
     return names
 
 
 def test_equal_settings_run_once_whatever_their_name(data, monkeypatch):
     names = count_runs(monkeypatch)
     row = small_rows()[2]
-    results = Job(data, device="cpu", n_episodes=10).run([row, Row("same", row.config)])
+    results = run_rows(few_episodes(data), [row, Row("same", row.config)])
     assert names == [row.name]
     assert [result["name"] for result in results] == [row.name, "same"]
 
 
+def few_episodes(data, folder=None) -> Protocol:
+    return Protocol(data, device="cpu", n_episodes=10, finished=Finished(folder))
+
+
 def test_an_interrupted_job_goes_on_with_the_next_row(data, tmp_path, monkeypatch):
     rows = small_rows()[1:4]
-    whole = Job(data, device="cpu", n_episodes=10).run(rows)
-    Job(data, device="cpu", output_dir=tmp_path, n_episodes=10).run(rows[:1])
+    whole = run_rows(few_episodes(data), rows)
+    run_rows(few_episodes(data, tmp_path), rows[:1])
     # The second row stops half-way: two of its four steps are in its folder.
-    job = Job(data, device="cpu", output_dir=tmp_path, n_episodes=10)
-    folder = tmp_path / job.finished.key("row", job.settings(rows[1]))
+    protocol = few_episodes(data, tmp_path)
+    folder = tmp_path / protocol.finished.key("row", protocol.settings(rows[1]))
     pretrain(data.train, rows[1].config, device="cpu", output_dir=folder, stop_after=2)
     names = count_runs(monkeypatch)
-    resumed = job.run(rows)
+    resumed = run_rows(protocol, rows)
     assert names == [rows[1].name, rows[2].name]
     for a, b in zip(whole, resumed, strict=True):
         assert {k: v for k, v in a.items() if "seconds" not in k} == {
             k: v for k, v in b.items() if "seconds" not in k
         }
     assert not list(tmp_path.rglob("last.pt")), "finished rows keep no optimiser state"
-    assert len(list(tmp_path.rglob("encoders.pt"))) == 3
+    assert len(list(tmp_path.rglob("weights.pt"))) == 3
 
 
 def test_other_settings_data_seeds_and_protocols_are_other_results(data):
     row, other = small_rows()[1:3]
     fewer = data.test.subset(torch.arange(24))
 
-    def key(job, row):
-        return job.finished.key("row", job.settings(row))
+    def key(protocol, row):
+        return protocol.finished.key("row", protocol.settings(row))
 
     keys = {
-        key(Job(data), row),
-        key(Job(data), other),
-        key(Job(data, seed=1), row),
-        key(Job(data, n_way=4), row),
-        key(Job(data, n_episodes=10), row),
-        key(Job(TrainTest(fewer, data.test, "")), row),
-        key(Job(TrainTest(data.train, fewer, "")), row),
+        key(Protocol(data), row),
+        key(Protocol(data), other),
+        key(Protocol(data, seed=1), row),
+        key(Protocol(data, n_way=4), row),
+        key(Protocol(data, n_episodes=10), row),
+        key(Protocol(TrainTest(fewer, data.test, "")), row),
+        key(Protocol(TrainTest(data.train, fewer, "")), row),
     }
     assert len(keys) == 7
-    assert key(Job(data), row) == key(Job(data), Row("renamed", row.config))
+    assert key(Protocol(data), row) == key(Protocol(data), Row("renamed", row.config))
 
 
 def test_the_record_holds_rows_baselines_and_circumstances(data, tmp_path):
-    job = Job(data, device="cpu", n_episodes=10, seed=3)
+    protocol = Protocol(data, device="cpu", n_episodes=10, seed=3)
     rows = small_rows()[1:2]
-    job.record(tmp_path / "atst_table1_lite.json", rows, "lite", note="a test")
+    record_rows(protocol, tmp_path / "atst_table1_lite.json", rows, "lite", note="a test")
     entry = load(tmp_path / "atst_table1_lite.json")
     assert entry["experiment"] == "atst_table1_lite"
     assert entry["seeds"] == [3] and entry["scale"] == "lite"

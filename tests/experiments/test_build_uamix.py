@@ -11,7 +11,7 @@ from audiossl_lite.data.clips import Clips
 from audiossl_lite.encoders.audiomae import AudioMAEEncoder
 from audiossl_lite.evaluation import embed_clips, spectrograms
 from audiossl_lite.experiments import build
-from audiossl_lite.experiments.build import Trained
+from audiossl_lite.experiments.build import Prepared, Trained
 from audiossl_lite.experiments.build_uamix import make_tuning, train_head, tune
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import AudioMAEFrontend
@@ -51,7 +51,7 @@ def make_encoder(seed: int = 0) -> AudioMAEEncoder:
 
 @pytest.fixture(scope="module")
 def data():
-    return filter_banks(noises())
+    return Prepared(FRONTEND, *filter_banks(noises()))
 
 
 def filter_banks(clips):
@@ -69,7 +69,7 @@ def assert_equal(ours: dict, theirs: dict) -> None:
 
 
 def head_of(data, seed: int = 0, **options) -> Trained:
-    return train_head(make_encoder(), FRONTEND, *data, tiny(), seed=seed, device="cpu", **options)
+    return train_head(make_encoder(), data, tiny(), seed=seed, device="cpu", **options)
 
 
 # --- cached filter banks ----------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_tuning_sees_a_clip_as_evaluation_does(data):
     encoder = make_encoder().eval()
     clips = noises()
     with torch.no_grad():
-        tuning = encoder(*data)
+        tuning = encoder(data.data, data.lengths)
     evaluated = embed_clips(encoder, FRONTEND, clips.waveforms, clips.lengths)
     # Kaldi's filter bank removes the mean of the padded clip, which depends a little on the padding.
     torch.testing.assert_close(tuning, evaluated, atol=5e-3, rtol=0)
@@ -104,7 +104,7 @@ def test_tuning_sees_a_clip_as_evaluation_does(data):
 def test_step_1_leaves_the_encoder_as_it_is(data):
     encoder = make_encoder()
     before = weights(encoder)
-    head = train_head(encoder, FRONTEND, *data, tiny(), device="cpu")
+    head = train_head(encoder, data, tiny(), device="cpu")
     assert_equal(weights(encoder), before)
     assert_equal(weights(head.encoder), before)
     assert head.encoder is not encoder and head.encoder is head.method.encoder
@@ -118,7 +118,7 @@ def test_step_1_leaves_the_encoder_as_it_is(data):
 def test_step_2_changes_the_upper_half_of_a_copy_and_nothing_it_starts_from(data):
     head = head_of(data)
     before = weights(head.method)
-    tuned = tune(head, FRONTEND, *data, tiny(), device="cpu")
+    tuned = tune(head, data, tiny(), device="cpu")
     assert_equal(weights(head.method), before)
     for name, value in tuned.encoder.state_dict().items():
         upper = name.startswith(("blocks.2.", "blocks.3.", "norm."))
@@ -134,8 +134,8 @@ def test_every_variant_starts_equal_and_sees_the_same_clips(data, monkeypatch, m
         starts.append((weights(method), config, views.mixing))
 
     monkeypatch.setattr(build, "train", stop)
-    tune(head, FRONTEND, *data, tiny(mixing=mixing), device="cpu")
-    tune(head, FRONTEND, *data, tiny(mixing="t_cutmix", rule="linear"), device="cpu")
+    tune(head, data, tiny(mixing=mixing), device="cpu")
+    tune(head, data, tiny(mixing="t_cutmix", rule="linear"), device="cpu")
     assert starts[0][2] == mixing
     assert_equal(starts[0][0], starts[1][0])
     assert starts[0][1] == starts[1][1]
@@ -149,7 +149,7 @@ def test_every_variant_starts_equal_and_sees_the_same_clips(data, monkeypatch, m
 def test_the_variants_differ_only_by_their_mixing(data):
     head = head_of(data)
     ends = [
-        weights(tune(head, FRONTEND, *data, tiny(**settings), device="cpu").encoder)
+        weights(tune(head, data, tiny(**settings), device="cpu").encoder)
         for settings in (
             {"mixing": "none"}, {"mixing": "mixup"}, {"mixing": "tf_cutmix"}, {"rule": "paper"},
             {"rule": "effective"}, {"rule": "linear"}, {"symmetric": True}, {"per_sample": True},
@@ -166,7 +166,7 @@ def test_the_variants_differ_only_by_their_mixing(data):
 def test_the_seed_decides(data):
     def ends(seed):
         head = head_of(data, seed)
-        return weights(tune(head, FRONTEND, *data, tiny(), seed=seed, device="cpu").method)
+        return weights(tune(head, data, tiny(), seed=seed, device="cpu").method)
 
     torch.manual_seed(5)
     one, state = ends(0), torch.random.get_rng_state()
@@ -191,8 +191,8 @@ def test_step_1_is_never_mixed_and_the_settings_reach_both_steps(data, monkeypat
         )[1],
     )
     config = tiny(k=3, temperature=0.3, symmetric=True, alpha=0.4, per_sample=True, rule="linear")
-    head = train_head(make_encoder(), FRONTEND, *data, config, seed=4, device="cpu")
-    tune(head, FRONTEND, *data, config, seed=4, device="cpu")
+    head = train_head(make_encoder(), data, config, seed=4, device="cpu")
+    tune(head, data, config, seed=4, device="cpu")
     (first, one, plan_1), (second, two, plan_2) = seen
     assert (one.mixing, two.mixing) == ("none", "t_cutmix")
     assert (two.rule, two.alpha, two.per_sample) == ("linear", 0.4, True)
@@ -220,10 +220,8 @@ def test_both_steps_resume_bit_exactly(tmp_path, data, monkeypatch, settings):
     config, inner = tiny(**settings), build.train
 
     def both(folder):
-        head = train_head(
-            make_encoder(), FRONTEND, *data, config, device="cpu", output_dir=folder / "head"
-        )
-        return tune(head, FRONTEND, *data, config, device="cpu", output_dir=folder / "tuned")
+        head = train_head(make_encoder(), data, config, device="cpu", output_dir=folder / "head")
+        return tune(head, data, config, device="cpu", output_dir=folder / "tuned")
 
     whole = both(tmp_path / "whole")
 
@@ -257,39 +255,39 @@ def test_both_steps_resume_bit_exactly(tmp_path, data, monkeypatch, settings):
 def test_a_folder_of_a_run_from_another_encoder_is_refused(tmp_path, data):
     """The starting weights are an input: an old run in the folder must not pass for this one."""
     options = {"device": "cpu", "output_dir": tmp_path}
-    train_head(make_encoder(), FRONTEND, *data, tiny(), **options)
+    train_head(make_encoder(), data, tiny(), **options)
     with pytest.raises(ValueError, match=r"other settings.*\(method "):
-        train_head(make_encoder(seed=1), FRONTEND, *data, tiny(), **options)
-    again = train_head(make_encoder(), FRONTEND, *data, tiny(), **options)
+        train_head(make_encoder(seed=1), data, tiny(), **options)
+    again = train_head(make_encoder(), data, tiny(), **options)
     assert again.result.started_at == 5
 
 
 def test_a_folder_of_another_variant_is_refused(tmp_path, data):
     head = head_of(data)
-    tune(head, FRONTEND, *data, tiny(), device="cpu", output_dir=tmp_path)
+    tune(head, data, tiny(), device="cpu", output_dir=tmp_path)
     for settings in ({"mixing": "none"}, {"rule": "linear"}, {"temperature": 0.2}, {"k": 2}):
         with pytest.raises(ValueError, match="other settings"):
-            tune(head, FRONTEND, *data, tiny(**settings), device="cpu", output_dir=tmp_path)
+            tune(head, data, tiny(**settings), device="cpu", output_dir=tmp_path)
 
 
 def test_a_probe_sees_the_encoder_and_does_not_change_the_run(data):
     head = head_of(data)
-    plain = tune(head, FRONTEND, *data, tiny(), device="cpu")
+    plain = tune(head, data, tiny(), device="cpu")
     clips = noises()
 
     def probe(encoder, frontend):
         features = embed_clips(encoder, frontend, clips.waveforms, clips.lengths)
         return {"size": float(features.norm())}
 
-    probed = tune(head, FRONTEND, *data, tiny(probe_every=2), device="cpu", probe=probe)
+    probed = tune(head, data, tiny(probe_every=2), device="cpu", probe=probe)
     assert [row["step"] for row in probed.result.history if "size" in row] == [0, 2, 4, 6]
     assert_equal(weights(probed.method), weights(plain.method))
 
 
 def test_both_steps_run_in_bfloat16_and_the_queue_stays_in_full_precision(data):
     config = tiny(precision="bf16-mixed", symmetric=True, k=3)
-    head = train_head(make_encoder(), FRONTEND, *data, config, device="cpu")
-    tuned = tune(head, FRONTEND, *data, config, device="cpu")
+    head = train_head(make_encoder(), data, config, device="cpu")
+    tuned = tune(head, data, config, device="cpu")
     assert all(value.dtype != torch.bfloat16 for value in tuned.method.state_dict().values())
     norms = tuned.method.queue.vectors.norm(dim=1)
     torch.testing.assert_close(norms, torch.ones_like(norms))

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from audiossl_lite.encoders.transformer import Block
-from audiossl_lite.experiments.calibration import Calibration
+from audiossl_lite.experiments.calibration import Calibration, Stepper
 from audiossl_lite.experiments.cost import SHARE_OF_MEMORY, as_record, calibrate, estimate, main
 from audiossl_lite.experiments.counting import Counted, Kept, count, parameter_counts
 from audiossl_lite.experiments.jobs import JOBS, find_job, make_parts, synthetic_source
-from audiossl_lite.experiments.roofline import Point, attainable, bandwidth, peak_flops
+from audiossl_lite.experiments.roofline import bandwidth, peak_flops
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.stepping import Stepper
 from audiossl_lite.training import Compute, train
 
 B, N, D, HEADS = 3, 7, 12, 2
@@ -257,13 +256,8 @@ def test_the_calibration_takes_settings_and_batch():
     assert estimate("audiomae", "lite", made).compute == Compute(n_parts=3)
 
 
-def test_the_roof_is_positive_and_has_its_shape():
-    device_roof = peak_flops("cpu", size=64), bandwidth("cpu", n_bytes=2**16)
-    assert min(device_roof) > 0
-    assert attainable(1.0, 100.0, 10.0) == 10.0
-    assert attainable(50.0, 100.0, 10.0) == 100.0
-    point = Point("copy", flops=8.0, n_bytes=4.0, seconds=2.0)
-    assert (point.intensity, point.flops_per_s) == (2.0, 4.0)
+def test_the_roofs_are_positive():
+    assert min(peak_flops("cpu", size=64), bandwidth("cpu", n_bytes=2**16)) > 0
 
 
 def test_the_command_prints_the_estimate_and_writes_it(tmp_path: Path, capsys):

@@ -13,13 +13,15 @@ from audiossl_lite.experiments.differences import (
     BASE,
     CHANGES,
     Change,
-    DifferencesJob,
+    changed_score,
+    changed_set,
     effect,
     fill_effects,
+    record_differences,
 )
 from audiossl_lite.experiments.records import ROOT, record
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.zoo import EncoderSet
+from audiossl_lite.experiments.zoo import encoder_set
 from audiossl_lite.parameters import SCALES
 
 TINY = {"byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2}
@@ -32,18 +34,23 @@ def pools():
 
 
 @pytest.fixture(scope="module")
-def job(pools):
+def zoo(pools):
+    return tiny_set(pools)
+
+
+def tiny_set(pools, **options):
     runs = preset("encoders", "lite", TINY | {"byola_batch_size": 8, "atst_batch_size": 8})
-    return DifferencesJob(EncoderSet(pools, runs, device="cpu"), n_episodes=20)
+    return encoder_set(pools, runs, device="cpu", n_episodes=20, **options)
 
 
 def test_a_change_changes_what_it_names_and_nothing_else(pools):
     faults = []
     for scale, label in itertools.product(SCALES, LABELS):
         family, name = label.split(": ")
-        job = DifferencesJob(EncoderSet(pools, preset("encoders", scale), scale, device="cpu"))
+        zoo = encoder_set(pools, preset("encoders", scale), scale, device="cpu")
         change = CHANGES[family][name]
-        before, after = asdict(job._config(family, Change())), asdict(job._config(family, change))
+        other = changed_set(zoo, family, change)
+        before, after = asdict(zoo.configs[family]), asdict(other.configs[family])
         changed = {key for key in before if before[key] != after[key]}
         named = set(change.settings) | set(change.scaled)
         # At the papers' own sizes the project may already have what a change asks for, at lite never.
@@ -57,31 +64,29 @@ def test_a_change_changes_what_it_names_and_nothing_else(pools):
 
 
 @pytest.mark.parametrize("family", CHANGES)
-def test_without_a_change_a_run_repeats_itself_and_is_that_of_the_set(job, family, monkeypatch):
-    once = job.score(family, BASE, 0)
-    monkeypatch.setitem(CHANGES[family], "nothing", Change(against="nothing"))
-    assert job.score(family, "nothing", 0) == once
-    clips = [pool.test for pool in job.zoo.pools]
-    network = job.zoo.network(family, 0)
-    found = job.scoring.score([network.embed(part) for part in clips])
+def test_without_a_change_a_run_repeats_itself_and_is_that_of_the_set(zoo, family, monkeypatch):
+    once = changed_score(zoo, family, BASE, 0)
+    network = zoo.network(family, 0)
+    found = zoo.scoring.score([network.embed(part) for part in zoo.scored])
     assert once == {column: pytest.approx(values.mean()) for column, values in found.items()}
+    monkeypatch.setitem(CHANGES[family], "nothing", Change({"save_every": 3}, against="nothing"))
+    assert changed_score(zoo, family, "nothing", 0) == once, "trained anew"
 
 
-def test_finished_scores_are_read_back(job, tmp_path, monkeypatch):
-    first = DifferencesJob(job.zoo, tmp_path, n_episodes=20)
-    once = first.score("ATST", "student kept", 0)
-    assert len(list((tmp_path / "differences").glob("difference_*.json"))) == 1
-    monkeypatch.setattr(differences, "pretrain", lambda *a, **k: pytest.fail("trained again"))
-    assert DifferencesJob(job.zoo, tmp_path, n_episodes=20).score("ATST", "student kept", 0) == once
+def test_finished_scores_are_read_back(pools, tmp_path, monkeypatch):
+    once = changed_score(tiny_set(pools, output_dir=tmp_path), "ATST", "student kept", 0)
+    assert len(list(tmp_path.rglob("score_*.json"))) == 1
+    monkeypatch.setattr(differences.EncoderSet, "trained", lambda *a: pytest.fail("trained again"))
+    again = changed_score(tiny_set(pools, output_dir=tmp_path), "ATST", "student kept", 0)
+    assert again == once
 
 
-def test_a_record_holds_effects_beside_scores_and_a_failure_is_named(job, tmp_path, monkeypatch):
+def test_a_record_holds_effects_beside_scores_and_a_failure_is_named(zoo, tmp_path, monkeypatch):
     few = {"ATST": {k: CHANGES["ATST"][k] for k in ("student kept", "linear features, own mean")}}
     few["ATST"]["too fast"] = Change({"learning_rate": 1e30})
     monkeypatch.setattr(differences, "CHANGES", few)
-    short = DifferencesJob(job.zoo, None, n_episodes=20)
-    short.zoo.runs = replace(short.zoo.runs, atst_steps=3)
-    entry = short.record(tmp_path / "differences_lite.json", [0, 1], "lite")
+    short = zoo.changed("ATST", replace(zoo.configs["ATST"], steps=3))
+    entry = record_differences(short, tmp_path / "differences_lite.json", [0, 1], "lite")
     names = [row["name"] for row in entry["values"]]
     assert names[0] == f"ATST: {BASE}" and "ATST: student kept" in names
     assert "ATST: too fast" not in names and "ATST: too fast failed: seed 0" in entry["note"]

@@ -1,7 +1,8 @@
-"""Probing and tuning as a job: what is divided how, the same folds for all, resuming, and the records."""
+"""Probing and tuning: what is divided how, the same folds for all, resuming, and the records."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from audiossl_lite.evaluation import check_folds, cross_validation
+from audiossl_lite.experiments.build import Trained
 from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.probe_tasks import probe_tasks
 from audiossl_lite.experiments.probes import (
@@ -18,13 +20,13 @@ from audiossl_lite.experiments.probes import (
     ON_TEST,
     RECIPES,
     WAYS,
-    ProbeJob,
+    Probes,
     tuning_settings,
 )
-from audiossl_lite.experiments.records import load
+from audiossl_lite.experiments.records import load, recorded_scores
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.uamix_report import recorded_scores
-from audiossl_lite.experiments.zoo import EncoderSet
+from audiossl_lite.experiments.studies import Finished
+from audiossl_lite.experiments.zoo import encoder_set
 from audiossl_lite.parameters import SCALES
 
 RUNS = preset(
@@ -44,11 +46,15 @@ def pools():
 
 @pytest.fixture(scope="module")
 def zoo(pools):
-    return EncoderSet(pools, RUNS, device="cpu")
+    return encoder_set(pools, RUNS, device="cpu")
 
 
-def make(zoo, folder=None, **changes) -> ProbeJob:
-    return ProbeJob(zoo, LINEAR, TUNING, device="cpu", output_dir=folder, **changes)
+def make(zoo, folder=None, linear=LINEAR) -> Probes:
+    """Probes of the same encoders, with results in a folder of their own."""
+    zoo = copy.copy(zoo)
+    zoo.finished, runs = Finished(folder), zoo.finished.runs
+    zoo.finished.runs = {k: run for k, run in runs.items() if isinstance(run, Trained)}
+    return Probes(zoo, linear, TUNING)
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +155,7 @@ def test_what_is_kept_is_not_computed_again(done, zoo, monkeypatch):
     assert again.finished.seconds > 0
     with pytest.raises(AssertionError, match="computed again"):
         again.linear_scores([2], TWO)
-    other = make(zoo, folder)
-    other.linear = dataclasses.replace(LINEAR, epochs=3)
+    other = make(zoo, folder, dataclasses.replace(LINEAR, epochs=3))
     with pytest.raises(AssertionError, match="computed again"):
         other.linear_scores([0], TWO)
 
@@ -167,7 +172,7 @@ def test_every_method_is_tuned_and_resumed(name, zoo, tmp_path):
     assert not list(tmp_path.rglob("last.pt"))
     plain = make(zoo).fine_tuned(name, "fine-tuned", column, 0)
     assert tuned["score"] == pytest.approx(100 * plain.score)
-    kept = json.loads(next((tmp_path / "probes").glob("tuned_*.json")).read_text())
+    kept = json.loads(next(tmp_path.glob("tuned_*.json")).read_text())
     assert kept["settings"][0] == name and kept["settings"][2:4] == [column, 0]
 
 

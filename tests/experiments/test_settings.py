@@ -162,6 +162,8 @@ def test_presets_are_frozen():
             "unknown setting 'step'; did you mean 'steps'",
         ),
         (lambda: preset("atst", "lite", {"learnig_rate": 3.0}), "did you mean 'learning_rate'"),
+        (lambda: preset("uamx"), "unknown experiment 'uamx'; did you mean 'uamix'"),
+        (lambda: preset("uamix", "lite", {"mixin": "none"}), "'mixin'; did you mean 'mixing'"),
         (lambda: preset("zzzzzz"), "Known: atst, "),
     ],
 )

@@ -75,31 +75,3 @@ def test_every_mixing_is_a_setting_that_builds_its_views(scale, mixing):
     )
     out = views(torch.zeros(4, 32, 16), torch.Generator().manual_seed(0), ids=torch.arange(4))
     assert out[0].shape == (4, 32, 16)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: preset("uamx"), "unknown experiment 'uamx'; did you mean 'uamix'"),
-        (lambda: preset("uamix", "light"), "unknown scale 'light'; did you mean 'lite'"),
-        (lambda: preset("uamix", "lite", {"mixin": "none"}), "'mixin'; did you mean 'mixing'"),
-        (lambda: preset("uamix", "lite", {"que_size": 3}), "did you mean 'queue_size'"),
-    ],
-)
-def test_a_misspelt_name_is_an_error_that_names_the_nearest(call, message):
-    with pytest.raises(KeyError, match=message):
-        call()
-
-
-@pytest.mark.parametrize(
-    "overrides", [{"steps": 3.5}, {"symmetric": 1}, {"rule": 2}, {"k": "many"}, {"alpha": None}]
-)
-def test_a_value_of_another_type_is_an_error(overrides):
-    (name,) = overrides
-    with pytest.raises(TypeError, match=f"'{name}' must be"):
-        preset("uamix", "lite", overrides)
-
-
-def test_text_from_a_command_line_is_read_as_the_type_of_the_setting():
-    config = preset("uamix", "lite", {"k": "4", "alpha": "0.5", "symmetric": "true"})
-    assert (config.k, config.alpha, config.symmetric) == (4, 0.5, True)

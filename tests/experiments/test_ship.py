@@ -1,4 +1,4 @@
-"""The shipped encoder's job at toy size: trained, scored beside its baselines, recorded, written with its card."""
+"""The shipped encoder at toy size: trained, scored beside its baselines, recorded, written with its card."""
 
 from __future__ import annotations
 
@@ -13,31 +13,28 @@ from audiossl_lite.experiments import ship
 from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.records import load
 from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.zoo import EncoderSet
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
+def encoders(tmp_path_factory):
     small = replace(preset("audiomae", "lite"), clips_per_class=4, clip_s=1.0)
     pools = tuning_pools("", small)
     config = preset(
         "byola", "lite",
         ship.SETTINGS | {"encoder": "byola_tiny", "steps": 3, "hidden_dim": 32, "batch_size": 16, "warmup_steps": 1},
     )  # fmt: skip
-    return ship.ShipJob(pools, config, "cpu", tmp_path_factory.mktemp("ship"), n_episodes=20)
+    folder = tmp_path_factory.mktemp("ship")
+    return EncoderSet(pools, {ship.METHOD: config}, device="cpu", output_dir=folder, n_episodes=20)
 
 
 @pytest.fixture(scope="module")
-def scores(job):
-    return job.scores([0, 1])
+def scores(encoders):
+    return ship.ship_scores(encoders, [0, 1])
 
 
-def test_it_trains_on_heard_classes_alone(job):
-    n_heard = sum(len(part) for part in job._set.heard)
-    assert len(job._set.unlabelled) == n_heard < sum(len(pool.train) for pool in job.pools)
-
-
-def test_every_row_is_scored_on_the_same_columns(job, scores):
+def test_every_row_is_scored_on_the_same_columns(scores):
     assert list(scores) == [
         "log-mel statistics", "MFCC statistics", "CNN, InfoNCE, untrained", "CNN, InfoNCE",
     ]  # fmt: skip
@@ -46,23 +43,19 @@ def test_every_row_is_scored_on_the_same_columns(job, scores):
     assert scores["log-mel statistics"]["events, never heard"].shape == (1, 20)
 
 
-def test_training_changes_the_encoder_and_is_resumed(job, scores):
-    first = job.trained(0).encoder
-    start = job.untrained(0).encoder
-    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), start.parameters()))
-    again = ship.ShipJob(job.pools, job.config, "cpu", job.output_dir, n_episodes=20)
-    for a, b in zip(again.trained(0).encoder.parameters(), first.parameters(), strict=True):
-        assert torch.equal(a, b)
+def test_training_changes_the_encoder(encoders, scores):
+    start, end = (encoders.network(name, 0).encoder.parameters() for name in encoders.names())
+    assert any(not torch.equal(a, b) for a, b in zip(start, end, strict=True))
 
 
-def test_record_card_and_file_tell_the_same(job, scores, tmp_path):
-    entry = job.record(tmp_path / "shipped_workshop.json", scores, [0, 1])
+def test_record_card_and_file_tell_the_same(encoders, scores, tmp_path):
+    entry = ship.record_ship(encoders, tmp_path / "shipped_workshop.json", scores, [0, 1])
     assert load(tmp_path / "shipped_workshop.json") == entry
     assert entry["config"]["shown"][0] == "events, never heard"
     assert entry["seeds"] == [0, 1] and entry["seconds"] > 0
-    path = job.write(tmp_path, entry, 0)
+    path = ship.write_encoder(encoders, tmp_path, entry, 0)
     wave = 0.1 * torch.randn(2, 16_000)
-    network = job.trained(0)
+    network = encoders.network(ship.METHOD, 0)
     torch.testing.assert_close(
         load_encoder(path).embed(wave), network.encoder(network.frontend(wave)).detach()
     )

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from audiossl_lite.experiments.records import load
-from audiossl_lite.experiments.studies import Finished, named, record_study, stacked
+from audiossl_lite.experiments.studies import Finished, by_seed, named, record_study
+from audiossl_lite.training.loop import CollapseError
 from tests.data.test_clips import make_clips
 
 
@@ -86,6 +87,22 @@ def test_a_record_says_what_was_scored_and_what_failed(tmp_path):
     assert entry["note"] == "how b failed: seed 0: nan."
 
 
-def test_lists_by_seed_become_arrays():
-    scores = stacked({"x": {"events": [1.0, 2.0]}})
-    np.testing.assert_array_equal(scores["x"]["events"], [1.0, 2.0])
+def test_what_was_made_once_is_not_made_again():
+    finished = Finished()
+    assert finished.once(("a", 1), lambda: [1]) is finished.once(("a", 1), lambda: [2])
+    assert finished.seconds == 0, "only results have seconds"
+
+
+def test_scores_have_one_row_for_each_seed_and_failures_are_named():
+    def score(name, seed):
+        if (name, seed) == ("b", 1):
+            raise CollapseError("collapse at step 3")
+        return {"events": np.full((1, 2), float(seed))}
+
+    failures = {}
+    scores = by_seed(score, ["a", "b"], [0, 1], failures=failures, needed=["a"])
+    assert list(scores) == ["a"] and failures == {"b": "seed 1: collapse at step 3"}
+    np.testing.assert_array_equal(scores["a"]["events"], [[0, 0], [1, 1]])
+    with pytest.raises(CollapseError):
+        by_seed(score, ["b"], [0, 1], needed=["b"])
+    assert by_seed(lambda name, seed: {"x": [seed]}, ["a"], [3, 4])["a"]["x"].tolist() == [3, 4]

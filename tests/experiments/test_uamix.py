@@ -1,4 +1,4 @@
-"""The table of uaMix-MAE as a job: who hears what, what starts from what, resuming, failing rows, the record."""
+"""The table of uaMix-MAE: who hears what, what starts from what, resuming, failing rows, the record."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import torch
 
 from audiossl_lite.data.held_out import held_out_classes
 from audiossl_lite.evaluation.statistics import as_text, difference, mean_interval
-from audiossl_lite.experiments import uamix as uamix_job
+from audiossl_lite.experiments import zoo
+from audiossl_lite.experiments.build import Trained
 from audiossl_lite.experiments.build_uamix import tuning_pools
-from audiossl_lite.experiments.records import load
+from audiossl_lite.experiments.records import load, recorded_scores, table_rows
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.uamix import VARIANTS, TuningJob
-from audiossl_lite.experiments.uamix_report import (
-    START,
+from audiossl_lite.experiments.settings.uamix import START, VARIANTS
+from audiossl_lite.experiments.uamix import (
     answers,
     in_words,
-    recorded_scores,
-    table_rows,
+    record_uamix,
+    start_summary,
+    uamix_scores,
 )
 from audiossl_lite.training.loop import CollapseError
 
@@ -45,39 +46,45 @@ def pools():
     return [tuning_pools("", MAE, voices=False)[0], tuning_pools("", short)[1]]
 
 
-def job(pools, **options) -> TuningJob:
-    return TuningJob(pools, MAE, TUNING, device="cpu", n_episodes=20, **options)
+def tuning_set(pools, **options) -> zoo.EncoderSet:
+    configs = {"AudioMAE": MAE, "uaMix-MAE": TUNING}
+    return zoo.EncoderSet(pools, configs, device="cpu", n_episodes=20, **options)
+
+
+def encoder_of(encoders, variant, seed):
+    return encoders.trained(f"uaMix-MAE: {variant}", seed).encoder
 
 
 @pytest.fixture(scope="module")
 def done(pools, tmp_path_factory):
     """A whole table of two variants and two seeds, on disk."""
     folder = tmp_path_factory.mktemp("uamix")
-    made = job(pools, output_dir=folder / "runs")
-    entry = made.record(folder / "uamix_test.json", PAIR, [0, 1], "lite", "a test")
-    return made, entry, folder
+    encoders = tuning_set(pools, output_dir=folder / "runs")
+    entry = record_uamix(encoders, folder / "uamix_test.json", PAIR, [0, 1], "lite", "a test")
+    return encoders, entry, folder
 
 
 def test_training_hears_no_held_out_class(pools):
-    made = job(pools)
-    for clips, pool in zip(made.heard, pools, strict=True):
+    encoders = tuning_set(pools)
+    for clips, pool in zip(encoders.heard, pools, strict=True):
         names = clips.class_names[clips.task]
         heard = {names[i] for i in clips.labels[clips.task].unique().tolist()}
         held = set(held_out_classes(names))
         assert heard.isdisjoint(held) and heard | held == set(names) and held
         assert len(clips) < len(pool.train)
-    spec, frames = made.data
-    assert len(spec) == len(frames) == sum(len(clips) for clips in made.heard)
-    n_events = len(made.heard[0])
+    ready = encoders.prepared(TUNING)
+    spec, frames = ready.data, ready.lengths
+    assert len(spec) == len(frames) == sum(len(clips) for clips in encoders.heard)
+    n_events = len(encoders.heard[0])
     shorter = frames[n_events:] < spec.shape[1]
     assert shorter.any()
     row = n_events + int(shorter.nonzero()[0])
-    assert (spec[row, frames[row] :] == made.frontend.pad_value).all()
+    assert (spec[row, frames[row] :] == ready.frontend.pad_value).all()
 
 
 def test_every_column_is_scored_for_every_kind_of_features(done):
-    made, _, _ = done
-    scores = made.run(PAIR, [0, 1])
+    encoders, _, _ = done
+    scores = uamix_scores(encoders, PAIR, [0, 1])
     assert list(scores) == [
         "log-mel statistics", "MFCC statistics", "untrained encoder", START, *PAIR,
     ]  # fmt: skip
@@ -86,48 +93,52 @@ def test_every_column_is_scored_for_every_kind_of_features(done):
         assert list(found) == columns
         n_seeds = 1 if name.endswith("statistics") else 2
         assert all(values.shape == (n_seeds, 20) for values in found.values())
-    assert made.scoring.ways() == dict(zip(columns, (5, 5, 5, 3), strict=True))
-    assert not made.failures and not made.scoring.left_out
+    assert encoders.scoring.ways() == dict(zip(columns, (5, 5, 5, 3), strict=True))
+    assert not encoders.failures and not encoders.scoring.left_out
 
 
 def test_what_was_scored_is_not_scored_again(done, monkeypatch):
-    made, _, _ = done
-    monkeypatch.setattr(made, "score", lambda network: pytest.fail("scored twice"))
-    assert list(made.run(PAIR, [0, 1]))[-2:] == PAIR
+    encoders, _, _ = done
+    monkeypatch.setattr(encoders.scoring, "score", lambda features: pytest.fail("scored twice"))
+    assert list(uamix_scores(encoders, PAIR, [0, 1]))[-2:] == PAIR
 
 
 def test_variants_share_encoder_and_head_and_differ_in_what_they_learn(done):
-    made, _, _ = done
-    start = made.pretrained(0).state_dict()
-    first, second = (made.tuned(variant, 0).encoder.state_dict() for variant in PAIR)
+    encoders, _, _ = done
+    start = encoders.network("AudioMAE", 0).encoder.state_dict()
+    first, second = (encoder_of(encoders, variant, 0).state_dict() for variant in PAIR)
     frozen = [k for k in start if k.startswith(("patch_embed", "pos_embed", "blocks.0."))]
     assert frozen and all(torch.equal(start[k], first[k]) for k in frozen)
     assert not torch.equal(first["norm.weight"], second["norm.weight"])
-    assert made.tuned(PAIR[0], 0).config.mixing == "none"
-    assert made.tuned(PAIR[1], 0).config.mixing == "t_cutmix"
-    assert not torch.equal(start["norm.weight"], made.pretrained(1).state_dict()["norm.weight"])
+    mixings = [encoders.trained(f"uaMix-MAE: {v}", 0).config.mixing for v in PAIR]
+    assert mixings == ["none", "t_cutmix"]
+    other = encoders.network("AudioMAE", 1).encoder.state_dict()
+    assert not torch.equal(start["norm.weight"], other["norm.weight"])
 
 
 def test_a_second_job_reads_what_the_first_left_and_trains_nothing(done, pools):
-    made, entry, folder = done
-    weights = made.tuned(PAIR[1], 1).encoder.state_dict()
-    again = job(pools, output_dir=folder / "runs")
-    for name, value in again.tuned(PAIR[1], 1).encoder.state_dict().items():
+    encoders, entry, folder = done
+    weights = encoder_of(encoders, PAIR[1], 1).state_dict()
+    again = tuning_set(pools, output_dir=folder / "runs")
+    for name, value in encoder_of(again, PAIR[1], 1).state_dict().items():
         assert torch.equal(value, weights[name])
-    second = again.record(folder / "second.json", PAIR, [0, 1], "lite", "a test")
+    second = record_uamix(again, folder / "second.json", PAIR, [0, 1], "lite", "a test")
     assert second["values"] == entry["values"]
-    steps = {"mae": MAE.steps, "head": TUNING.head_steps, "tuned": TUNING.steps}
-    assert len(again._kept) == 2 * (1 + 1 + len(PAIR))
-    for name, kept in again._kept.items():
-        assert kept.result.started_at == steps[name.split("_")[0]], name
+    steps = [TUNING.head_steps, MAE.steps, TUNING.steps]
+    for encoder in (encoders, again):
+        encoder.head(0), encoder.trained("AudioMAE", 0)
+    runs = [run for run in again.finished.runs.values() if isinstance(run, Trained)]
+    assert runs and all(run.result.started_at in steps for run in runs)
+    assert start_summary(again, 0) == start_summary(encoders, 0)
+    assert not list(folder.rglob("last.pt")), "finished runs keep no optimiser state"
 
 
 def test_the_record_holds_what_the_scores_say(done):
-    made, entry, folder = done
+    encoders, entry, folder = done
     assert load(folder / "uamix_test.json") == entry
     assert entry["seeds"] == [0, 1] and entry["scale"] == "lite" and entry["seconds"] > 0
-    assert entry["config"]["ways"] == made.scoring.ways()
-    scores = made.run(PAIR, [0, 1])
+    assert entry["config"]["ways"] == encoders.scoring.ways()
+    scores = uamix_scores(encoders, PAIR, [0, 1])
     rows = {row["name"]: row for row in entry["values"]}
     assert list(rows) == list(scores)
     for name, found in scores.items():
@@ -147,32 +158,29 @@ def test_the_record_holds_what_the_scores_say(done):
     )
 
 
-def test_settings_data_and_seed_have_folders_of_their_own(pools, tmp_path):
-    folder = job(pools, output_dir=tmp_path)._folder("mae", 1, 0)
-    assert folder == job(pools, output_dir=tmp_path)._folder("mae", 1, 0)
-    assert folder != job(pools, output_dir=tmp_path)._folder("mae", 1, 1)
-    assert folder != job(pools[:1], output_dir=tmp_path)._folder("mae", 1, 0)
-    assert job(pools)._folder("mae", 1, 0)[1] is None
+def test_settings_data_and_seed_have_folders_of_their_own(done, pools, tmp_path):
+    folder = done[2]
+    folders = {path.name for path in (folder / "runs" / "encoders").iterdir() if path.is_dir()}
+    assert len(folders) == 2 * (1 + 1 + len(PAIR)), "of each seed: encoder, head, variants"
+    fewer = tuning_set(pools[:1], output_dir=tmp_path)
+    fewer.trained("AudioMAE", 0)
+    (other,) = (path.name for path in (tmp_path / "encoders").iterdir())
+    assert other not in folders
 
 
 def test_a_variant_that_fails_is_named_and_the_others_go_on(pools, monkeypatch):
-    real = uamix_job.tune
+    real = zoo.tuning_parts
 
-    def tune(head, frontend, data, lengths, config, **options):
+    def parts(encoder, config, frontend, **options):
         if config.mixing == "mixup":
             raise CollapseError("collapse at step 3")
-        return real(head, frontend, data, lengths, config, **options)
+        return real(encoder, config, frontend, **options)
 
-    monkeypatch.setattr(uamix_job, "tune", tune)
-    made = job(pools[:1])
-    scores = made.run(["MixUp + LS", "No Mixing"], [0])
+    monkeypatch.setattr(zoo, "tuning_parts", parts)
+    encoders = tuning_set(pools[:1])
+    scores = uamix_scores(encoders, ["MixUp + LS", "No Mixing"], [0])
     assert "MixUp + LS" not in scores and "No Mixing" in scores
-    assert made.failures == {"MixUp + LS": "seed 0: collapse at step 3"}
-
-
-def test_an_unknown_variant_is_an_error_that_names_the_known_ones(pools):
-    with pytest.raises(KeyError, match="No Mixing"):
-        job(pools).tuned("Mixing", 0)
+    assert encoders.failures == {"MixUp + LS": "seed 0: collapse at step 3"}
 
 
 def test_every_variant_is_a_change_of_settings_that_exist():
@@ -210,8 +218,8 @@ def test_answers_pair_by_seed_and_name_the_better_side():
 
 
 def test_recorded_scores_are_the_means_of_the_seeds(done):
-    made, entry, _ = done
-    scores, kept = made.run(PAIR, [0, 1]), recorded_scores(entry)
+    encoders, entry, _ = done
+    scores, kept = uamix_scores(encoders, PAIR, [0, 1]), recorded_scores(entry)
     assert list(kept) == list(scores)
     for name, found in scores.items():
         for column, values in found.items():

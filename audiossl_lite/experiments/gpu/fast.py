@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.experiments.build import Parts
-from audiossl_lite.experiments.calibration import memory_of, takes_parts
+from audiossl_lite.experiments.calibration import Stepper, memory_of, takes_parts
 from audiossl_lite.experiments.cost import SHARE_OF_MEMORY
 from audiossl_lite.experiments.counting import Counted
 from audiossl_lite.experiments.gpu.card import BF16, DATA_SHEETS, Watts
@@ -24,7 +24,6 @@ from audiossl_lite.experiments.gpu.task import Task
 from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
 from audiossl_lite.experiments.roofline import Clock
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.stepping import Stepper
 from audiossl_lite.training import Compute
 from audiossl_lite.training.sources import ClipSource
 

@@ -24,7 +24,7 @@ from audiossl_lite.experiments.gpu.recipes import Recipe, encoder_path, make_rec
 from audiossl_lite.experiments.gpu.scores import START, TaskScores, embed_network, load_scores
 from audiossl_lite.experiments.gpu.sounds import described
 from audiossl_lite.experiments.gpu.task import Task
-from audiossl_lite.experiments.uamix_report import record_row
+from audiossl_lite.experiments.records import record_row
 from audiossl_lite.pretrained.shipped import save_encoder
 from audiossl_lite.training import Compute, load_checkpoint, save_checkpoint, train
 

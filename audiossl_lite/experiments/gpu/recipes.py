@@ -19,7 +19,7 @@ from audiossl_lite.experiments.build import Parts, make_encoder, make_frontend, 
 from audiossl_lite.experiments.build_mae import make_mae, masked_parts
 from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.settings.presets import override, preset
-from audiossl_lite.experiments.uamix_report import START
+from audiossl_lite.experiments.settings.uamix import START
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
 from audiossl_lite.training import Compute, train

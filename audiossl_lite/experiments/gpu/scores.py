@@ -17,7 +17,7 @@ from audiossl_lite.evaluation.baselines import log_mel_statistics, mfcc_statisti
 from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.evaluation.few_shot import Episodes, score_episodes
 from audiossl_lite.evaluation.grids import Column, draw_column
-from audiossl_lite.experiments.uamix_report import Scores
+from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.training import load_checkpoint, save_checkpoint
 
 BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}

@@ -20,7 +20,7 @@ from audiossl_lite.experiments.gpu.scores import (
     load_scores,
 )
 from audiossl_lite.experiments.gpu.task import Task
-from audiossl_lite.experiments.uamix_report import record_row
+from audiossl_lite.experiments.records import record_row
 
 SHOWN_SKIPS = 20
 

@@ -25,7 +25,7 @@ class EncoderRuns:
     mae_steps: int
     head_steps: int
     tuning_steps: int
-    variant: str  # of `uamix_job.VARIANTS`
+    variant: str  # of `settings.uamix.VARIANTS`
 
 
 _METHOD = "as the experiment of the method has it"

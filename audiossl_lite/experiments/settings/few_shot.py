@@ -21,7 +21,7 @@ class FewShotGrids:
     ways: tuple[int, ...]  # of the grids; above the number of classes: all of them
     shots: tuple[int, ...]
     grid_episodes: int  # of each cell
-    mixings: tuple[str, ...]  # of `uamix_job.VARIANTS`, beside the encoder set's own
+    mixings: tuple[str, ...]  # of `settings.uamix.VARIANTS`, beside the encoder set's own
 
 
 FEW_SHOT_PAPER = {

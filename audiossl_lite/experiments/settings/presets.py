@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from audiossl_lite.experiments.settings.audiomae import MASKED
-from audiossl_lite.experiments.settings.encoders import ENCODER_RUNS
+from audiossl_lite.experiments.settings.encoders import ENCODER_RUNS, EncoderRuns
 from audiossl_lite.experiments.settings.evaluation import EVALUATED
 from audiossl_lite.experiments.settings.few_shot import FEW_SHOT
 from audiossl_lite.experiments.settings.scales import GPU, Scales
@@ -270,6 +270,28 @@ def preset(experiment: str, scale: str = "lite", overrides: dict[str, Any] | Non
     if scale not in FAMILIES[experiment]:
         raise KeyError(f"unknown scale {scale!r}{_hint(scale, FAMILIES[experiment])}")
     return override(FAMILIES[experiment][scale], overrides)
+
+
+def encoder_configs(runs: EncoderRuns, scale: str) -> dict[str, Any]:
+    """The settings of every method at a scale, with the steps, batches and momentum of `runs`.
+
+    Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
+    """
+
+    def byol(name: str) -> dict[str, Any]:
+        own = {key: getattr(runs, f"{name}_{key}") for key in ("steps", "batch_size")}
+        return own | {"momentum": runs.momentum, "probe_every": 0}
+
+    configs = {
+        "BYOL-A": preset("byola", scale, byol("byola")),
+        "ATST": preset("atst", scale, byol("atst")),
+        "AudioMAE": preset("audiomae", scale, {"steps": runs.mae_steps}),
+    }
+    for name, config in configs.items():  # however few the steps, at most a tenth of them
+        warmup = min(config.warmup_steps, config.steps // 10)
+        configs[name] = replace(config, warmup_steps=warmup)
+    steps = {"steps": runs.tuning_steps, "head_steps": runs.head_steps}
+    return configs | {"uaMix-MAE": preset("uamix", scale, steps)}
 
 
 def preset_table(experiment: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from audiossl_lite.experiments.settings.audiomae import MASKED, MaskedPretraining
 from audiossl_lite.experiments.settings.scales import LOGGED, TIMED, Scales
@@ -139,4 +140,21 @@ TUNED: dict[str, Scales] = {
             "queue_size": 256,
         },
     )
+}
+
+START = "AudioMAE, as pretrained"  # what tables call the encoder that is tuned
+# Each variant is a change of the settings of step 2, nothing else. The table has the rows of Table 3, TF-CutMix of
+# Fig. 5 and the corrected label rules; the others try what the paper leaves open.
+TABLE: dict[str, dict[str, Any]] = {
+    "No Mixing": {"mixing": "none"},
+    "T-CutMix, rule paper": {"mixing": "t_cutmix", "rule": "paper"},
+    "MixUp + LS": {"mixing": "mixup"},
+    "TF-CutMix": {"mixing": "tf_cutmix"},
+    "T-CutMix, rule effective": {"mixing": "t_cutmix", "rule": "effective"},
+    "T-CutMix, rule linear": {"mixing": "t_cutmix", "rule": "linear"},
+}
+VARIANTS: dict[str, dict[str, Any]] = TABLE | {
+    "InfoNCE, no neighbours": {"mixing": "none", "k": 0},
+    "No Mixing, both directions": {"mixing": "none", "symmetric": True},
+    "T-CutMix, both directions": {"mixing": "t_cutmix", "rule": "paper", "symmetric": True},
 }

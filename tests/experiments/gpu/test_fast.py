@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from audiossl_lite.experiments.calibration import Stepper
 from audiossl_lite.experiments.gpu import fast
 from audiossl_lite.experiments.gpu.card import BF16
 from audiossl_lite.experiments.gpu.stages import TIMED
 from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
 from audiossl_lite.experiments.records import load
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.stepping import Stepper
 from audiossl_lite.training import Compute
 from tests.experiments.gpu.tasks import means, toy_task
 

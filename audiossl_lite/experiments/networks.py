@@ -1,0 +1,55 @@
+"""What is evaluated: a trained encoder or its random start with its frontend, and what needs no training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audiossl_lite.data.clips import Clips
+from audiossl_lite.encoders.atst import in_chunks
+from audiossl_lite.evaluation.baselines import BASELINES
+from audiossl_lite.evaluation.embed import embed_clips
+
+UNTRAINED = ", untrained"
+
+
+@dataclass(frozen=True)
+class Network:
+    """An encoder with its frontend; `chunk_frames` is the length in frames that ATST was trained on, else 0."""
+
+    name: str
+    encoder: nn.Module
+    frontend: nn.Module
+    chunk_frames: int = 0
+
+    def embed(
+        self,
+        clips: Clips,
+        device: str | torch.device | None = None,
+        features: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """One embedding per clip, `(n, D)`: what few-shot episodes and t-SNE look at; or other `features`.
+
+        ATST's CLS is averaged over chunks of the length it was trained on; the others take whole clips.
+
+        Where: uaMix-MAE Sec. 4.1; ATST Sec. 3.2; chapter 10
+        """
+        return embed_clips(
+            self.encoder,
+            self.frontend,
+            clips.waveforms,
+            clips.lengths,
+            features=features or in_chunks(self.encoder, self.chunk_frames),
+            device=device,
+        )
+
+
+def baseline_features(clips: Sequence[Clips]) -> dict[str, list[Tensor]]:
+    """What needs no training, by name: statistics of log-mel and of MFCC, one `(n, D)` for each set of clips."""
+    return {
+        name: [features(part.waveforms, part.lengths) for part in clips]
+        for name, features in BASELINES.items()
+    }
