@@ -25,7 +25,7 @@ from audiossl_lite.experiments.settings.presets import Pretraining, preset
 from audiossl_lite.experiments.studies import named, record_study
 from audiossl_lite.experiments.uamix_report import record_row
 from audiossl_lite.experiments.zoo import BASELINES, UNTRAINED, EncoderSet, Network
-from audiossl_lite.pretrained.shipped import FOLDER, save_encoder
+from audiossl_lite.pretrained.shipped import FOLDER, describe_encoder, save_encoder
 
 NAME = "cnn_events"
 METHOD = "CNN, InfoNCE"
@@ -145,7 +145,8 @@ class ShipJob:
         save_encoder(
             path, network.encoder, network.frontend, maker=self.config.encoder, about=about
         )
-        path.with_suffix(".md").write_text(model_card(entry, about, path.stat().st_size))
+        golden = describe_encoder(path)["golden"]
+        path.with_suffix(".md").write_text(model_card(entry, about, golden, path.stat().st_size))
         return path
 
 
@@ -160,7 +161,9 @@ def beats(scores: dict[str, dict[str, np.ndarray]], column: str) -> dict[str, bo
     return found
 
 
-def model_card(entry: dict[str, Any], about: dict[str, Any], n_bytes: int) -> str:
+def model_card(
+    entry: dict[str, Any], about: dict[str, Any], golden: Sequence[float], n_bytes: int
+) -> str:
     """The model card: what it is, what it heard, how it scores, what it must not be used for."""
     shown, ways = entry["config"]["shown"], entry["config"]["ways"]
     lines = [
@@ -173,6 +176,7 @@ def model_card(entry: dict[str, Any], about: dict[str, Any], n_bytes: int) -> st
         ]
         lines.append(f"| {row['name']} | {' | '.join(cells)} |")
     run = f"{about['steps']} steps of {entry['config']['batch_size']} clips, seed {about['seed']} of {entry['seeds']}"
+    first = ", ".join(f"{value:.4g}" for value in golden[:4])
     return f"""# {NAME}
 
 A small convolutional encoder for short sounds: BYOL-A's network with half its channels, {n_bytes / 1e6:.1f} MB.
@@ -196,6 +200,8 @@ embedding = load_shipped("{NAME}").embed(waveform)  # (B, S) at 16 kHz -> (B, 51
 
 {chr(10).join(lines)}
 
+- **Golden vector.** A fixed chirp (`golden_sound` beside `load_shipped`) gave {first}, ...
+  when this file was written; the whole vector stands in it, and `python -m audiossl_lite check {NAME}` compares.
 - **What it is for.** Chapters 10 to 12, exercises, a first try on your own sounds. It heard a few hundred clips of
   environmental sound and single words: expect little of music. The classes never heard are those of
   `audiossl_lite/data/held_out.py`.
