@@ -9,6 +9,12 @@ from difflib import get_close_matches
 
 # What each command is for, the module whose `main` it calls, and one example.
 COMMANDS = {
+    "embed": ("a folder of recordings to a table of embeddings", "audiossl_lite.pretrained.embed",
+              "embed RECORDINGS --model cnn_events --out embeddings.npz"),
+    "few-shot": ("few-shot accuracy on a folder of classes, beside baselines",
+                 "audiossl_lite.pretrained.few_shot", "few-shot RECORDINGS --model cnn_events"),
+    "check": ("what an encoder does with padding, batches, silence, ...",
+              "audiossl_lite.pretrained.check", "check cnn_events"),
     "run": ("run chapters as papermill does, strictly", "audiossl_lite.run",
             "run notebooks/05_atst.ipynb --preset lite -p seed=1"),
     "pack": ("decode a folder of sounds once, into a store", "audiossl_lite.data.pack",

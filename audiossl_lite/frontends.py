@@ -15,7 +15,7 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-from audiossl_lite.devices import on_host
+from audiossl_lite.devices import in_float32, on_host
 
 SAMPLE_RATE_HZ = 16_000
 FLOAT32_EPS = torch.finfo(torch.float32).eps
@@ -340,6 +340,7 @@ def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:
     return waveform.float()
 
 
+@in_float32  # the power of a loud clip is more than float16 holds
 def _few_at_once(transform: Callable[[Tensor], Tensor], waveform: Tensor) -> Tensor:
     """`transform(waveform)`; on a CPU a few clips at a time, whose frames stay in the cache: 2 to 3 times faster."""
     if waveform.device.type != "cpu":

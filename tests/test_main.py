@@ -24,7 +24,7 @@ def test_a_misspelt_command_names_the_nearest(capsys):
     assert main(["pakc"]) == 2
     assert "no command 'pakc'; did you mean 'pack'?" in capsys.readouterr().err
     assert main(["zzz"]) == 2
-    assert "there are run, pack" in capsys.readouterr().err
+    assert "there are embed, few-shot, check, run, pack" in capsys.readouterr().err
 
 
 def test_arguments_and_status_are_passed_on(monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from audiossl_lite.book.notebook import check_parameters
 from audiossl_lite.parameters import (
     DEFAULTS,
+    CommandParser,
     ParameterError,
     Parameters,
     make_parameters,
@@ -166,3 +167,16 @@ def test_output_folder_is_made(tmp_path: Path) -> None:
     assert first != second
     first.rmdir()
     second.rmdir()
+
+
+def test_options_are_neither_guessed_nor_shortened(capsys):
+    parser = CommandParser(prog="tool")
+    parser.add_argument("-o", "--output")
+    parser.add_argument("--steps", type=int, default=1)
+    assert parser.parse_args(["--steps=3", "-o", "x"]).steps == 3
+    for word, near in (("--step", "--steps"), ("--outptu=x", "--output")):
+        with pytest.raises(SystemExit) as stopped:
+            parser.parse_args([word])
+        assert stopped.value.code == 2
+        option = word.partition("=")[0]
+        assert f"unknown option {option}; did you mean {near}?" in capsys.readouterr().err

@@ -6,7 +6,6 @@ notebooks that stop half-way. Exit status: 0 all complete, 1 a notebook failed, 
 
 from __future__ import annotations
 
-import argparse
 import ast
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from audiossl_lite.book.execute import RunRecord, exit_on_terminate, run_noteboo
 from audiossl_lite.book.gate import cell_tags, read_notebook
 from audiossl_lite.parameters import (
     DEFAULTS,
+    CommandParser,
     ParameterError,
     make_parameters,
     merged_overrides,
@@ -108,8 +108,8 @@ def default_limits(
     return cell_timeout_s or None, timeout_s or None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m audiossl_lite.run", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m audiossl_lite.run", description=__doc__)
     parser.add_argument("notebooks", nargs="+", type=Path, help="chapters to run, in order")
     parser.add_argument("--preset", help="lite, workshop or paper; the same as -p preset=...")
     parser.add_argument("--data-root", help="folder of audio; the same as -p data_root=...")

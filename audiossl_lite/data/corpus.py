@@ -197,7 +197,7 @@ def tasks(sounds: Sequence[Sound]) -> list[Task]:
 def list_sounds(root: str | Path) -> list[Sound]:
     """The clips of a folder of data sets, of one data set, of a CSV manifest, or of any folder of sounds.
 
-    A data set is a folder laid out as ESC-50 or FSDD, or one with a `manifest.csv` (columns path and label). Beside
+    A data set is a folder laid out as ESC-50 or FSDD, or one with a `manifest.csv` (columns path, label). Beside
     data sets other folders give clips without labels; in a folder without any, sub-folders are classes. Raises
     FileNotFoundError, or ValueError when nothing is there; warns of what is left out before it is read.
     """
@@ -258,7 +258,7 @@ def _of_data_set(folder: Path, skipped: list[Skip]) -> list[Sound] | None:
 def _rows(manifest: Path, source: str) -> list[Sound]:
     return [
         Sound(source, row["path"], row, str(manifest.parent / row["path"]))
-        for row in read_csv(manifest, ("path", "label"))
+        for row in read_csv(manifest, ("path",))
         if row["path"]
     ]
 

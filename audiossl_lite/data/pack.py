@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,11 +10,12 @@ from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import KINDS
 from audiossl_lite.data.sounds import POOLS
 from audiossl_lite.data.store_format import verify_store
+from audiossl_lite.parameters import CommandParser
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The arguments of the command."""
-    arguments = argparse.ArgumentParser(
+    arguments = CommandParser(
         prog="python -m audiossl_lite pack",
         description="Decode a data set once and keep it as a packed store. Started again, it goes on where it was"
         " interrupted, and adds what is new.",

@@ -3,46 +3,53 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.evaluation.embed import embed_with, spectrograms
+from audiossl_lite.devices import in_float32
+from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend, valid_frames
 
 
 def log_mel_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Mean and std over time of 64 natural log-mel bands: clips `(n, S)` -> `(n, 128)`."""
-    frontend = BYOLAFrontend(0.0, 1.0).to(waveforms.device)
-    return _statistics(frontend, frontend, waveforms, lengths)
+    frontend = BYOLAFrontend(mean=0.0, std=1.0)
+    return embed_clips(Statistics(), frontend, waveforms, lengths, device=waveforms.device)
 
 
 def mfcc_statistics(
     waveforms: Tensor, lengths: Tensor | None = None, *, n_coefficients: int = 20
 ) -> Tensor:
-    """Mean and std over time of MFCCs: `(n, S) -> (n, 40)`, as `torchaudio.transforms.MFCC` computes them.
-
-    Orthonormal cosine transform of the mel spectrogram in dB, floored 80 dB below the loudest cell of each clip.
-    """
-    frontend = ATSTFrontend("official").to(waveforms.device)
-    transform = cosine_transform(n_coefficients, frontend.n_mels).to(waveforms.device)
-    return _statistics(
-        frontend, lambda wave: frontend.decibels(wave) @ transform.T, waveforms, lengths
-    )
+    """Mean and std over time of MFCCs: clips `(n, S)` -> `(n, 40)`."""
+    frontend = MFCCFrontend(n_coefficients)
+    return embed_clips(Statistics(), frontend, waveforms, lengths, device=waveforms.device)
 
 
 BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
 
 
-def _statistics(
-    frontend: nn.Module, compute: Callable, waveforms: Tensor, lengths: Tensor | None
-) -> Tensor:
-    return embed_with(
-        lambda wave, valid: mean_and_std(*spectrograms(frontend, wave, valid, compute=compute)),
-        waveforms,
-        lengths,
-    )
+class Statistics(nn.Module):
+    """`mean_and_std` where an encoder is asked for: `(B, T, F)`, `lengths (B,)` -> `(B, 2F)`."""
+
+    def forward(self, spec: Tensor, lengths: Tensor) -> Tensor:
+        return mean_and_std(spec, lengths)
+
+
+class MFCCFrontend(ATSTFrontend):
+    """MFCCs as `torchaudio.transforms.MFCC` computes them: `(B, S) -> (B, T, n_coefficients)`.
+
+    Orthonormal cosine transform of the mel spectrogram in dB, floored 80 dB below the loudest cell of each clip.
+    """
+
+    def __init__(self, n_coefficients: int = 20) -> None:
+        super().__init__("official")
+        transform = cosine_transform(n_coefficients, self.n_mels)
+        self.register_buffer("transform", transform, persistent=False)
+
+    @in_float32  # float16 does not hold the square of the first coefficient
+    def forward(self, waveform: Tensor) -> Tensor:
+        return self.decibels(waveform) @ self.transform.T
 
 
 def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:

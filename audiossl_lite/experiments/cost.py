@@ -5,7 +5,6 @@ A few steps on made-up clips of the job's shapes are counted and timed on the ma
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -20,6 +19,7 @@ from audiossl_lite.data.recipes import bytes_per_second, make_recipe
 from audiossl_lite.experiments.calibration import Calibration, calibrate, memory_of
 from audiossl_lite.experiments.jobs import clip_s, find_job, store_kind
 from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.parameters import CommandParser
 from audiossl_lite.training import Compute
 
 __all__ = ["Calibration", "Estimate", "as_record", "calibrate", "estimate", "main"]
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print what the job of a parameter file will cost; exit status 0, or 2 for a wrong request."""
     from audiossl_lite.experiments.pretrain import read_request
 
-    parser = argparse.ArgumentParser(prog="python -m audiossl_lite cost", description=__doc__)
+    parser = CommandParser(prog="python -m audiossl_lite cost", description=__doc__)
     parser.add_argument("file", type=Path, help="a YAML file of parameters, see notebooks/jobs")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="change one")
     parser.add_argument("--device", help="auto, cpu, cuda; by default what the file says")

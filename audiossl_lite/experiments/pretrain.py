@@ -7,7 +7,6 @@ What the job will cost is measured and printed first, except under `torchrun` an
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -23,6 +22,7 @@ from torch.distributed.elastic.multiprocessing import errors as elastic_errors
 from audiossl_lite.experiments.jobs import find_job, find_start, run_job
 from audiossl_lite.experiments.settings.presets import override, preset
 from audiossl_lite.parameters import (
+    CommandParser,
     ParameterError,
     Parameters,
     make_parameters,
@@ -153,7 +153,7 @@ def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a job from a parameter file; exit status 0, or 2 for a wrong request."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m audiossl_lite pretrain", description=__doc__.splitlines()[0]
     )
     parser.add_argument("file", type=Path, help="a YAML file of parameters, see notebooks/jobs")

@@ -21,7 +21,7 @@ from audiossl_lite.experiments.records import record_row
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.studies import by_seed, named, record_study
 from audiossl_lite.experiments.zoo import EncoderSet
-from audiossl_lite.pretrained.shipped import FOLDER, save_encoder
+from audiossl_lite.pretrained.shipped import FOLDER, describe_encoder, save_encoder
 
 NAME = "cnn_events"
 METHOD = "CNN, InfoNCE"
@@ -89,7 +89,8 @@ def write_encoder(
         "commit": entry["commit"],
     }
     save_encoder(path, network.encoder, network.frontend, maker=config.encoder, about=about)
-    path.with_suffix(".md").write_text(model_card(entry, about, path.stat().st_size))
+    golden = describe_encoder(path)["golden"]
+    path.with_suffix(".md").write_text(model_card(entry, about, golden, path.stat().st_size))
     return path
 
 
@@ -103,7 +104,9 @@ def beats(scores: Scores, column: str) -> dict[str, bool]:
     return {name: ends(METHOD)[0] > ends(name)[1] for name in scores if name != METHOD}
 
 
-def model_card(entry: dict[str, Any], about: dict[str, Any], n_bytes: int) -> str:
+def model_card(
+    entry: dict[str, Any], about: dict[str, Any], golden: Sequence[float], n_bytes: int
+) -> str:
     """The model card from its template: what it is, what it heard, how it scores, what it must not be used for."""
     shown, ways = entry["config"]["shown"], entry["config"]["ways"]
     lines = [
@@ -122,6 +125,7 @@ def model_card(entry: dict[str, Any], about: dict[str, Any], n_bytes: int) -> st
         run=run,
         device=entry["device"],
         table="\n".join(lines),
+        golden=", ".join(f"{value:.4g}" for value in golden[:4]),
         **about,
     )
 

@@ -1,8 +1,11 @@
 """Encoders that somebody trained: the authors' checkpoints, files of this project, and those that ship with it."""
 
 from audiossl_lite.pretrained.audiomae import load_audiomae, load_masked_autoencoder
+from audiossl_lite.pretrained.embedding import embed_folder
 from audiossl_lite.pretrained.published import load_atst, load_byol_a
+from audiossl_lite.pretrained.recognise import load_any
 from audiossl_lite.pretrained.shipped import load_encoder, load_shipped, shipped_encoders
+from audiossl_lite.pretrained.tables import Embeddings, write_table
 from audiossl_lite.pretrained.weights import (
     PretrainedEncoder,
     WeightsError,
@@ -11,8 +14,11 @@ from audiossl_lite.pretrained.weights import (
 )
 
 __all__ = [
+    "Embeddings",
     "PretrainedEncoder",
     "WeightsError",
+    "embed_folder",
+    "load_any",
     "load_atst",
     "load_audiomae",
     "load_byol_a",
@@ -22,4 +28,5 @@ __all__ = [
     "load_state",
     "read_weights",
     "shipped_encoders",
+    "write_table",
 ]

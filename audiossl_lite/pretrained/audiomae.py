@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from audiossl_lite.encoders.audiomae import PATCH, AudioMAEEncoder
 from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
+from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.methods.mae import MAE
 from audiossl_lite.pretrained.weights import (
@@ -48,8 +50,7 @@ class FineTunedAudioMAE(AudioMAEEncoder):
         return self.head(self(spec, lengths))
 
 
-def _read_state(path: str | Path) -> dict[str, Any]:
-    content = read_weights(path)
+def _state(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
     state = content.get("model", content.get("state_dict", content))
     if isinstance(state, dict):
         state = {str(key).removeprefix("module."): value for key, value in state.items()}
@@ -97,14 +98,27 @@ def load_audiomae(path: str | Path, *, n_frames: int | None = None) -> Pretraine
 
     Where: AudioMAE Sec. 4.1; uaMix-MAE Sec. 3.1; chapter 06
     """
-    encoder = _encoder(_read_state(path), path)
+    return audiomae_from(read_weights(path), path, n_frames)
+
+
+def audiomae_from(
+    content: dict[str, Any], path: str | Path, n_frames: int | None = None
+) -> PretrainedEncoder:
+    """`load_audiomae` for a file whose content has been read."""
+    encoder = _encoder(_state(content, path), path)
     n_frames = encoder.n_frames if n_frames is None else n_frames
     if n_frames % PATCH or not PATCH <= n_frames <= encoder.n_frames:
         raise ValueError(
             f"n_frames is a multiple of {PATCH} up to {encoder.n_frames}, got {n_frames}"
         )
     frontend = AudioMAEFrontend(n_frames)
-    return PretrainedEncoder(encoder, frontend, lambda waveform: encoder(frontend(waveform)))
+
+    def embed(waveform: Tensor, lengths: Tensor) -> Tensor:
+        spec, _ = spectrograms(frontend, waveform, lengths)
+        rest = (0, 0, 0, n_frames - spec.shape[1])  # padding counts as sound, as published
+        return encoder(pad(spec, rest, value=frontend.pad_value))
+
+    return PretrainedEncoder(encoder, frontend, embed)
 
 
 def load_masked_autoencoder(path: str | Path) -> MAE:
@@ -114,7 +128,7 @@ def load_masked_autoencoder(path: str | Path) -> MAE:
 
     Where: AudioMAE Sec. 3; chapter 06
     """
-    state = _read_state(path)
+    state = _state(read_weights(path), path)
     encoder = _encoder({k: v for k, v in state.items() if not k.startswith("fc_norm")}, path)
     decoder_state = {k: v for k, v in state.items() if k.startswith(DECODER_KEYS)}
     token = state.get("mask_token")

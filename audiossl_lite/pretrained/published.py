@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from audiossl_lite.encoders import atst_base, atst_small, byola_cnn
-from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average
-from audiossl_lite.evaluation.embed import centre_crop
+from audiossl_lite.encoders.atst import ATSTEncoder, in_chunks
+from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 from audiossl_lite.pretrained.weights import (
     PretrainedEncoder,
@@ -60,30 +59,27 @@ def load_atst(path: str | Path) -> PretrainedEncoder:
 
     Where: ATST Sec. 3.2; chapter 10
     """
-    state, seconds = _atst_state(read_weights(path), path)
+    return atst_from(read_weights(path), path)
+
+
+def atst_from(content: dict[str, Any], path: str | Path) -> PretrainedEncoder:
+    """`load_atst` for a file whose content has been read."""
+    state, seconds = _atst_state(content, path)
     width = state["cls_token"].shape[-1] if isinstance(state.get("cls_token"), Tensor) else None
     makers = {384: atst_small, 768: atst_base}
     if width not in makers:
         raise WeightsError(
             f"{path}: cls_token is missing or {width} wide; ATST-Small has 384, ATST-Base 768 "
-            f"(keys: {sorted(state)[:5]})"
+            f"(keys: {sorted(map(str, state))[:5]})"
         )
     encoder: ATSTEncoder = makers[width]()
     load_state(encoder, state, path, ignore=("head.", "projector.", "predictor."))
     encoder.eval()
     frontend = ATSTFrontend("official")
-    chunk_frames = int(seconds * 100) + 1
+    features = in_chunks(encoder, int(seconds * 100) + 1)
 
-    def embed(waveform: Tensor) -> Tensor:
-        whole = torch.full((len(waveform),), waveform.shape[1], device=waveform.device)
-        spec = frontend(centre_crop(waveform, whole, 12.0)[0])
-        frames = torch.full((len(spec),), spec.shape[1], device=spec.device)
-        return chunk_average(
-            lambda part, left: encoder(part, left.clamp(max=part.shape[1])),
-            spec,
-            frames,
-            chunk_frames,
-        )
+    def embed(waveform: Tensor, lengths: Tensor) -> Tensor:
+        return features(*spectrograms(frontend, waveform, lengths, max_s=12.0))
 
     return PretrainedEncoder(encoder, frontend, embed)
 
@@ -98,7 +94,13 @@ def load_byol_a(
 
     Where: BYOL-A Sec. 4.1; chapter 10
     """
-    state = read_weights(path)
+    return byol_a_from(read_weights(path), path, mean, std)
+
+
+def byol_a_from(
+    state: dict[str, Any], path: str | Path, mean: float | None = None, std: float | None = None
+) -> PretrainedEncoder:
+    """`load_byol_a` for a file whose content has been read."""
     if not isinstance(state.get("fc.0.weight"), Tensor):
         raise WeightsError(f"{path} has no fc.0.weight; its keys are {sorted(map(str, state))[:8]}")
     encoder = byola_cnn(state["fc.0.weight"].shape[0])
@@ -108,4 +110,8 @@ def load_byol_a(
     frontend = BYOLAFrontend(
         default.mean if mean is None else mean, default.std if std is None else std
     )
-    return PretrainedEncoder(encoder, frontend, lambda waveform: encoder(frontend(waveform)))
+
+    def embed(waveform: Tensor, lengths: Tensor) -> Tensor:
+        return encoder(*spectrograms(frontend, waveform, lengths))
+
+    return PretrainedEncoder(encoder, frontend, embed)

@@ -1,12 +1,16 @@
 """Small trained encoders that come with the project, and the file format they are kept in.
 
 A file is safetensors: weights as data, nothing that runs. Its metadata say which function of `encoders` makes the
-network, which frontend feeds it, and where it comes from; `NAME.md` beside it is its model card.
+network, which frontend feeds it, where it comes from, and what a fixed sound gave when it was written (the golden
+vector); `NAME.md` beside it is its model card.
 """
 
 from __future__ import annotations
 
+import copy
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from torch import Tensor, nn
 from audiossl_lite import encoders
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.encoders.atst import in_chunks
+from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.parameters import nearest
 from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError, load_state
@@ -28,6 +33,7 @@ FRONTENDS = {
     "AudioMAEFrontend": (AudioMAEFrontend, ("target_frames", "mean", "std", "n_mels")),
     "BYOLAFrontend": (BYOLAFrontend, ("mean", "std")),
 }
+DESCRIPTION = ("encoder", "frontend", "about", "golden")
 RENAMED = {"target_frames": "n_frames"}  # attributes whose argument has another name
 
 
@@ -57,17 +63,29 @@ def save_encoder(
     state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    load_state(_make(maker, options or {}), state, path)
+    network = _make(maker, options or {}).eval()
+    load_state(network, state, path)
+    embed = _embedding(network, copy.deepcopy(frontend).cpu(), chunk_frames)
+    with torch.no_grad():
+        golden = embed(*golden_sound())[0].tolist()
     metadata = {
         "encoder": json.dumps(
             {"maker": maker, "options": options or {}, "chunk_frames": chunk_frames}
         ),
         "frontend": json.dumps({"class": kind, "constants": constants}),
         "about": json.dumps(about or {}),
+        "golden": json.dumps([float(f"{value:.6g}") for value in golden]),
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # Not `save_file`, which makes a file that its owner alone may read.
     write_whole(Path(path), safetensors.torch.save(state, metadata=metadata))
+
+
+def golden_sound() -> tuple[Tensor, Tensor]:
+    """One second of a falling chirp, `(1, 16000)`, and its length `(1,)`: no random numbers."""
+    time_s = torch.arange(16_000, dtype=torch.float64) / 16_000
+    phase = 2.0 * math.pi * (4_000.0 * time_s - 1_900.0 * time_s.square())
+    return (0.5 * (-2.0 * time_s).exp() * phase.sin()).float()[None], torch.tensor([16_000])
 
 
 def _make(maker: str, options: dict[str, Any]) -> nn.Module:
@@ -77,7 +95,7 @@ def _make(maker: str, options: dict[str, Any]) -> nn.Module:
 
 
 def describe_encoder(path: str | Path) -> dict[str, Any]:
-    """What a file of `save_encoder` says about itself: `encoder`, `frontend` and `about`.
+    """What a file of `save_encoder` says about itself: `encoder`, `frontend`, `about`, and `golden` (may be empty).
 
     Raises FileNotFoundError, or WeightsError for a file that is damaged or says nothing.
     """
@@ -87,7 +105,8 @@ def describe_encoder(path: str | Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        return {name: json.loads(metadata[name]) for name in ("encoder", "frontend", "about")}
+        metadata.setdefault("golden", "[]")
+        return {name: json.loads(metadata[name]) for name in DESCRIPTION}
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} is no encoder file of this project: {error}") from error
 
@@ -107,18 +126,16 @@ def load_encoder(path: str | Path) -> PretrainedEncoder:
     load_state(encoder, safetensors.torch.load_file(path), path)
     encoder.eval().requires_grad_(False)
 
-    chunk_frames = made.get("chunk_frames", 0)
+    embed = _embedding(encoder, frontend, made.get("chunk_frames", 0))
+    about = described["about"] | {"golden": described["golden"]}
+    return PretrainedEncoder(encoder, frontend, embed, about=about)
 
-    def embed(waveform: Tensor) -> Tensor:
-        spec = frontend(waveform)
-        if not chunk_frames:
-            return encoder(spec)
-        frames = torch.full((len(spec),), frontend.n_frames(waveform.shape[1]))
-        multiple = getattr(frontend, "frame_multiple", 1)
-        spec = spec[:, : -(-int(frames[0]) // multiple) * multiple]  # no chunk of padding alone
-        return in_chunks(encoder, chunk_frames)(spec, frames)
 
-    return PretrainedEncoder(encoder, frontend, embed)
+def _embedding(
+    encoder: nn.Module, frontend: nn.Module, chunk_frames: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    features = in_chunks(encoder, chunk_frames)
+    return lambda waveform, lengths: features(*spectrograms(frontend, waveform, lengths))
 
 
 def shipped_encoders() -> dict[str, Path]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from audiossl_lite.frontends import check_waveform
 
 
 class WeightsError(ValueError):
@@ -19,22 +21,40 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class PretrainedEncoder:
-    """A published encoder in eval mode with its own frontend.
+    """An encoder in eval mode with its own frontend, and the way in which it embeds clips.
+
+    `takes_lengths`: whether it can tell a clip from its padding; else clips of other lengths are embedded apart.
+    `name`, `about`: what it is called, and what is known of its origin. `identity`: changes with the weights.
 
     Where: ATST Sec. 2.2.2; chapter 10
     """
 
     encoder: nn.Module
     frontend: nn.Module
-    _embed: Callable[[Tensor], Tensor]
+    _embed: Callable[[Tensor, Tensor], Tensor]
+    takes_lengths: bool = True
+    name: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    identity: str = ""
 
     @torch.no_grad()
-    def embed(self, waveform: Tensor) -> Tensor:
-        """Embeddings `(B, D)` of waveforms `(B, S)` at 16 kHz.
+    def embed(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Embeddings `(B, D)` of waveforms `(B, S)` at 16 kHz, of which `lengths (B,)` samples are the clip.
+
+        A padded clip gives what it gives alone. Raises ValueError for another shape, NaN or infinite samples.
 
         Where: ATST Sec. 3.2; chapter 10
         """
-        return self._embed(waveform)
+        waveform = check_waveform(waveform, 1)
+        if lengths is None:
+            lengths = torch.full((len(waveform),), waveform.shape[1])
+        return self._embed(waveform, lengths)
+
+    def to(self, device: str | torch.device) -> PretrainedEncoder:
+        """The same encoder, moved to a device: waveforms must be there too."""
+        self.encoder.to(device)
+        self.frontend.to(device)
+        return self
 
 
 def _inert_class(full_name: str) -> type:

@@ -62,6 +62,8 @@ def test_record_card_and_file_tell_the_same(encoders, scores, tmp_path):
     about = describe_encoder(path)["about"]
     assert about["record"] == "shipped_workshop" and about["seed"] == 0 and about["steps"] == 3
     card = path.with_suffix(".md").read_text()
+    golden = describe_encoder(path)["golden"]
+    assert f"gave {golden[0]:.4g}, {golden[1]:.4g}, " in card and len(golden) == 128
     for row in entry["values"]:
         mean = row["columns"]["events, never heard"]["mean"]
         assert f"| {row['name']} | {mean:.1f} ±" in card

@@ -13,6 +13,7 @@ from audiossl_lite.encoders import atst_tiny, audiomae_tiny, byola_tiny
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.pretrained.shipped import (
     describe_encoder,
+    golden_sound,
     load_encoder,
     load_shipped,
     save_encoder,
@@ -58,12 +59,28 @@ def test_it_holds_data_alone(saved):
     content = saved[0].read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    assert set(header["__metadata__"]) == {"encoder", "frontend", "about"}
+    assert set(header["__metadata__"]) == {"encoder", "frontend", "about", "golden"}
     assert all(
         set(entry) == {"dtype", "shape", "data_offsets"}
         for name, entry in header.items()
         if name != "__metadata__"
     )
+
+
+def test_it_says_what_a_fixed_sound_gives(saved):
+    path, encoder, _ = saved
+    loaded = load_encoder(path)
+    out = loaded.embed(*golden_sound())
+    assert out.shape == (1, encoder.embed_dim)
+    torch.testing.assert_close(out, torch.tensor([loaded.about["golden"]]), atol=1e-5, rtol=1e-5)
+
+
+def test_a_file_without_a_golden_vector_is_read_too(saved, tmp_path):
+    with safetensors.safe_open(saved[0], framework="pt") as file:
+        metadata = {key: value for key, value in file.metadata().items() if key != "golden"}
+    state = safetensors.torch.load_file(saved[0])
+    safetensors.torch.save_file(state, tmp_path / "older.safetensors", metadata=metadata)
+    assert load_encoder(tmp_path / "older.safetensors").about["golden"] == []
 
 
 def test_a_maker_that_makes_another_network_is_refused(tmp_path):
@@ -119,7 +136,8 @@ def test_every_shipped_encoder_is_small_described_and_runs(name):
     about = described["about"]
     assert {"method", "data", "licence", "steps", "seed", "record"} <= about.keys()
     card = path.with_suffix(".md").read_text()
-    for word in (about["licence"], about["record"], "never heard"):
+    first = f"gave {described['golden'][0]:.4g}, "
+    for word in (about["licence"], about["record"], "never heard", first):
         assert word in card
     loaded = load_shipped(name)
     embedded = loaded.embed(0.1 * torch.randn(2, 32_000))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -19,13 +18,14 @@ from audiossl_lite.experiments.gpu.runner import (
 )
 from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, toy_stages
 from audiossl_lite.experiments.gpu.task import Stage
+from audiossl_lite.parameters import CommandParser
 
 EXAMPLE = "example: python -m audiossl_lite gpu --data path/to/sounds --minutes 9 --out runs/gpu"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m audiossl_lite gpu",
         description="Measure and train everything that needs a GPU, in order of worth, within some minutes. A second "
         "call goes on where the first ended.",

@@ -1,0 +1,50 @@
+"""`python -m audiossl_lite check NAME_OR_FILE`: a table of what an encoder passes and fails, ours or anyone's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from audiossl_lite.parameters import CommandParser
+from audiossl_lite.pretrained.checks import Finding, check_encoder
+from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, sentence
+from audiossl_lite.pretrained.recognise import load_any
+
+EXAMPLE = "python -m audiossl_lite check cnn_events"
+WORDS = {True: "pass", False: "FAIL", None: "-"}
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """One line a check: its name, pass or FAIL (or - for a figure alone), and what was measured."""
+    width = max(len(finding.name) for finding in findings)
+    return "\n".join(f"{f.name:<{width}}  {WORDS[f.passed]:<4}  {f.detail}" for f in findings)
+
+
+def parser() -> CommandParser:
+    """The arguments of the command."""
+    arguments = CommandParser(
+        prog="python -m audiossl_lite check",
+        description="What an encoder does with padding, batches, silence, short and long clips, half precision.",
+        epilog=f"example: {EXAMPLE}. Exit status: 0 nothing failed, 1 something did, 2 a wrong request.",
+    )
+    arguments.add_argument("model", help=MODEL_HELP)
+    return arguments
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 0 when nothing failed, 1 when something did, 2 for a wrong request."""
+    asked = parser().parse_args(arguments)
+    try:
+        model = load_any(asked.model)
+    except REFUSED as error:
+        print(f"check: {sentence(error)}", file=sys.stderr)
+        return 2
+    findings = check_encoder(model)
+    n_failed = sum(finding.passed is False for finding in findings)
+    print(table(findings))
+    print(f"\n{model.name}: {len(findings)} checks, {n_failed} failed")
+    return 1 if n_failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""A folder of recordings through an encoder: any length, rate and format, few files in memory at a time, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from audiossl_lite._version import __version__
+from audiossl_lite.data.audio import AudioError, load_audio
+from audiossl_lite.data.clips import Skip
+from audiossl_lite.data.corpus import Sound, list_sounds
+from audiossl_lite.data.store_format import write_whole
+from audiossl_lite.evaluation.embed import SHORTEST
+from audiossl_lite.frontends import SAMPLE_RATE_HZ
+from audiossl_lite.pretrained.tables import Embeddings, pack_arrays
+from audiossl_lite.pretrained.weights import PretrainedEncoder
+from audiossl_lite.progress import progress_bar
+
+BATCH_S = (
+    320.0  # seconds of sound, padding included, that are read at once; a longer file is read alone
+)
+CHUNKS_AT_ONCE = 32
+DECODING_THREADS = 4
+
+
+def embed_folder(
+    root: str | Path,
+    model: PretrainedEncoder,
+    *,
+    chunk_s: float = 10.0,
+    keep_chunks: bool = False,
+    device: str | torch.device = "cpu",
+    parts: str | Path | None = None,
+) -> Embeddings:
+    """Embed every sound of a folder, a data set or a CSV manifest (see `data.corpus.list_sounds`), in its order.
+
+    Longer files are cut into chunks of `chunk_s` seconds, whose embeddings are averaged by their length, or kept one
+    a row with `keep_chunks`; a rest of less than 80 ms does not count. `parts`: a folder for finished batches, from
+    which the same call goes on. Raises ValueError for a chunk that is too short or when no file is left.
+    """
+    root = Path(root).expanduser()
+    return embed_sounds(
+        list_sounds(root), model, root, chunk_s=chunk_s, keep_chunks=keep_chunks, device=device,
+        parts=parts,
+    )  # fmt: skip
+
+
+def embed_sounds(
+    sounds: Sequence[Sound],
+    model: PretrainedEncoder,
+    root: str | Path,
+    *,
+    chunk_s: float = 10.0,
+    keep_chunks: bool = False,
+    device: str | torch.device = "cpu",
+    parts: str | Path | None = None,
+) -> Embeddings:
+    """`embed_folder` for sounds that have been listed; `root`: what their paths are named from."""
+    if not chunk_s * SAMPLE_RATE_HZ >= SHORTEST:
+        raise ValueError(f"chunk_s must be {SHORTEST / SAMPLE_RATE_HZ} or more, got {chunk_s}")
+    root = Path(root)
+    base = root.parent if root.is_file() else root
+    job = _Job(model.to(device), device, round(chunk_s * SAMPLE_RATE_HZ), keep_chunks)
+    rows: list[tuple[int, int, int, np.ndarray]] = []
+    skipped: dict[int, str] = {}
+    with progress_bar(len(sounds), f"embedding, {model.name or 'encoder'}") as bar:
+        for batch in _batches([_seconds(sound.path) for sound in sounds]):
+            content = job.finished([Path(sounds[i].path) for i in batch], parts)
+            for place, start, end, vector in zip(
+                content["place"], content["start"], content["end"], content["vectors"]
+            ):
+                rows.append((batch[place], int(start), int(end), vector))
+            for place, reason in zip(content["skipped"], content["reasons"]):
+                skipped[batch[place]] = str(reason)
+            bar.update(len(batch))
+    names = [Path(os.path.relpath(sound.path, base)).as_posix() for sound in sounds]
+    left_out = tuple(Skip(names[i], skipped[i]) for i in sorted(skipped))
+    if not rows:
+        reasons = ", ".join(sorted({skip.reason for skip in left_out}))
+        raise ValueError(f"{root}: none of {len(sounds)} files could be embedded: {reasons}")
+    rows.sort(key=lambda row: row[:2])
+    return Embeddings(
+        sounds=tuple(sounds[row[0]] for row in rows),
+        places=np.array([row[0] for row in rows]),
+        files=tuple(names[row[0]] for row in rows),
+        start_s=np.array([row[1] for row in rows]) / SAMPLE_RATE_HZ,
+        end_s=np.array([row[2] for row in rows]) / SAMPLE_RATE_HZ,
+        vectors=np.stack([row[3] for row in rows]),
+        skipped=left_out,
+    )
+
+
+def _seconds(path: str) -> float:
+    """Length by the header, for the order of work alone; 0 where it cannot be read."""
+    try:
+        return soundfile.info(path).duration if Path(path).is_file() else 0.0
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
+        return 0.0
+
+
+def _batches(seconds: Sequence[float]) -> list[list[int]]:
+    """Numbers of files in batches of similar length, of at most `BATCH_S` seconds with their padding."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(seconds)), key=lambda i: (seconds[i], i)):
+        longest = max(seconds[i], 1.0)  # the last one of a batch is its longest
+        if not batches or (len(batches[-1]) + 1) * longest > BATCH_S:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is done with each batch of files, and where its result is kept."""
+
+    model: PretrainedEncoder
+    device: str | torch.device
+    chunk: int
+    keep_chunks: bool
+
+    def finished(self, files: Sequence[Path], parts: str | Path | None) -> dict[str, np.ndarray]:
+        """The rows of a batch: read where they were written by an earlier call, else computed and written."""
+        if parts is None:
+            return self.compute(files)
+        path = Path(parts) / f"{self._key(files)}.npz"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, pack_arrays(self.compute(files)))
+        with np.load(path, allow_pickle=False) as content:
+            return dict(content)
+
+    def _key(self, files: Sequence[Path]) -> str:
+        """Names the result: the encoder, the way of cutting, and each file by name, size and time of change."""
+        known = [[str(f), *_size_and_time(f)] for f in files]
+        settings = [__version__, self.model.name, self.model.identity, self.chunk, self.keep_chunks]
+        return hashlib.sha256(json.dumps([settings, known]).encode()).hexdigest()[:24]
+
+    def compute(self, files: Sequence[Path]) -> dict[str, np.ndarray]:
+        """Rows of the files: `place` in the batch, `start` and `end` in samples, `vectors`; and what was `skipped`."""
+        with ThreadPoolExecutor(DECODING_THREADS) as threads:
+            decoded = list(threads.map(_decode, files))
+        reasons = {i: text for i, text in enumerate(decoded) if isinstance(text, str)}
+        pieces = [
+            (i, start, wave[start : start + self.chunk])
+            for i, wave in enumerate(decoded)
+            if isinstance(wave, Tensor)
+            for start in range(0, len(wave), self.chunk)
+            if start == 0 or len(wave) - start >= SHORTEST
+        ]
+        pieces.sort(key=lambda piece: len(piece[2]))
+        by_file: dict[int, list[tuple[int, int, np.ndarray]]] = {}
+        for first in range(0, len(pieces), CHUNKS_AT_ONCE):
+            part = pieces[first : first + CHUNKS_AT_ONCE]
+            for (i, start, wave), vector in zip(part, self._embed([p[2] for p in part])):
+                if isinstance(vector, str):
+                    reasons[i] = vector
+                elif not np.isfinite(vector).all():
+                    reasons[i] = "the embedding is not finite"
+                else:
+                    by_file.setdefault(i, []).append((start, start + len(wave), vector))
+        rows = []
+        for i in sorted(by_file.keys() - reasons.keys()):
+            chunks = sorted(by_file[i], key=lambda chunk: chunk[0])
+            rows += [(i, *chunk) for chunk in (chunks if self.keep_chunks else [_average(chunks)])]
+        return {
+            "place": np.array([row[0] for row in rows], dtype=np.int64),
+            "start": np.array([row[1] for row in rows], dtype=np.int64),
+            "end": np.array([row[2] for row in rows], dtype=np.int64),
+            "vectors": np.array([row[3] for row in rows], dtype=np.float32),
+            "skipped": np.array(sorted(reasons), dtype=np.int64),
+            "reasons": np.array([reasons[i] for i in sorted(reasons)], dtype=np.str_),
+        }
+
+    def _embed(self, waves: Sequence[Tensor]) -> list[np.ndarray | str]:
+        """A vector for each chunk; where the encoder refuses a batch, each alone, or why it refuses that one."""
+        lengths = torch.tensor([len(wave) for wave in waves])
+        padded = pad_sequence(list(waves), batch_first=True)
+        try:
+            return list(self.model.embed(padded.to(self.device), lengths).float().cpu().numpy())
+        except (ValueError, RuntimeError) as error:
+            if len(waves) == 1:
+                return [f"the encoder cannot take it: {str(error).splitlines()[0][:200]}"]
+            return [self._embed([wave])[0] for wave in waves]
+
+
+def _decode(path: Path) -> Tensor | str:
+    """The waveform of a file `(S,)`, or why it cannot be used."""
+    try:
+        return load_audio(path)
+    except AudioError as error:
+        return error.reason
+
+
+def _average(chunks: Sequence[tuple[int, int, np.ndarray]]) -> tuple[int, int, np.ndarray]:
+    """One row for a file: its chunks weighted by their length."""
+    weights = [end - start for start, end, _ in chunks]
+    vector = np.average([chunk[2] for chunk in chunks], axis=0, weights=weights)
+    return chunks[0][0], chunks[-1][1], vector.astype(np.float32)
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        state = path.stat()
+    except OSError:
+        return 0, 0
+    return state.st_size, state.st_mtime_ns

@@ -1,0 +1,180 @@
+"""`python -m audiossl_lite few-shot RECORDINGS --model A [--model B]`: an honest number on your own classes.
+
+Log-mel and MFCC statistics, which no learning made, stand beside; all rows are scored on the same episodes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from audiossl_lite.data.clips import Skip
+from audiossl_lite.data.corpus import Task, list_sounds, tasks
+from audiossl_lite.evaluation.few_shot import (
+    Episodes,
+    draw_episodes,
+    score_episodes,
+    usable_classes,
+)
+from audiossl_lite.evaluation.statistics import as_text, mean_interval, verdict
+from audiossl_lite.parameters import CommandParser, make_parameters
+from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, report_skips, sentence
+from audiossl_lite.pretrained.embedding import embed_sounds
+from audiossl_lite.pretrained.recognise import BASELINES, load_any
+from audiossl_lite.pretrained.weights import PretrainedEncoder
+
+EXAMPLE = "python -m audiossl_lite few-shot RECORDINGS --model cnn_events"
+
+
+@dataclass(frozen=True)
+class FolderScores:
+    """What a folder tests: accuracies in percent, `scores[features][task] (episodes,)`, and what to know of them.
+
+    `heads`: what a table calls each task.
+    """
+
+    heads: dict[str, str]
+    scores: dict[str, dict[str, np.ndarray]]
+    notes: tuple[str, ...]
+    skipped: tuple[Skip, ...]
+
+    def table(self) -> str:
+        """Rows of features in Markdown: mean and 95 % interval over episodes, and the paired gain over log-mel."""
+        first = next(iter(self.scores))
+        lines = [
+            "| features | "
+            + " | ".join(f"{head} | over {first}" for head in self.heads.values())
+            + " |"
+        ]
+        lines.append("|---|" + "---|" * (2 * len(self.heads)))
+        for name, row in self.scores.items():
+            cells = []
+            for task in self.heads:
+                gain = mean_interval((row[task] - self.scores[first][task])[None])
+                known = f"{as_text(*gain, signed=True)}, {verdict(*gain)}" if name != first else ""
+                cells += [as_text(*mean_interval(row[task][None])), known]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+
+def score_folder(
+    root: str | Path,
+    models: Sequence[PretrainedEncoder],
+    *,
+    n_way: int | None = None,
+    k_shot: int = 1,
+    n_episodes: int = 600,
+    seed: int = 0,
+    device: str = "cpu",
+) -> FolderScores:
+    """Few-shot accuracy of `models`, beside log-mel and MFCC, on every task of a folder (`data.corpus.tasks`).
+
+    Groups of a manifest (recording, speaker) never stand on both sides of an episode. `n_way`: five by default, or as
+    many classes as can be drawn. Raises ValueError, with the counts, when a folder has no classes to tell apart.
+    """
+    sounds = list_sounds(root)
+    features, usable, skipped = {}, np.arange(len(sounds)), {}
+    for model in [*map(load_any, BASELINES), *models]:
+        if model.name in features:
+            raise ValueError(f"two encoders are called {model.name!r}; give one file another name")
+        rows = embed_sounds(sounds, model, root, device=device)
+        features[model.name] = torch.full((len(sounds), rows.vectors.shape[1]), torch.nan)
+        features[model.name][rows.places] = torch.from_numpy(rows.vectors)
+        usable = np.intersect1d(usable, rows.places)
+        skipped |= {skip.name: skip for skip in rows.skipped}
+    left = [sounds[i] for i in usable]
+    heads, scores, notes = {}, {name: {} for name in features}, []
+    for task in tasks(left):
+        key = f"{task.source}, {task.name}"
+        episodes = _episodes(task, n_way, k_shot, n_episodes, seed)
+        if isinstance(episodes, str):
+            notes.append(f"{key} was left out: {episodes}")
+            continue
+        heads[key] = f"{key}, {episodes.support.shape[1]}-way {k_shot}-shot"
+        if len(task.groups.unique()) == len(task.groups):
+            notes.append(
+                f"WARNING: {key} names no groups. Clips of one recording or speaker may stand on both sides of an "
+                "episode, and the accuracy is then too high; a manifest.csv with a column group keeps them apart"
+            )
+        for name, x in features.items():
+            scores[name][key] = 100.0 * score_episodes(x[usable][task.clips], episodes).numpy()
+    if not heads:
+        raise ValueError(
+            f"{root}: no classes to tell apart among {len(left)} sounds; give folders of class/clip.wav, or a "
+            f"manifest.csv with the columns path, label and group. {' '.join(notes)}"
+        )
+    notes += [f"{m.name} was trained on: {m.about['data']}" for m in models if "data" in m.about]
+    return FolderScores(heads, scores, tuple(notes), tuple(skipped.values()))
+
+
+def _episodes(
+    task: Task, n_way: int | None, k_shot: int, n_episodes: int, seed: int
+) -> Episodes | str:
+    """Episodes with the ways asked for, else five or as many as classes and groups allow; or why there are none."""
+    most = min(5, usable_classes(task.labels, k_shot, task.groups))
+    reason = f"fewer than two classes with more than {k_shot} clips, or with two groups"
+    for ways in [n_way] if n_way else range(most, 1, -1):
+        try:
+            return draw_episodes(
+                task.labels, n_way=ways, k_shot=k_shot, n_episodes=n_episodes, seed=seed,
+                groups=task.groups,
+            )  # fmt: skip
+        except ValueError as error:
+            reason = str(error)
+    return reason
+
+
+def parser() -> CommandParser:
+    """The arguments of the command."""
+    arguments = CommandParser(
+        prog="python -m audiossl_lite few-shot",
+        description="Few-shot accuracy with frozen features on the classes of a folder, beside what no learning gives.",
+        epilog=f"example: {EXAMPLE}. Exit status: 0 done, 1 done but files were left out, 2 a wrong request.",
+    )
+    arguments.add_argument(
+        "sounds", help="class/clip.wav, a data set, or a CSV manifest (path, label, group)"
+    )
+    arguments.add_argument(
+        "--model", action="append", required=True, help=f"{MODEL_HELP}; may be repeated"
+    )
+    arguments.add_argument(
+        "--ways", type=int, help="classes of an episode; default 5, or as many as there are"
+    )
+    arguments.add_argument("--shots", type=int, default=1, help="examples of each class")
+    arguments.add_argument("--episodes", type=int, default=600)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps")
+    return arguments
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table and what to know of it; 0 done, 1 done but files were left out, 2 a wrong request."""
+    asked = parser().parse_args(arguments)
+    try:
+        result = score_folder(
+            asked.sounds,
+            [load_any(name) for name in dict.fromkeys(asked.model) if name not in BASELINES],
+            n_way=asked.ways,
+            k_shot=asked.shots,
+            n_episodes=asked.episodes,
+            seed=asked.seed,
+            device=make_parameters({"device": asked.device}).torch_device,
+        )
+    except REFUSED as error:
+        print(f"few-shot: {sentence(error)}", file=sys.stderr)
+        return 2
+    print(result.table())
+    print(f"\n± is the 95 % interval over {asked.episodes} episodes, the same for every row.")
+    for note in result.notes:
+        print(note)
+    report_skips(result.skipped)
+    return 1 if result.skipped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""`few-shot`: a table from a folder of classes, baselines beside, groups kept apart, and a warning without them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiossl_lite.evaluation import few_shot_accuracy
+from audiossl_lite.pretrained import embed_folder, few_shot, load_any
+from audiossl_lite.pretrained.few_shot import score_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes of tones, eight clips each from four recordings."""
+    root, rng = tmp_path / "tones", np.random.default_rng(0)
+    for label, hertz in (("low", 200.0), ("middle", 500.0), ("high", 1500.0)):
+        (root / label).mkdir(parents=True)
+        for i in range(8):
+            tone = np.sin(2 * np.pi * hertz * rng.uniform(0.7, 1.4) * np.arange(8_000) / 16_000)
+            soundfile.write(
+                root / label / f"{i}.wav", 0.2 * tone + 0.05 * rng.standard_normal(8_000), 16_000
+            )
+    return root
+
+
+def write_manifest(root) -> None:
+    rows = [
+        f"{label}/{i}.wav,{label},{label}-{i // 2}"
+        for label in ("low", "middle", "high")
+        for i in range(8)
+    ]
+    (root / "manifest.csv").write_text("path,label,group\n" + "\n".join(rows) + "\n")
+
+
+def test_the_numbers_are_those_of_the_library_on_the_same_episodes(folder):
+    write_manifest(folder)
+    result = score_folder(folder, [load_any("cnn_events")], n_episodes=50)
+    assert list(result.scores) == ["log-mel", "mfcc", "cnn_events"]
+    ((key, head),) = result.heads.items()
+    assert head == "tones, classes, 3-way 1-shot"
+    for name in result.scores:
+        rows = embed_folder(folder, load_any(name))
+        labels = [sound.values["label"] for sound in rows.sounds]
+        groups = [sound.values["group"] for sound in rows.sounds]
+        expected = few_shot_accuracy(rows.vectors, labels, 3, n_episodes=50, groups=groups)
+        assert result.scores[name][key].mean() == pytest.approx(expected.mean)
+    assert not [note for note in result.notes if "WARNING" in note]
+    assert any("cnn_events was trained on: ESC-50" in note for note in result.notes)
+
+
+def test_without_groups_there_is_a_warning_and_bad_files_are_left_out(folder, capsys):
+    (folder / "low" / "bad.wav").write_bytes(b"nothing")
+    assert (
+        few_shot.main([str(folder), "--model", "cnn_events", "--model", "mfcc", "--episodes", "20"])
+        == 1
+    )
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert lines[0] == "| features | tones, classes, 3-way 1-shot | over log-mel |"
+    assert [line.split(" | ")[0] for line in lines[2:5]] == ["| log-mel", "| mfcc", "| cnn_events"]
+    assert all("±" in line for line in lines[2:5])
+    assert "WARNING: tones, classes names no groups" in said.out
+    assert "left out: low/bad.wav: unreadable" in said.err
+    (folder / "low" / "bad.wav").unlink()
+    assert (
+        few_shot.main(
+            [str(folder), "--model", "mfcc", "--episodes", "20", "--ways", "2", "--shots", "2"]
+        )
+        == 0
+    )
+    assert "2-way 2-shot" in capsys.readouterr().out
+
+
+def test_wrong_requests_say_why(folder, tmp_path, capsys):
+    for arguments, message in (
+        (["--ways", "4"], "4-way 1-shot needs 4 classes with more than 1 clips"),
+        (["--shots", "8"], "no classes to tell apart among 24 sounds"),
+        (["--device", "gpu"], "did you mean 'cpu'?"),
+    ):
+        assert few_shot.main([str(folder), "--model", "mfcc", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert few_shot.main([str(folder / "low"), "--model", "mfcc"]) == 2
+    assert "give folders of class/clip.wav" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="two encoders are called 'mfcc'"):
+        score_folder(folder, [load_any("mfcc")])
+    assert few_shot.main([str(folder), "--model", "mfc"]) == 2
+    assert "did you mean 'mfcc'?" in capsys.readouterr().err
