@@ -25,7 +25,7 @@ from audiossl_lite.experiments.build import Prepared, TrainTest, make_encoder, p
 from audiossl_lite.experiments.settings.presets import Pretraining
 from audiossl_lite.experiments.studies import Finished, record_study
 from audiossl_lite.experiments.variants import Row
-from audiossl_lite.training import save_checkpoint
+from audiossl_lite.training import forget_checkpoints, save_checkpoint
 
 
 def clip_embedding(encoder: nn.Module, spec: Tensor, lengths: Tensor, chunk_frames: int) -> Tensor:
@@ -121,7 +121,7 @@ class Job:
         if folder:
             states = {name: net.state_dict() for name, net in trained.method.encoders.items()}
             save_checkpoint(folder / "encoders.pt", states)
-            (folder / "last.pt").unlink(missing_ok=True)  # optimiser and mixup memory
+            forget_checkpoints(folder)
         return result
 
     def _prepare(self, config: Pretraining) -> Prepared:

@@ -26,6 +26,7 @@ from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.studies import Finished, named, record_study, stacked
 from audiossl_lite.experiments.uamix_report import record_row
 from audiossl_lite.experiments.zoo import BASELINES, UNTRAINED, EncoderSet, Network
+from audiossl_lite.training import forget_checkpoints
 
 LOG_MEL = "log-mel statistics"
 RECIPES = {"BYOL-A": "finetune_atst", "ATST": "finetune_atst", "uaMix-MAE": "finetune_audiomae"}
@@ -213,7 +214,7 @@ class ProbeJob:
                 return {"score": 100 * found.score, "selection": 100 * found.selection_score}
             result = self.fine_tuned(name, way, column, seed, output_dir=folder)
             if folder:
-                (folder / "last.pt").unlink(missing_ok=True)  # network, optimiser, best epoch
+                forget_checkpoints(folder)
             return {
                 "score": 100 * result.score,
                 "last_epoch": 100 * result.last_score,

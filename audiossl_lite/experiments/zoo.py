@@ -25,7 +25,7 @@ from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.presets import Pretraining, preset
 from audiossl_lite.experiments.uamix import VARIANTS, TuningJob
 from audiossl_lite.pretrained.shipped import load_shipped
-from audiossl_lite.training import load_checkpoint, save_checkpoint
+from audiossl_lite.training import forget_checkpoints, load_checkpoint, save_checkpoint
 
 UNTRAINED = ", untrained"
 METHODS = ("BYOL-A", "ATST", "AudioMAE", "uaMix-MAE")
@@ -229,7 +229,7 @@ class EncoderSet:
         if kept:
             state = {"encoder": trained.encoder.state_dict(), "seconds": trained.result.seconds}
             save_checkpoint(kept, state)
-            (folder / "last.pt").unlink(missing_ok=True)  # optimiser and mixup memory
+            forget_checkpoints(folder)
         return Network(name, trained.encoder, trained.frontend, chunk)
 
     def _mae(self, name: str, seed: int) -> Network:

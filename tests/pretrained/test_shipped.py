@@ -58,7 +58,7 @@ def test_it_holds_data_alone(saved):
     content = saved[0].read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    assert set(header["__metadata__"]) == {"encoder", "frontend", "about"}
+    assert set(header["__metadata__"]) == {"encoder", "frontend", "about", "sha256"}
     assert all(
         set(entry) == {"dtype", "shape", "data_offsets"}
         for name, entry in header.items()
