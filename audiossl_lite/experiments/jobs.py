@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.data.recipes import recipe_frontend
-from audiossl_lite.devices import rank
+from audiossl_lite.devices import rank, usable_device
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments.build import Parts, prepare, pretraining_parts, train_and_test
 from audiossl_lite.experiments.build_mae import (
@@ -269,7 +269,7 @@ def run_job(
     """
     job = find_job(name)
     config = preset(job.experiment, scale, overrides)
-    find_start(job, start)  # before the data are read
+    find_start(job, start), usable_device(device)  # before the data are read
     source, frontend = open_source(job, config, data_root, seed=seed)
     encoder, head = starting_point(job, config, frontend, start)
     parts = make_parts(job, config, frontend, seed=seed, start=encoder, head=head)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from audiossl_lite.devices import usable_device
 from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments.build import TrainTest, make_encoder, prepare, pretrain
@@ -26,6 +27,7 @@ from audiossl_lite.experiments.studies import named, record_study
 from audiossl_lite.experiments.uamix_report import record_row
 from audiossl_lite.experiments.zoo import BASELINES, UNTRAINED, EncoderSet, Network
 from audiossl_lite.pretrained.shipped import FOLDER, save_encoder
+from audiossl_lite.ranges import ranged
 
 NAME = "cnn_events"
 METHOD = "CNN, InfoNCE"
@@ -210,8 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", required=True, help="a folder with ESC-50 and FSDD")
     parser.add_argument("--output-dir", required=True, help="runs, record and files; resumed")
     parser.add_argument("--models", default="", help=f"where files go, e.g. {FOLDER.name}")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seeds", type=ranged("seeds", int), default=3)
+    parser.add_argument("--device", type=usable_device, default="auto")
     options = parser.parse_args(arguments)
     out = Path(options.output_dir)
     pools = tuning_pools(options.data_root, preset("audiomae", "workshop"))
