@@ -1,4 +1,4 @@
-"""What a run may do without waiting for its device, and in which precision.
+"""Which devices there are, what a run may do without waiting for one, and in which precision.
 
 A GPU works through a queue of kernels. Whoever asks it for a value (`item()`, an `if`, a blocking copy) waits until the
 queue is empty, and the GPU then waits for the host. A training step therefore draws its random numbers and keeps its
@@ -15,6 +15,27 @@ import torch.distributed as dist
 from torch import Tensor
 
 HALF = (torch.bfloat16, torch.float16)
+
+
+def usable_device(device: str) -> str:
+    """`device` ("auto", "cpu", "cuda", "cuda:N", "mps"; "gpu" is cuda or mps) when this machine has it.
+
+    ValueError says what there is. Everything that takes a device by name asks here before it reads data.
+    """
+    kind, colon, index = str(device).partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps", "gpu") or (
+        colon and (kind != "cuda" or not index.isdecimal())
+    ):
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}")
+    n_cards, has_mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    kinds = {"auto", "cpu"} | ({"cuda", "gpu"} if n_cards else set())
+    kinds |= {"mps", "gpu"} if has_mps else set()
+    if kind in kinds and (not index or int(index) < n_cards):
+        return device
+    cards = f", cuda:0 to cuda:{n_cards - 1}" if n_cards else ""
+    raise ValueError(
+        f"this machine has no device {device!r}; it has cpu{cards}{', mps' if has_mps else ''} (auto takes the fastest)"
+    )
 
 
 def on_host(x: Tensor) -> bool:

@@ -1,4 +1,7 @@
-"""Say in one sentence what is wrong with an installation, before a chapter fails half-way."""
+"""Say in one sentence what is wrong with an installation, before a chapter fails half-way.
+
+`python -m audiossl_lite.environment` lists what is installed, with versions and licences.
+"""
 
 from __future__ import annotations
 
@@ -49,3 +52,24 @@ def check_env(*, quiet: bool = False) -> dict[str, str]:
     if not quiet:
         print(" | ".join(f"{name} {version}" for name, version in versions.items()))
     return versions
+
+
+def licences() -> dict[str, str]:
+    """The licence of every installed package, as its metadata state it, by `name version`."""
+    stated = {}
+    for package in metadata.distributions():
+        told = package.metadata
+        classified = [
+            text.rpartition(" :: ")[2]
+            for text in told.get_all("Classifier", [])
+            if text.startswith("License ::")
+        ]
+        free = (told.get("License") or "").strip().splitlines()[:1]  # some put the whole text here
+        licence = told.get("License-Expression") or ", ".join(classified) or "".join(free)
+        stated[f"{told['Name']} {package.version}"] = licence or "not stated"
+    return dict(sorted(stated.items(), key=lambda item: item[0].lower()))
+
+
+if __name__ == "__main__":
+    for name, licence in licences().items():
+        print(f"{name:<44} {licence}")

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiossl_lite.ranges import check_range
+
 SCALES = ("lite", "workshop", "paper")
 DEFAULTS: dict[str, Any] = {
     "preset": "lite",
@@ -24,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "overrides": "",
 }
 EMBEDDED_NAMES = ("", "synthetic")
+MAX_PARTS = 10_000  # of a parameter: far more than all settings of an experiment
 
 
 class ParameterError(ValueError):
@@ -40,7 +43,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def typed_value(name: str, value: Any, default: Any) -> Any:
     """Return a setting's value in the type of its default; text is read, for command lines hand over nothing else.
 
-    Errors: TypeError naming the setting, the value and the type that is needed.
+    Errors: TypeError naming the setting, the value and the type that is needed; ValueError out of its range.
     """
     kind, typed = type(default), value
     if isinstance(value, str) and kind is not str:
@@ -59,7 +62,7 @@ def typed_value(name: str, value: Any, default: Any) -> Any:
         }
         wanted = words.get(kind.__name__, f"a {kind.__name__} such as {default!r}")
         raise TypeError(f"{name!r} must be {wanted}, got {value!r}.")
-    return typed
+    return check_range(name, typed)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,37 @@ class Parameters:
         return folder
 
 
+def check_plain(name: str, value: Any) -> None:
+    """Refuse what is no text, number, true, false, nothing, list or mapping, and more than any setting could need.
+
+    Aliases of YAML can nest without end: the count of parts stops at `MAX_PARTS`. Errors: ParameterError.
+    """
+    left, n_parts = [value], 0
+    while left:
+        part, n_parts = left.pop(), n_parts + 1
+        if n_parts > MAX_PARTS:
+            raise ParameterError(f"{name} has more than {MAX_PARTS} parts, or aliases without end.")
+        if isinstance(part, Mapping):
+            left += [*part.keys(), *part.values()]
+        elif isinstance(part, (list, tuple)):
+            left += part
+        elif not isinstance(part, (str, bool, int, float, type(None))):
+            raise ParameterError(
+                f"{name} holds {str(part)[:40]!r}, a {type(part).__name__}; write text, numbers, true, false or lists."
+            )
+
+
+def usable_folder(path: Path) -> None:
+    """Errors: ParameterError when a folder at `path` could not be made or written into; nothing is made."""
+    place = next(part for part in (path, *path.absolute().parents) if part.exists())
+    if not place.is_dir():
+        raise ParameterError(f"{path} cannot be made: {place} is a file; give another folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ParameterError(
+            f"{path} cannot be written: {place} is read-only; give another folder."
+        )
+
+
 def parse_overrides(value: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """Read overrides given as `key=value,key=value`, as JSON, or as a mapping.
 
@@ -115,7 +149,8 @@ def parse_overrides(value: str | Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise ParameterError(f"overrides must have text keys, got {dict(value)!r}.")
+            raise ParameterError(f"overrides must have text keys, got {list(value)[:8]!r}.")
+        check_plain("overrides", value)
         return dict(value)
     if not isinstance(value, str):
         raise ParameterError(
@@ -126,8 +161,8 @@ def parse_overrides(value: str | Mapping[str, Any] | None) -> dict[str, Any]:
     if text.startswith("{"):
         try:
             return dict(json.loads(text))
-        except ValueError as error:
-            raise ParameterError(f"overrides is not valid JSON ({error}): {text}") from error
+        except (ValueError, RecursionError) as error:
+            raise ParameterError(f"overrides is not valid JSON ({error}): {text[:200]}") from error
     items = [item for item in re.split(r",(?![^\[\(]*[\]\)])", text) if item.strip()]
     result: dict[str, Any] = {}
     for item in items:
@@ -139,6 +174,7 @@ def parse_overrides(value: str | Mapping[str, Any] | None) -> dict[str, Any]:
         if key.strip() in result:
             raise ParameterError(f"overrides names {key.strip()!r} twice.")
         result[key.strip()] = _literal(raw.strip())
+    check_plain("overrides", result)
     return result
 
 
@@ -148,7 +184,7 @@ def _literal(text: str) -> Any:
         return lowered[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
@@ -175,9 +211,16 @@ def _check_seed(value: Any) -> int:
 
 
 def _check_device(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(r"cuda:\d+", value):
+    kind = value.partition(":")[0] if isinstance(value, str) else value
+    _check_choice("device", kind, ("auto", "cpu", "cuda", "mps"))
+    if value in ("auto", "cpu"):
         return value
-    return _check_choice("device", value, ("auto", "cpu", "cuda", "mps"))
+    from audiossl_lite.devices import usable_device  # torch, which takes seconds to import
+
+    try:
+        return usable_device(value)
+    except ValueError as error:
+        raise ParameterError(f"device: {error}.") from error
 
 
 def _as_path_text(name: str, value: Any) -> str:
@@ -210,6 +253,7 @@ def _check_output_dir(value: Any) -> str:
     path = Path(text).expanduser()
     if path.exists() and not path.is_dir():
         raise ParameterError(f"output_dir {text!r} is a file; give a folder.")
+    usable_folder(path)
     return str(path.resolve())
 
 
@@ -262,10 +306,12 @@ def parameter_file(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_bytes()) or {}  # by its mark UTF-8 or UTF-16
-    except (OSError, yaml.YAMLError) as error:
-        raise ParameterError(f"parameter file {path} cannot be read: {error}") from error
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ParameterError(f"parameter file {path} cannot be read: {reason}") from error
     if not isinstance(values, dict):
         raise ParameterError(f"parameter file {path} must hold `name: value` lines.")
+    check_plain(f"parameter file {path}", values)
     return {str(name): value for name, value in values.items()}
 
 

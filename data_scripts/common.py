@@ -16,6 +16,8 @@ from inventory import Inventory, Row
 from manifests import verify
 from prepare import prepare
 
+from audiossl_lite.ranges import ranged
+
 FINE, PROBLEMS, CANNOT = 0, 1, 2
 NOT_THERE = "listed by its maker, not in the given archives"
 Counts = Mapping[str, Mapping[str, int]]  # column -> value -> how many clips
@@ -124,10 +126,16 @@ def _parser(data_set: DataSet) -> argparse.ArgumentParser:
     get.add_argument("--only", action="append", choices=names, help="one of its files; repeatable")
     get.add_argument("--url", help="take the file from here; with --only when there are several")
     get.add_argument("--mirror", help="take every file from this address followed by its name")
-    get.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
-    get.add_argument("--attempts", type=int, default=6, help="requests without progress")
+    get.add_argument("--timeout", type=ranged("patience", float), default=60.0, metavar="SECONDS")
     get.add_argument(
-        "--pause", type=float, default=2.0, metavar="SECONDS", help="doubled each time"
+        "--attempts", type=ranged("attempts", int), default=6, help="requests without progress"
+    )
+    get.add_argument(
+        "--pause",
+        type=ranged("pause", float),
+        default=2.0,
+        metavar="SECONDS",
+        help="doubled each time",
     )
 
     make = commands.add_parser("prepare", help="16 kHz mono files and a manifest")
@@ -140,12 +148,14 @@ def _parser(data_set: DataSet) -> argparse.ArgumentParser:
         help="archives, folders of audio, tables, or the folder that `fetch` has filled",
     )
     make.add_argument("--to", type=Path, required=True, metavar="FOLDER")
-    make.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
+    make.add_argument("--workers", type=ranged("workers", int), default=min(4, os.cpu_count() or 1))
     if data_set.subsets:
         make.add_argument("--subset", choices=data_set.subsets, required=True)
     check = commands.add_parser("verify", help="what is missing, extra or damaged")
     for command in (make, check):
-        command.add_argument("--show", type=int, default=50, help="problems named at most")
+        command.add_argument(
+            "--show", type=ranged("show", int), default=50, help="problems named at most"
+        )
     check.add_argument("folder", type=Path, metavar="FOLDER")
     return parser
 

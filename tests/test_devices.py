@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from audiossl_lite import devices
-from audiossl_lite.devices import in_float32, precision_for, send
+from audiossl_lite.devices import in_float32, precision_for, send, usable_device
 from audiossl_lite.encoders import AudioMAEEncoder, BYOLAEncoder, audiomae, byola
+from audiossl_lite.experiments import cost, pretrain
+from audiossl_lite.experiments.jobs import run_job
 from audiossl_lite.losses import (
     byol_loss,
     cosines,
@@ -20,6 +22,7 @@ from audiossl_lite.losses import (
     nnclr_loss,
 )
 from audiossl_lite.methods.support_queue import SupportQueue
+from audiossl_lite.parameters import ParameterError, make_parameters
 from audiossl_lite.training.compute import make_fabric, precision_of
 from audiossl_lite.views import augmentations
 from audiossl_lite.views.augmentations import resized_crop
@@ -86,10 +89,76 @@ def test_a_run_uses_the_gpu_that_the_process_has_chosen(monkeypatch):
         "lightning.fabric.Fabric", lambda **options: asked.append(options["devices"])
     )
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    for there in (True, False):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        make_fabric("cuda", "32-true"), make_fabric("cpu", "32-true")
-    assert asked == [[1], 1, 1, 1]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("cuda", "cuda:0", "cpu"):
+        make_fabric(device, "32-true")
+    assert asked == [[1], [0], 1]
+
+
+# Which devices there are
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with so many cards, and a Mac's chip or not."""
+
+    def has(cards: int, mps: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return has
+
+
+def test_a_device_that_is_here_is_taken_as_it_was_asked_for(machine):
+    machine(2, True)
+    for device in ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps", "gpu"):
+        assert usable_device(device) == device
+    machine(0, False)
+    assert usable_device("auto") == "auto" and usable_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps", "gpu"])
+def test_a_device_that_is_not_here_is_refused_before_data_are_read(
+    machine, device, tmp_path, capsys
+):
+    machine(0, False)
+    message = f"this machine has no device '{device}'; it has cpu "
+    with pytest.raises(ValueError, match=message):
+        usable_device(device)
+    with pytest.raises(ValueError, match=message):
+        run_job("atst_small", "lite", str(tmp_path / "nobody looks"), None, device=device)
+    with pytest.raises(ValueError, match=message):
+        make_fabric(device, "32-true")
+    if device == "gpu":
+        return  # no word of parameters
+    with pytest.raises(ParameterError, match=message):
+        make_parameters({"device": device})
+    (tmp_path / "job.yaml").write_text(f"device: {device}\noverrides: {{job: atst_small}}\n")
+    for main in (pretrain.main, cost.main):
+        assert main([str(tmp_path / "job.yaml")]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_card_that_is_missing_is_told_from_those_that_are_here(machine):
+    machine(2, False)
+    with pytest.raises(ValueError, match="no device 'cuda:2'; it has cpu, cuda:0 to cuda:1 "):
+        usable_device("cuda:2")
+    for wrong in ("cuda:", "cuda:x", "cpu:0", "mps:1", "tpu", "", 3):
+        with pytest.raises(ValueError, match="device must be auto, cpu, cuda, cuda:N or mps"):
+            usable_device(wrong)
+
+
+def test_several_processes_take_no_single_card(machine, monkeypatch):
+    machine(2, False)
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "x",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="2 processes share the GPUs: device must be cuda"):
+        make_fabric("cuda:1", "32-true")
 
 
 # Which precision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 import audiossl_lite
 from audiossl_lite.book.chapters import this_project
-from audiossl_lite.environment import InstallationError, check_env
+from audiossl_lite.environment import InstallationError, check_env, licences
 
 ROOT = this_project().root
 EXACT = {
@@ -79,6 +80,49 @@ def test_what_is_installed_is_what_is_locked() -> None:
     for requirement in declared_requirements():
         installed = metadata.version(requirement.name).split("+")[0]
         assert installed == pinned_version(lock[canonicalize_name(requirement.name)])
+
+
+def hashed() -> dict[str, tuple[str, list[str]]]:
+    """Of every package of the lock with checksums: its version, and the checksums of its files."""
+    text = (ROOT / "requirements-hashed.txt").read_text(encoding="utf-8")
+    entries = {}
+    for block in re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)):
+        first, *rest = block.split(" \\\n")
+        requirement = Requirement(first.strip())
+        sums = [line.strip().removeprefix("--hash=sha256:") for line in rest]
+        entries[canonicalize_name(requirement.name)] = (pinned_version(requirement), sums)
+    return entries
+
+
+def test_the_lock_with_checksums_has_the_same_versions_and_the_build_tools() -> None:
+    versions = {name: version for name, (version, _) in hashed().items()}
+    assert versions == {name: pinned_version(item) for name, item in locked().items()}
+    for text in pyproject()["build-system"]["requires"]:
+        build_tool = Requirement(text)
+        assert versions[build_tool.name] in build_tool.specifier
+    wrong = [name for name, (_, sums) in hashed().items() if not sums]
+    wrong += [
+        n for n, (_, sums) in hashed().items() for s in sums if not re.fullmatch("[0-9a-f]{64}", s)
+    ]
+    assert wrong == []
+
+
+def test_the_scripts_that_come_along_are_those_that_were_looked_at() -> None:
+    folder = ROOT / "book" / "_vendor"
+    lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    files = {
+        p.relative_to(folder).as_posix(): p for p in (folder / "vendor").rglob("*") if p.is_file()
+    }
+    assert {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in files.items()} == sums
+
+
+def test_licences_of_what_is_installed_are_listed() -> None:
+    stated = licences()
+    assert len(stated) > 100
+    by_name = {canonicalize_name(key.split()[0]): licence for key, licence in stated.items()}
+    assert {item.name for item in declared_requirements()} <= by_name.keys()
+    assert "BSD" in by_name["torch"] and "MIT" in by_name["pyyaml"]
 
 
 def test_the_conda_route_has_the_same_pins() -> None:

@@ -17,7 +17,7 @@ def cell_source(cell: dict[str, Any]) -> str:
 
 def cell_tags(cell: dict[str, Any]) -> list[str]:
     """Return the tags of a notebook cell."""
-    return list(cell.get("metadata", {}).get("tags", []))
+    return list((cell.get("metadata") or {}).get("tags") or [])
 
 
 def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
@@ -70,8 +70,9 @@ def read_notebook(path: Path) -> dict[str, Any]:
     """Read a notebook file as plain dicts and lists; errors name the file."""
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as a notebook: {error}") from error
-    if not isinstance(notebook, dict) or "cells" not in notebook:
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise ValueError(f"{path} is not a notebook: it has no cells.")
     return notebook

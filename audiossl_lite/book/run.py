@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audiossl_lite.book.execute import RunRecord, exit_on_terminate, run_notebook
-from audiossl_lite.book.gate import cell_tags, read_notebook
+from audiossl_lite.book.gate import cell_source, cell_tags, read_notebook
 from audiossl_lite.parameters import (
     DEFAULTS,
     CommandParser,
@@ -24,7 +24,9 @@ from audiossl_lite.parameters import (
     parameter_file,
     split_assignments,
     typed_value,
+    usable_folder,
 )
+from audiossl_lite.ranges import ranged
 
 LITE_CELL_TIMEOUT_S = 600.0
 LITE_TIMEOUT_S = 1200.0
@@ -37,9 +39,16 @@ def declared_parameters(path: Path) -> dict[str, Any]:
     """
     from papermill import inspect_notebook
 
-    n_tagged = sum("parameters" in cell_tags(cell) for cell in read_notebook(path)["cells"])
-    if n_tagged != 1:
-        raise ParameterError(f"{path} has {n_tagged} cells tagged `parameters`; it needs one.")
+    tagged = [cell for cell in read_notebook(path)["cells"] if "parameters" in cell_tags(cell)]
+    if len(tagged) != 1:
+        raise ParameterError(f"{path} has {len(tagged)} cells tagged `parameters`; it needs one.")
+    try:
+        ast.parse(cell_source(tagged[0]))
+    except (SyntaxError, ValueError, RecursionError) as error:
+        reason = f"{getattr(error, 'msg', error)}, line {getattr(error, 'lineno', '?')}"
+        raise ParameterError(
+            f"{path}: the cell tagged `parameters` is no Python: {reason}."
+        ) from error
     declared = {}
     for name, item in inspect_notebook(str(path)).items():
         try:
@@ -119,9 +128,15 @@ def _parser() -> CommandParser:
     )  # fmt: skip
     parser.add_argument("-f", "--file", type=Path, metavar="YAML", help="parameters from a file")
     parser.add_argument("-o", "--output", type=Path, help="output notebook, or a folder")
-    parser.add_argument("--cell-timeout", type=float, metavar="S", help="seconds per cell")
-    parser.add_argument("--timeout", type=float, metavar="S", help="seconds per notebook")
-    parser.add_argument("--threads", type=int, help="threads of the numerical libraries")
+    parser.add_argument(
+        "--cell-timeout", type=ranged("cell_timeout", float), metavar="S", help="seconds per cell"
+    )
+    parser.add_argument(
+        "--timeout", type=ranged("timeout", float), metavar="S", help="seconds per notebook"
+    )
+    parser.add_argument(
+        "--threads", type=ranged("threads", int), help="threads of the numerical libraries"
+    )
     return parser
 
 
@@ -154,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not notebook.is_file():
                 raise ParameterError(f"there is no notebook {notebook}.")
             output = _output_path(notebook, options.output, len(options.notebooks))
+            usable_folder(output.parent)
             jobs.append((notebook, output, collect_parameters(notebook, typed, texts)))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,6 +11,7 @@ from audiossl_lite.data.recipes import KINDS
 from audiossl_lite.data.sounds import POOLS
 from audiossl_lite.data.store_format import verify_store
 from audiossl_lite.parameters import CommandParser
+from audiossl_lite.ranges import ranged
 
 
 def parser() -> CommandParser:
@@ -24,9 +25,13 @@ def parser() -> CommandParser:
     arguments.add_argument("store", help="folder of the store, made if missing")
     arguments.add_argument("--kind", choices=KINDS, default="waveform")
     arguments.add_argument("--pool", choices=tuple(POOLS), default="event")
-    arguments.add_argument("--workers", type=int, help="decoding processes; default: one a core")
-    arguments.add_argument("--max-s", type=float, help="central seconds that are kept of each clip")
-    arguments.add_argument("--clips-per-part", type=int, default=4096)
+    arguments.add_argument(
+        "--workers", type=ranged("workers", int), help="decoding processes; default: one a core"
+    )
+    arguments.add_argument(
+        "--max-s", type=ranged("max_s", float), help="central seconds that are kept of each clip"
+    )
+    arguments.add_argument("--clips-per-part", type=ranged("clips_per_part", int), default=4096)
     arguments.add_argument("--verify", action="store_true", help="read all back and compare sums")
     return arguments
 

@@ -23,6 +23,7 @@ from audiossl_lite.methods import BYOL, Contrastive
 from audiossl_lite.training import (
     TrainConfig,
     TrainingResult,
+    forget_checkpoints,
     load_checkpoint,
     save_checkpoint,
     train,
@@ -221,7 +222,7 @@ def train_parts(
     if weights:
         more = {name: getattr(result, name) for name in OUTCOME}
         save_checkpoint(weights, {"method": parts.method.state_dict()} | more)
-        (weights.parent / "last.pt").unlink(missing_ok=True)
+        forget_checkpoints(weights.parent)
     return Trained(parts.method, prepared.frontend, config, result)
 
 

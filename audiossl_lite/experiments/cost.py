@@ -19,7 +19,8 @@ from audiossl_lite.data.recipes import bytes_per_second, make_recipe
 from audiossl_lite.experiments.calibration import Calibration, calibrate, memory_of
 from audiossl_lite.experiments.jobs import clip_s, find_job, store_kind
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.parameters import CommandParser
+from audiossl_lite.parameters import CommandParser, usable_folder
+from audiossl_lite.ranges import ranged
 from audiossl_lite.training import Compute
 
 __all__ = ["Calibration", "Estimate", "as_record", "calibrate", "estimate", "main"]
@@ -189,13 +190,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="a YAML file of parameters, see notebooks/jobs")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="change one")
     parser.add_argument("--device", help="auto, cpu, cuda; by default what the file says")
-    parser.add_argument("--batch", type=int, help="clips of the measured steps")
-    parser.add_argument("--steps", type=int, default=2, help="measured steps")
+    parser.add_argument("--batch", type=ranged("batch", int), help="clips of the measured steps")
+    parser.add_argument("--steps", type=ranged("steps", int), default=2, help="measured steps")
     parser.add_argument("-o", "--output", type=Path, metavar="JSON", help="write the numbers, too")
     options = parser.parse_args(arguments)
     try:
-        request = read_request(options.file, options.p, needs_data=False)
-        found = request.estimate(device=options.device, batch=options.batch, steps=options.steps)
+        device = [f"device={options.device}"] if options.device else []
+        request = read_request(options.file, [*options.p, *device], needs_data=False)
+        if options.output:
+            usable_folder(options.output.parent)
+        found = request.estimate(batch=options.batch, steps=options.steps)
     except (KeyError, TypeError, ValueError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 2

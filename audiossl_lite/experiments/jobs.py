@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.data.recipes import recipe_frontend
-from audiossl_lite.devices import rank
+from audiossl_lite.devices import rank, usable_device
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments.build import Parts, prepare, pretraining_parts, train_and_test
 from audiossl_lite.experiments.build_mae import (
@@ -26,9 +26,13 @@ from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.parameters import nearest
 from audiossl_lite.pretrained import load_audiomae
-from audiossl_lite.pretrained.shipped import save_encoder
+from audiossl_lite.pretrained.shipped import describe_encoder, save_encoder
+from audiossl_lite.pretrained.weights import WeightsError, load_state
 from audiossl_lite.training import Compute, TrainingResult, load_checkpoint, train
+from audiossl_lite.training.checkpoint import impossible_values
 from audiossl_lite.training.sources import ClipSource, InMemory
+
+ENCODER_FILE = "encoder.safetensors"  # what a finished run leaves
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,23 @@ def find_start(job: Job, previous: str) -> Path | None:
     path = Path(previous)
     if not (path / "last.pt").is_file() and not (job.step == 1 and path.is_file()):
         raise ValueError(f"{wanted}; {previous} holds no last.pt. Run {job.after} first")
+    if path.is_dir():
+        _check_finished(path, job.after, wanted)
     return path
+
+
+def _check_finished(folder: Path, name: str, wanted: str) -> None:
+    """ValueError unless the folder holds a finished run of the job `name`: one that left its encoder."""
+    try:
+        left = describe_encoder(folder / ENCODER_FILE)["about"].get("job")
+    except FileNotFoundError:
+        raise ValueError(
+            f"{wanted}; the run in {folder} is not finished. Run it to its end first: the same command goes on"
+        ) from None
+    except (WeightsError, AttributeError) as error:
+        raise ValueError(f"{wanted}; {folder} cannot be started from: {error}") from error
+    if left != name:
+        raise ValueError(f"{wanted}; {folder} holds a run of {left}")
 
 
 def starting_point(
@@ -242,14 +262,15 @@ def starting_point(
     if path.is_file():
         return load_audiomae(path).encoder, None
     state = load_checkpoint(path / "last.pt")["method"]
+    if spoiled := impossible_values(state):
+        raise ValueError(f"{path / 'last.pt'} holds spoiled weights: {'; '.join(spoiled[:3])}")
     encoder = _new_encoder(config, frontend, 0)
-    encoder.load_state_dict(
-        {
-            key.removeprefix("encoder."): value
-            for key, value in state.items()
-            if key.startswith("encoder.")
-        }
-    )
+    weights = {
+        key.removeprefix("encoder."): value
+        for key, value in state.items()
+        if key.startswith("encoder.")
+    }
+    load_state(encoder, weights, path / "last.pt")
     if job.step == 1:
         return encoder, None
     head = {k: v for k, v in state.items() if k.startswith(("projector.", "predictor.", "queue."))}
@@ -278,7 +299,7 @@ def run_job(
     """
     job = find_job(name)
     config = preset(job.experiment, scale, overrides)
-    find_start(job, start)  # before the data are read
+    find_start(job, start), usable_device(device)  # before the data are read
     source, frontend = open_source(job, config, data_root, seed=seed)
     encoder, head = starting_point(job, config, frontend, start)
     parts = make_parts(job, config, frontend, seed=seed, start=encoder, head=head)
@@ -299,7 +320,7 @@ def run_job(
         encoder = next(iter(result.method.encoders.values()))
         sized = job.store == "audiomae"
         save_encoder(
-            Path(output_dir) / "encoder.safetensors",
+            Path(output_dir) / ENCODER_FILE,
             encoder,
             frontend,
             maker=job.network(config).encoder,

@@ -31,7 +31,7 @@ from audiossl_lite.parameters import (
     split_assignments,
     typed_value,
 )
-from audiossl_lite.training import Compute, TrainingResult
+from audiossl_lite.training import CollapseError, Compute, NotFiniteError, TrainingResult
 
 if TYPE_CHECKING:
     from audiossl_lite.experiments.cost import Estimate
@@ -63,8 +63,6 @@ class JobRequest:
         job = find_job(str(rest.pop("job", default_job))).name
         start = str(rest.pop("start", ""))
         processes = typed_value("processes", rest.pop("processes", 1), 1)
-        if processes < 1:
-            raise ParameterError(f"processes must be a whole number from 1, got {processes!r}")
         names = [item.name for item in dataclasses.fields(Compute)]
         compute = override(Compute(), {name: rest.pop(name) for name in names if name in rest})
         return cls(
@@ -152,7 +150,7 @@ def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a job from a parameter file; exit status 0, or 2 for a wrong request."""
+    """Run a job from a parameter file; exit status 0, 1 when it stopped, or 2 for a wrong request."""
     parser = CommandParser(
         prog="python -m audiossl_lite pretrain", description=__doc__.splitlines()[0]
     )
@@ -169,10 +167,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ParameterError, KeyError, TypeError, ValueError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 2
-    run = request.run
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        run = elastic_errors.record(run)  # so that torchrun's report has the error in it
-    result = run()
+        result = elastic_errors.record(
+            request.run
+        )()  # so that torchrun's report has the error in it
+    else:
+        try:
+            result = request.run()
+        except (OSError, ValueError, CollapseError, NotFiniteError) as error:
+            print(f"{options.file}: {error}", file=sys.stderr)
+            return 1
     if result is not None and int(os.environ.get("RANK", "0")) == 0:
         print(f"{request.job}: {result.summary()}")
     return 0

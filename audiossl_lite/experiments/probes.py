@@ -27,6 +27,7 @@ from audiossl_lite.experiments.settings.evaluation import FineTuning, LinearEval
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.studies import by_seed, named, record_study
 from audiossl_lite.experiments.zoo import EncoderSet
+from audiossl_lite.training import forget_checkpoints
 
 LOG_MEL = "log-mel statistics"
 RECIPES = {"BYOL-A": "finetune_atst", "ATST": "finetune_atst", "uaMix-MAE": "finetune_audiomae"}
@@ -197,7 +198,7 @@ class Probes:
                 return {"score": 100 * found.score, "selection": 100 * found.selection_score}
             result = self.fine_tuned(name, way, column, seed, output_dir=folder)
             if folder:
-                (folder / "last.pt").unlink(missing_ok=True)  # network, optimiser, best epoch
+                forget_checkpoints(folder)
             return {
                 "score": 100 * result.score,
                 "last_epoch": 100 * result.last_score,

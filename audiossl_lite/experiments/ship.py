@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from audiossl_lite.devices import usable_device
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.statistics import Scores, mean_interval
 from audiossl_lite.experiments.build_uamix import tuning_pools
@@ -22,6 +23,7 @@ from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.studies import by_seed, named, record_study
 from audiossl_lite.experiments.zoo import EncoderSet
 from audiossl_lite.pretrained.shipped import FOLDER, describe_encoder, save_encoder
+from audiossl_lite.ranges import ranged
 
 NAME = "cnn_events"
 METHOD = "CNN, InfoNCE"
@@ -138,8 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", required=True, help="a folder with ESC-50 and FSDD")
     parser.add_argument("--output-dir", required=True, help="runs, record and files; resumed")
     parser.add_argument("--models", default="", help=f"where files go, e.g. {FOLDER.name}")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seeds", type=ranged("seeds", int), default=3)
+    parser.add_argument("--device", type=usable_device, default="auto")
     options = parser.parse_args(arguments)
     out = Path(options.output_dir)
     pools = tuning_pools(options.data_root, preset("audiomae", "workshop"))

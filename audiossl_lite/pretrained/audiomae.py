@@ -16,7 +16,9 @@ from audiossl_lite.methods.mae import MAE
 from audiossl_lite.pretrained.weights import (
     PretrainedEncoder,
     WeightsError,
-    load_state,
+    build,
+    last_size,
+    named,
     read_weights,
 )
 
@@ -51,12 +53,12 @@ class FineTunedAudioMAE(AudioMAEEncoder):
 
 
 def _state(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    state = content.get("model", content.get("state_dict", content))
-    if isinstance(state, dict):
-        state = {str(key).removeprefix("module."): value for key, value in state.items()}
-    if not isinstance(state, dict) or not isinstance(state.get("cls_token"), Tensor):
-        keys = sorted(map(str, state if isinstance(state, dict) else content))[:8]
-        raise WeightsError(f"{path} holds no AudioMAE encoder: no cls_token; its keys are {keys}")
+    state = named(content.get("model", content.get("state_dict", content)), path)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if not last_size(state.get("cls_token")):
+        raise WeightsError(
+            f"{path} holds no AudioMAE encoder: no cls_token; its keys are {sorted(state)[:8]}"
+        )
     return state
 
 
@@ -78,13 +80,18 @@ def _sizes(state: dict[str, Any], path: str | Path) -> tuple[int, int, int, int]
 def _encoder(state: dict[str, Any], path: str | Path) -> AudioMAEEncoder:
     width, depth, heads, n_frames = _sizes(state, path)
     if "fc_norm.weight" in state:
-        n_classes = len(state["head.weight"]) if "head.weight" in state else 0
-        encoder = FineTunedAudioMAE(width, depth, heads, n_classes, n_frames=n_frames)
-        load_state(encoder, state, path, ignore=(*DECODER_KEYS, "norm."))
+        n_classes = len(state["head.weight"]) if last_size(state.get("head.weight")) else 0
+        ignored = "norm."
+
+        def make() -> AudioMAEEncoder:
+            return FineTunedAudioMAE(width, depth, heads, n_classes, n_frames=n_frames)
     else:
-        encoder = AudioMAEEncoder(width, depth, heads, n_frames=n_frames, n_mels=N_MELS)
-        load_state(encoder, state, path, ignore=(*DECODER_KEYS, "head."))
-    return encoder.eval()
+        ignored = "head."
+
+        def make() -> AudioMAEEncoder:
+            return AudioMAEEncoder(width, depth, heads, n_frames=n_frames, n_mels=N_MELS)
+
+    return build(make, state, path, ignore=(*DECODER_KEYS, ignored)).eval()
 
 
 def load_audiomae(path: str | Path, *, n_frames: int | None = None) -> PretrainedEncoder:
@@ -131,18 +138,19 @@ def load_masked_autoencoder(path: str | Path) -> MAE:
     state = _state(read_weights(path), path)
     encoder = _encoder({k: v for k, v in state.items() if not k.startswith("fc_norm")}, path)
     decoder_state = {k: v for k, v in state.items() if k.startswith(DECODER_KEYS)}
-    token = state.get("mask_token")
+    width = last_size(state.get("mask_token"))
     depth = len({k.split(".")[1] for k in decoder_state if k.startswith("decoder_blocks.")})
-    if not isinstance(token, Tensor) or not depth:
+    if not width or not depth:
         raise WeightsError(
             f"{path} has no decoder (mask_token, decoder_blocks.*); its keys are {sorted(state)[:8]}"
         )
     maker = WindowDecoder if "decoder_blocks.0.attn.tau" in decoder_state else GlobalDecoder
-    heads = len(decoder_state["decoder_blocks.0.attn.tau"]) if maker is WindowDecoder else 16
-    decoder = maker(
-        encoder.embed_dim, token.shape[-1], depth, heads, n_frames=encoder.n_frames, n_mels=N_MELS
+    scales = decoder_state.get("decoder_blocks.0.attn.tau")
+    heads = len(scales) if last_size(scales) else 16
+    sizes = {"n_frames": encoder.n_frames, "n_mels": N_MELS}
+    decoder = build(
+        lambda: maker(encoder.embed_dim, width, depth, heads, **sizes), decoder_state, path
     )
-    load_state(decoder, decoder_state, path)
     return MAE(encoder, decoder).eval()
 
 

@@ -11,13 +11,15 @@ from typing import Any
 from torch import Tensor
 
 from audiossl_lite.encoders import atst_base, atst_small, byola_cnn
-from audiossl_lite.encoders.atst import ATSTEncoder, in_chunks
+from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 from audiossl_lite.pretrained.weights import (
     PretrainedEncoder,
     WeightsError,
-    load_state,
+    build,
+    last_size,
+    named,
     read_weights,
 )
 
@@ -28,25 +30,29 @@ def _atst_state(content: dict[str, Any], path: str | Path) -> tuple[dict[str, Te
         prefix = "model.teacher.encoder."
         state = {
             key.removeprefix(prefix): value
-            for key, value in content["state_dict"].items()
+            for key, value in named(content.get("state_dict"), path).items()
             if key.startswith(prefix)
         }
-        hyper = content.get("hyper_parameters") or {}
-        seconds = (
-            hyper.get("train_len", getattr(hyper, "train_len", 6.0)) if hyper is not None else 6.0
-        )
+        hyper = content.get("hyper_parameters")
+        seconds = getattr(hyper, "train_len", 6.0)
+        if isinstance(hyper, dict):
+            seconds = hyper.get("train_len", seconds)
     elif "teacher" in content:
         state = {
             key.removeprefix("module.").removeprefix("backbone."): value
-            for key, value in content["teacher"].items()
+            for key, value in named(content["teacher"], path).items()
         }
         anchor = getattr(content.get("args"), "anchor_len", None)
-        seconds = anchor[0] if anchor else 6.0
+        seconds = anchor[0] if isinstance(anchor, (list, tuple)) and anchor else 6.0
     else:
         state, seconds = content, 6.0
     if not state:
         raise WeightsError(
             f"{path} holds no teacher encoder; its top keys are {sorted(content)[:8]}"
+        )
+    if not isinstance(seconds, (int, float)) or not 0.1 <= seconds <= 600:
+        raise WeightsError(
+            f"{path} gives {seconds!r} as its training length; 0.1 to 600 s are usable"
         )
     return state, float(seconds)
 
@@ -65,16 +71,14 @@ def load_atst(path: str | Path) -> PretrainedEncoder:
 def atst_from(content: dict[str, Any], path: str | Path) -> PretrainedEncoder:
     """`load_atst` for a file whose content has been read."""
     state, seconds = _atst_state(content, path)
-    width = state["cls_token"].shape[-1] if isinstance(state.get("cls_token"), Tensor) else None
+    width = last_size(state.get("cls_token"))
     makers = {384: atst_small, 768: atst_base}
     if width not in makers:
         raise WeightsError(
             f"{path}: cls_token is missing or {width} wide; ATST-Small has 384, ATST-Base 768 "
             f"(keys: {sorted(map(str, state))[:5]})"
         )
-    encoder: ATSTEncoder = makers[width]()
-    load_state(encoder, state, path, ignore=("head.", "projector.", "predictor."))
-    encoder.eval()
+    encoder = build(makers[width], state, path, ignore=("head.", "projector.", "predictor.")).eval()
     frontend = ATSTFrontend("official")
     features = in_chunks(encoder, int(seconds * 100) + 1)
 
@@ -101,11 +105,10 @@ def byol_a_from(
     state: dict[str, Any], path: str | Path, mean: float | None = None, std: float | None = None
 ) -> PretrainedEncoder:
     """`load_byol_a` for a file whose content has been read."""
-    if not isinstance(state.get("fc.0.weight"), Tensor):
-        raise WeightsError(f"{path} has no fc.0.weight; its keys are {sorted(map(str, state))[:8]}")
-    encoder = byola_cnn(state["fc.0.weight"].shape[0])
-    load_state(encoder, state, path)
-    encoder.eval()
+    if not last_size(state.get("fc.0.weight")):
+        raise WeightsError(f"{path} has no fc.0.weight; its keys are {sorted(state)[:8]}")
+    width = len(state["fc.0.weight"])
+    encoder = build(lambda: byola_cnn(width), state, path).eval()
     default = BYOLAFrontend()
     frontend = BYOLAFrontend(
         default.mean if mean is None else mean, default.std if std is None else std

@@ -25,7 +25,16 @@ from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.parameters import nearest
-from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError, load_state
+from audiossl_lite.pretrained.weights import (
+    SEAL,
+    UNSEALED,
+    PretrainedEncoder,
+    WeightsError,
+    build,
+    load_state,
+    read_safetensors,
+    sealed,
+)
 
 FOLDER = Path(__file__).parent / "models"
 FRONTENDS = {
@@ -34,6 +43,7 @@ FRONTENDS = {
     "BYOLAFrontend": (BYOLAFrontend, ("mean", "std")),
 }
 DESCRIPTION = ("encoder", "frontend", "about", "golden")
+LARGEST_SIZE = 65_536  # of what a file may say about its network and frontend
 RENAMED = {"target_frames": "n_frames"}  # attributes whose argument has another name
 
 
@@ -75,10 +85,11 @@ def save_encoder(
         "frontend": json.dumps({"class": kind, "constants": constants}),
         "about": json.dumps(about or {}),
         "golden": json.dumps([float(f"{value:.6g}") for value in golden]),
+        SEAL: UNSEALED,
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # Not `save_file`, which makes a file that its owner alone may read.
-    write_whole(Path(path), safetensors.torch.save(state, metadata=metadata))
+    write_whole(Path(path), sealed(safetensors.torch.save(state, metadata=metadata)))
 
 
 def golden_sound() -> tuple[Tensor, Tensor]:
@@ -94,6 +105,18 @@ def _make(maker: str, options: dict[str, Any]) -> nn.Module:
     return getattr(encoders, maker)(**options)
 
 
+def _check_sizes(described: dict[str, Any], n_tensors: int) -> None:
+    """ValueError for a number that would take hours or gigabytes; a network is not deeper than it has tensors."""
+    for name, value in described.items():
+        largest = n_tensors if name == "depth" else LARGEST_SIZE
+        if not isinstance(value, (int, float)) and name != "variant":
+            raise ValueError(f"{name} must be a number, got {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}")
+        if isinstance(value, int) and not 0 <= value <= largest:
+            raise ValueError(f"{name} must be between 0 and {largest}, got {value}")
+
+
 def describe_encoder(path: str | Path) -> dict[str, Any]:
     """What a file of `save_encoder` says about itself: `encoder`, `frontend`, `about`, and `golden` (may be empty).
 
@@ -107,26 +130,31 @@ def describe_encoder(path: str | Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
         metadata.setdefault("golden", "[]")
         return {name: json.loads(metadata[name]) for name in DESCRIPTION}
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+    except (safetensors.SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is no encoder file of this project: {error}") from error
 
 
 def load_encoder(path: str | Path) -> PretrainedEncoder:
     """An encoder of `save_encoder` in eval mode with its frontend; `.embed(waveform (B, S)) -> (B, D)`.
 
-    Errors as `describe_encoder`; WeightsError too when weights and description do not fit.
+    Errors as `describe_encoder`; WeightsError too when weights and description do not fit, or the checksum does not. A
+    file without one is read with a warning.
     """
     described = describe_encoder(path)
     made, fed = described["encoder"], described["frontend"]
+    state = read_safetensors(Path(path), ours=True)
     try:
-        encoder = _make(made["maker"], made["options"])
+        chunk_frames = made.get("chunk_frames", 0)
+        _check_sizes(made["options"] | {"chunk_frames": chunk_frames}, n_tensors=len(state))
+        _check_sizes(fed["constants"], n_tensors=len(state))
         frontend = FRONTENDS[fed["class"]][0](**fed["constants"])
-    except (KeyError, TypeError) as error:
+        maker, options = made["maker"], made["options"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} describes a network that cannot be made: {error}") from error
-    load_state(encoder, safetensors.torch.load_file(path), path)
+    encoder = build(lambda: _make(maker, options), state, path)
     encoder.eval().requires_grad_(False)
 
-    embed = _embedding(encoder, frontend, made.get("chunk_frames", 0))
+    embed = _embedding(encoder, frontend, chunk_frames)
     about = described["about"] | {"golden": described["golden"]}
     return PretrainedEncoder(encoder, frontend, embed, about=about)
 

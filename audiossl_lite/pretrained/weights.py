@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.frontends import check_waveform
+from audiossl_lite.training.checkpoint import damaged_record, impossible_values
+
+SEAL = "sha256"  # the entry of a safetensors file that sums all its bytes, itself as zeros
+UNSEALED = "0" * 64
+# How a file begins that stands where the weights should.
+STRANGERS = {
+    b"version https://git-lfs": "it is a Git LFS pointer: fetch the file itself with git lfs pull",
+    b"<": "it is a web page, so its download failed: fetch it again",
+}
 
 
 class WeightsError(ValueError):
@@ -87,19 +99,23 @@ def _load_with(path: Path, stand_in: Callable[[str], type] | None) -> Any:
 def read_weights(path: str | Path) -> dict[str, Any]:
     """The dictionary in a torch (or safetensors) file, read as data.
 
-    Classes that the file names are replaced by inert ones, never imported or run.
-    Raises FileNotFoundError, or WeightsError for a damaged file or one that holds something else.
+    Classes that the file names are replaced by inert ones, never imported or run. Checksums that a file carries (all of
+    torch's, and safetensors of this project) are compared. Raises FileNotFoundError, or WeightsError for a damaged file
+    or one that holds something else.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"no weight file at {path}; the data guide names the authors' download page"
         )
+    with open(path, "rb") as file:
+        start = file.read(64).lstrip()
+    if stranger := next((why for sign, why in STRANGERS.items() if start.startswith(sign)), ""):
+        raise WeightsError(f"{path} holds no weights; {stranger}")
     if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+        return read_safetensors(path)
+    if damage := damaged_record(path):
+        raise WeightsError(f"{path} is damaged ({damage}); fetch it again")
     # Plain data first; then with inert stand-ins; then with plain dictionaries as stand-ins, since torch fills no
     # other class with items (hyper-parameters may be a subclass of dict).
     attempts = (None, _inert_class, lambda name: OrderedDict)
@@ -116,32 +132,106 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         raise WeightsError(f"{path} cannot be read as weights: {reason}") from failure
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
+    return named(content, path)
+
+
+def named(content: Any, path: str | Path) -> dict[str, Any]:
+    """`content` when it is a dictionary with names as keys, else WeightsError."""
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise WeightsError(
+            f"{path} holds a {type(content).__name__} where names of weights should be"
+        )
     return content
+
+
+def last_size(value: Any) -> int | None:
+    """The size of the last axis, None for what is no tensor or has no axis."""
+    return value.shape[-1] if isinstance(value, Tensor) and value.dim() else None
+
+
+def sealed(content: bytes) -> bytes:
+    """A safetensors file whose entry `sha256` is `UNSEALED`, with the sum of its bytes there instead."""
+    return content.replace(UNSEALED.encode(), hashlib.sha256(content).hexdigest().encode(), 1)
+
+
+def read_safetensors(path: Path, *, ours: bool = False) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, whose seal is compared when it has one; `ours`: warn when it has none.
+
+    Raises WeightsError for a damaged file.
+    """
+    content = path.read_bytes()
+    head = content[: 8 + int.from_bytes(content[:8], "little")]
+    seal = re.search(rf'"{SEAL}":"([0-9a-f]{{64}})"'.encode(), head)
+    if seal:
+        start, end = seal.span(1)
+        total = hashlib.sha256(content[:start] + UNSEALED.encode() + content[end:]).hexdigest()
+        if total.encode() != seal[1]:
+            raise WeightsError(f"{path} is damaged (its checksum is wrong); fetch or save it again")
+    elif ours:
+        warnings.warn(f"{path} has no checksum: whether it is damaged cannot be told", stacklevel=3)
+    try:
+        return safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
 
 
 def load_state(
     module: nn.Module, state: dict[str, Any], path: str | Path, ignore: tuple[str, ...] = ()
 ) -> None:
-    """Fill `module` from `state`; missing, unexpected and misshapen keys are errors that name them.
+    """Fill `module` from `state`; WeightsError names missing, unexpected, misshapen and impossible entries.
 
     Keys that start with one of `ignore` (heads that downstream work drops) are passed over.
     """
-    state = (
-        {key: value for key, value in state.items() if not key.startswith(ignore)}
-        if ignore
-        else state
-    )
+    module.load_state_dict(_fitting(module, state, path, ignore))
+
+
+def build(
+    make: Callable[[], nn.Module],
+    state: dict[str, Any],
+    path: str | Path,
+    ignore: tuple[str, ...] = (),
+) -> nn.Module:
+    """The network of `make` filled from `state`; sizes are compared before memory is taken.
+
+    WeightsError as `load_state`, and when such a network cannot be made.
+    """
+    try:
+        with torch.device("meta"):
+            outline = make()
+    except Exception as error:  # sizes from a file can fail anywhere
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} describes a network that cannot be made: {reason}") from error
+    state = _fitting(outline, state, path, ignore)
+    module = make()
+    module.load_state_dict(state)
+    return module
+
+
+def _fitting(
+    module: nn.Module, state: dict[str, Any], path: str | Path, ignore: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """The entries of `state` without the ignored ones, when they are what `module` holds."""
+    state = {key: value for key, value in state.items() if not (ignore and key.startswith(ignore))}
     expected = module.state_dict()
     problems = [f"missing {key}" for key in expected.keys() - state.keys()]
     problems += [f"unexpected {key}" for key in state.keys() - expected.keys()]
-    problems += [
-        f"{key} has shape {tuple(getattr(state[key], 'shape', ()))}, expected {tuple(expected[key].shape)}"
-        for key in expected.keys() & state.keys()
-        if getattr(state[key], "shape", None) != expected[key].shape
-    ]
+    for key in expected.keys() & state.keys():
+        problems += _misfit(key, state[key], expected[key])
+    problems = problems or impossible_values(state)
     if problems:
         shown = "; ".join(sorted(problems)[:8])
         raise WeightsError(
             f"{path} does not fit {type(module).__name__}: {shown} ({len(problems)} in all)"
         )
-    module.load_state_dict(state)
+    return state
+
+
+def _misfit(key: str, value: Any, expected: Tensor) -> list[str]:
+    if not isinstance(value, Tensor):
+        return [f"{key} is a {type(value).__name__}, not a tensor"]
+    if value.shape != expected.shape:
+        return [f"{key} has shape {tuple(value.shape)}, expected {tuple(expected.shape)}"]
+    plain = value.layout is torch.strided and not (value.is_quantized or value.is_meta)
+    if not plain or value.is_complex() or value.is_floating_point() != expected.is_floating_point():
+        return [f"{key} holds {value.dtype}, expected {expected.dtype}"]
+    return []

@@ -1,5 +1,10 @@
 """Training: one step, the loop around it on one screen, and the folder of a run."""
 
+from audiossl_lite.training.checkpoint import (
+    forget_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from audiossl_lite.training.compute import Compute
 from audiossl_lite.training.loop import (
     CollapseError,
@@ -9,7 +14,6 @@ from audiossl_lite.training.loop import (
     train,
 )
 from audiossl_lite.training.optim import make_optimizer, set_schedule
-from audiossl_lite.training.run_folder import load_checkpoint, save_checkpoint
 from audiossl_lite.training.schedules import cosine, warmup_cosine
 from audiossl_lite.training.step import Run, start_run, step_views, training_step
 
@@ -21,6 +25,7 @@ __all__ = [
     "TrainConfig",
     "TrainingResult",
     "cosine",
+    "forget_checkpoints",
     "load_checkpoint",
     "make_optimizer",
     "save_checkpoint",

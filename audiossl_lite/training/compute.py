@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from audiossl_lite.devices import precision_for
+from audiossl_lite.devices import precision_for, usable_device
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.encoders.windows import WindowBlock
 from audiossl_lite.methods.recompute import looks_across_rows
+from audiossl_lite.ranges import check_ranges
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -34,10 +35,7 @@ class Compute:
     prefetch: int = 2
 
     def __post_init__(self) -> None:
-        if self.n_parts < 1 or self.prefetch < 0:
-            raise ValueError(
-                f"n_parts is at least 1 and prefetch at least 0, got {self.n_parts} and {self.prefetch}"
-            )
+        check_ranges(self)
 
     def apply(self, method: nn.Module) -> None:
         """Switch `method` to these settings, in place; its parameters and their names stay.
@@ -71,7 +69,7 @@ def precision_of(fabric: Fabric) -> str:
 def device_type(device: str) -> str:
     """ "cuda", "mps" or "cpu"; for "auto" the first of these that the machine has."""
     if device not in ("auto", "gpu"):
-        return device
+        return device.partition(":")[0]
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -81,27 +79,32 @@ def make_fabric(device: str, precision: str) -> Fabric:
     """Devices and precision of a run; under `torchrun` all its processes, on this host and others, train together.
 
     Processes that outnumber the GPUs of a host share them, and talk by gloo.
-    `precision`: "32-true", "bf16-mixed" or "auto", see `precision_for`.
+    `precision`: "32-true", "bf16-mixed" or "auto", see `precision_for`. ValueError for a device that is not here.
     """
     from lightning.fabric import Fabric  # takes as long to import as torch
     from lightning.fabric.strategies import DDPStrategy
 
+    accelerator, _, index = usable_device(device).partition(":")
     precision = precision_for(precision, device_type(device))
     processes = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if processes == 1:
         on_gpu = device_type(device) == "cuda" and torch.cuda.is_available()
         # The GPU that this process has chosen need not be the first one.
-        devices = [torch.cuda.current_device()] if on_gpu else 1
-        return Fabric(accelerator=device, devices=devices, precision=precision)
+        devices = [int(index) if index else torch.cuda.current_device()] if on_gpu else 1
+        return Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    if index:
+        raise ValueError(
+            f"{processes} processes share the GPUs: device must be cuda, got {device!r}"
+        )
     on_this_host = int(os.environ["LOCAL_WORLD_SIZE"])
-    cards = 0 if device == "cpu" else torch.cuda.device_count()
+    cards = 0 if accelerator == "cpu" else torch.cuda.device_count()
     shared = 0 < cards < on_this_host  # NCCL refuses two processes on one card
     apart = {
         "parallel_devices": [torch.device("cuda", n % cards) for n in range(on_this_host)],
         "process_group_backend": "gloo",
     } if shared else {}  # fmt: skip
     fabric = Fabric(
-        accelerator=device,
+        accelerator=accelerator,
         devices="auto" if shared else on_this_host,
         num_nodes=processes // on_this_host,
         # Joint batch norm and the gathered queue keep the buffers of all processes equal.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.progress import progress_bar
+from audiossl_lite.ranges import check_ranges
 from audiossl_lite.training.compute import Compute, make_fabric, precision_of
 from audiossl_lite.training.feed import batch_indices, batches, step_generator
 from audiossl_lite.training.identity import run_identity
@@ -65,6 +66,9 @@ class TrainConfig:
     probe_every: int = 0
     on_collapse: str = "stop"  # or "continue", to watch one
     collapse_share: float = 0.05  # of the healthy spread 1 / sqrt(projection_dim)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass

@@ -1,18 +1,23 @@
-"""The folder of a run: its lock, a line of history for each logged step, and its last checkpoint.
-
-Checkpoints are whole or absent (written aside, then moved into place) and are read without running pickled code.
-"""
+"""The folder of a run: its lock, a line of history for each logged step, its last checkpoint and the one before."""
 
 from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from audiossl_lite.devices import rank, world_size
+from audiossl_lite.training.checkpoint import (
+    LAST,
+    PREVIOUS,
+    impossible_values,
+    load_checkpoint,
+    save_checkpoint,
+)
 from audiossl_lite.training.identity import differences
 
 try:
@@ -67,24 +72,36 @@ class RunFolder:
     def start(self, parts: dict[str, Any], identity: dict) -> None:
         """Remember `parts` (modules, optimizer) for checkpoints, and take up the run that the folder holds.
 
-        ValueError names what differs when it holds another run.
+        A damaged checkpoint is never passed over: ValueError names it, and the one before it when that is whole. Where
+        only that one is left, the run goes on from it, with a warning, and ends the same. ValueError, too, for a
+        checkpoint of another run (what differs) or of spoiled weights (their names).
         """
         self.parts, self.identity = parts, json.dumps(identity, sort_keys=True)
         if self.folder is None:
             return
-        if (self.folder / "last.pt").exists():
-            self._resume()
+        if (self.folder / LAST).exists():
+            self._resume(self.folder / LAST)
+        elif (self.folder / PREVIOUS).exists():
+            self._resume(self.folder / PREVIOUS)
+            warnings.warn(
+                f"{self.folder} has no {LAST}: going on from {PREVIOUS}, after step {self.step}",
+                stacklevel=3,
+            )
         if self.writes:
             self._rewrite()
 
-    def _resume(self) -> None:
-        state = load_checkpoint(self.folder / "last.pt")
+    def _resume(self, path: Path) -> None:
+        state = load_checkpoint(path)
         past, now = json.loads(state.get("identity", "{}")), json.loads(self.identity)
         if differ := differences(past, now):
             shown = "; ".join(f"{key} {past.get(key)} there, {now.get(key)} now" for key in differ)
             raise ValueError(
                 f"{self.folder} holds a run with other settings; choose another output_dir or delete the folder "
                 f"({shown})"
+            )
+        if spoiled := impossible_values(state["method"]):
+            raise ValueError(
+                f"{path} holds spoiled weights: {'; '.join(spoiled[:3])}; choose another output_dir"
             )
         others = state.get("views_of_others", [])
         if rank() and len(others) >= rank():
@@ -121,7 +138,7 @@ class RunFolder:
             state |= {"identity": self.identity, "history": self.history}
             if others:
                 state["views_of_others"] = others
-            save_checkpoint(self.folder / "last.pt", state)
+            save_checkpoint(self.folder / LAST, state, previous=self.folder / PREVIOUS)
 
 
 def _views_of_others(views: Any) -> list[dict[str, torch.Tensor]]:
@@ -130,44 +147,3 @@ def _views_of_others(views: Any) -> list[dict[str, torch.Tensor]]:
     gathered: list = [None] * world_size() if rank() == 0 else []
     torch.distributed.gather_object(state, gathered or None)
     return gathered[1:]
-
-
-def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists, dicts) to `path` atomically.
-
-    A run killed in the middle leaves the previous file untouched.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(aside, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of `save_checkpoint`; nothing but tensors and plain values is accepted.
-
-    Raises FileNotFoundError, or ValueError for a file that is damaged or holds other objects.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        state = torch.load(path, map_location=map_location, weights_only=True)
-        if not isinstance(state, dict):
-            raise TypeError(f"it holds a {type(state).__name__}")
-    except OSError:
-        raise
-    except Exception as error:  # damaged bytes can fail anywhere inside the unpickler
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"{path} is damaged or not a checkpoint of this project ({reason}); "
-            "delete it to start the run from the beginning"
-        ) from error
-    return state

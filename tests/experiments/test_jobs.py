@@ -12,10 +12,12 @@ import torch
 from audiossl_lite.data.audio import save_audio
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.sounds import synthetic_clips
+from audiossl_lite.encoders import byola_tiny
 from audiossl_lite.experiments import jobs
 from audiossl_lite.experiments.jobs import (
     JOBS,
     find_job,
+    find_start,
     make_parts,
     open_source,
     run_job,
@@ -23,9 +25,10 @@ from audiossl_lite.experiments.jobs import (
 )
 from audiossl_lite.experiments.pretrain import JobRequest, main
 from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.frontends import BYOLAFrontend
 from audiossl_lite.parameters import ParameterError, make_parameters
-from audiossl_lite.pretrained.shipped import load_encoder
-from audiossl_lite.training import Compute, load_checkpoint, train
+from audiossl_lite.pretrained.shipped import load_encoder, save_encoder
+from audiossl_lite.training import Compute, load_checkpoint, save_checkpoint, train
 from audiossl_lite.training.sources import InMemory
 
 FEW_TUNING = {"steps": 2, "batch_size": 4, "log_every": 1}
@@ -151,6 +154,45 @@ def test_a_missing_start_is_named(name, tmp_path, capsys):
     assert f"{tmp_path} holds no last.pt. Run {job.after} first" in capsys.readouterr().err
 
 
+def test_an_unfinished_run_is_not_started_from(tmp_path):
+    start = {"device": "cpu", "start": str(tmp_path / "mae")}
+    run_job("audiomae", "lite", "", tmp_path / "mae", device="cpu", overrides=FEW, stop_after=1)
+    with pytest.raises(ValueError, match=r"mae is not finished\. Run it to its end first"):
+        run_job("uamix_head", "lite", "", None, **start)
+    with pytest.raises(ValueError, match="mae is not finished"):
+        run_job("uamix", "lite", "", None, **start)
+
+
+def finished(folder: Path, name: str) -> str:
+    """A folder as a finished run of the job leaves it."""
+    save_checkpoint(folder / "last.pt", {"method": {}, "step": 2})
+    options = {"maker": "byola_tiny", "about": {"job": name}}
+    save_encoder(folder / "encoder.safetensors", byola_tiny(), BYOLAFrontend(), **options)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("uamix_head", "uamix_head"), ("uamix", "audiomae"), ("uamix_head", "byola"), ("uamix", "uamix")],
+)  # fmt: skip
+def test_a_run_of_the_wrong_kind_is_not_started_from(tmp_path, name, start):
+    job = find_job(name)
+    with pytest.raises(
+        ValueError, match=f"{name} starts from {job.after}: .*holds a run of {start}$"
+    ):
+        find_start(job, finished(tmp_path, start))
+    assert find_start(job, finished(tmp_path, job.after)) == tmp_path
+
+
+def test_spoiled_weights_are_not_started_from(tmp_path):
+    run_job("audiomae", "lite", "", tmp_path, device="cpu", overrides=FEW)
+    state = load_checkpoint(tmp_path / "last.pt")
+    state["method"]["encoder.cls_token"][0, 0, 0] = float("nan")
+    save_checkpoint(tmp_path / "last.pt", state)
+    with pytest.raises(ValueError, match=r"last\.pt holds spoiled weights: encoder\.cls_token"):
+        run_job("uamix_head", "lite", "", None, device="cpu", start=str(tmp_path))
+
+
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(KeyError, match="unknown job 'atst'; did you mean 'atst_base'|'atst_small'"):
         find_job("atst")
@@ -239,8 +281,8 @@ def test_several_processes_run_here_leave_their_result_and_say_what_failed(tmp_p
     state = load_checkpoint(tmp_path / "two" / "last.pt")
     assert state["step"] == FEW["steps"]
     assert "byola: 2 steps" in (tmp_path / "two" / "torchrun.log").read_text()
-    wrong = replace(asked, output_dir=str(tmp_path / "no"), overrides=FEW | {"learning_rate": -1.0})
-    with pytest.raises(RuntimeError, match=r"torchrun\.log(.|\n)*Invalid learning rate: -1\.0"):
+    wrong = replace(asked, output_dir=str(tmp_path / "no"), compute=Compute(n_parts=2))
+    with pytest.raises(RuntimeError, match=r"torchrun\.log(.|\n)*encoder has batch norm"):
         wrong.run()
 
 

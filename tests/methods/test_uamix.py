@@ -289,3 +289,12 @@ def test_the_monitors_carry_no_gradient_and_found_counts_both_clips_of_a_mixture
 def test_a_batch_that_does_not_fit_the_queue_is_refused():
     with pytest.raises(ValueError, match="a batch of 8 does not fit a queue of 4"):
         make(queue_size=4).train()(*batch())
+
+
+@pytest.mark.parametrize("ema_projector", [False, True])
+@pytest.mark.parametrize("k", [0, 1])
+def test_no_gradient_passes_through_what_is_looked_up(k, ema_projector):
+    """With k = 0 the anchor's own projection stands where a neighbour would, and is as fixed as one."""
+    method = make(k=k, ema_projector=ema_projector).train()
+    embedding = torch.randn(8, method.encoder.embed_dim, requires_grad=True)
+    assert not method._lookup(embedding, torch.arange(8)[:, None]).requires_grad

@@ -271,7 +271,7 @@ def test_files_that_are_no_weights_are_named(tmp_path):
     for load in (load_atst, load_byol_a):
         for content in (b"", b"not weights", b"PK\x03\x04", b"\x80\x02."):
             (tmp_path / "x.pt").write_bytes(content)
-            with pytest.raises(WeightsError, match=r"x\.pt cannot be read as weights"):
+            with pytest.raises(WeightsError, match=r"x\.pt (cannot be read as weights|is damaged)"):
                 load(tmp_path / "x.pt")
         with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
             load(tmp_path / "nowhere.pt")
@@ -287,5 +287,5 @@ def test_a_cut_off_file_is_refused(tmp_path, small):
     torch.save(small, tmp_path / "cut.pt")
     content = (tmp_path / "cut.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(WeightsError, match=r"cut\.pt cannot be read"):
+    with pytest.raises(WeightsError, match=r"cut\.pt is damaged"):
         load_atst(tmp_path / "cut.pt")

@@ -182,7 +182,7 @@ def test_a_file_cut_off_is_named(tmp_path, byola):
     for name in ("cut.pth", "cut.safetensors"):
         content = (tmp_path / name.replace("cut", "whole")).read_bytes()
         (tmp_path / name).write_bytes(content[: len(content) // 2])
-        with pytest.raises(WeightsError, match=rf"{name} cannot be read as weights"):
+        with pytest.raises(WeightsError, match=rf"{name} (is damaged|cannot be read as weights)"):
             load_any(tmp_path / name)
 
 

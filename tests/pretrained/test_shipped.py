@@ -59,7 +59,7 @@ def test_it_holds_data_alone(saved):
     content = saved[0].read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    assert set(header["__metadata__"]) == {"encoder", "frontend", "about", "golden"}
+    assert set(header["__metadata__"]) == {"encoder", "frontend", "about", "golden", "sha256"}
     assert all(
         set(entry) == {"dtype", "shape", "data_offsets"}
         for name, entry in header.items()

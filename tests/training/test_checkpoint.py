@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import zipfile
 
 import pytest
 import torch
 
-from audiossl_lite.training import load_checkpoint, save_checkpoint
+from audiossl_lite.training import forget_checkpoints, load_checkpoint, save_checkpoint
+from audiossl_lite.training.checkpoint import impossible_values
+from tests.faults.flips import flipped, zeroed
 
 STATE = {
     "weights": {"a": torch.arange(6.0).view(2, 3)},
@@ -92,3 +97,93 @@ def test_pickled_code_is_refused_and_does_not_run(tmp_path):
     with pytest.raises(ValueError, match="damaged or not a checkpoint"):
         load_checkpoint(tmp_path / "last.pt")
     assert not marker.exists()
+
+
+def test_a_disk_that_takes_no_more_is_said_in_one_line_and_the_old_file_stays(tmp_path):
+    """torch alone says `unexpected pos 704 vs 598`. A limit on the size of files stands for the full disk."""
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, STATE)
+    before = path.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match=r"last\.pt cannot be written: File too large; make room"):
+            save_checkpoint(path, {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_the_file_before_is_kept_at_every_moment(tmp_path, monkeypatch):
+    last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
+    for step in (1, 2, 3):
+        save_checkpoint(last, {"step": step}, previous=previous)
+    assert (load_checkpoint(last)["step"], load_checkpoint(previous)["step"]) == (3, 2)
+
+    def no_links(*_):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    save_checkpoint(last, {"step": 4}, previous=previous)
+    assert (load_checkpoint(last)["step"], load_checkpoint(previous)["step"]) == (4, 3)
+    forget_checkpoints(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damage_is_refused_and_the_checkpoint_before_it_is_named(tmp_path):
+    last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
+    for step in (1, 2):
+        save_checkpoint(last, STATE | {"step": step}, previous=previous)
+    whole = last.read_bytes()
+    last.write_bytes(flipped(whole, whole.index(STATE["weights"]["a"].numpy().tobytes()) * 8 + 3))
+    with pytest.raises(ValueError, match=r"last\.pt is damaged .*checksum of its record .*data/0 is "
+                       r"wrong.*delete it to go on from previous\.pt .*holds step 1"):  # fmt: skip
+        load_checkpoint(last)
+    previous.write_bytes(previous.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"previous\.pt beside it is damaged, too: delete both"):
+        load_checkpoint(last)
+
+
+@pytest.mark.parametrize("start", [0.2, 0.5, 0.8])
+def test_a_zeroed_block_is_refused(tmp_path, start):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"weights": torch.randn(50_000)})
+    path.write_bytes(zeroed(path.read_bytes(), start))
+    with pytest.raises(ValueError, match=r"last\.pt is damaged .*checksum"):
+        load_checkpoint(path)
+
+
+def test_an_older_format_without_checksums_is_read_with_a_warning(tmp_path):
+    path = tmp_path / "last.pt"
+    torch.save(STATE, path, _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(path)
+    with pytest.warns(UserWarning, match=r"last\.pt has no checksums"):
+        assert load_checkpoint(path)["step"] == STATE["step"]
+
+
+def test_records_that_claim_more_than_the_file_holds_are_not_unpacked(tmp_path):
+    """A small file that unpacks to a terabyte would be read for hours by who believes its records."""
+    path = tmp_path / "last.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("last/data.pkl", bytes(10_000_000))
+    with pytest.raises(ValueError, match="records claim more bytes than the file has"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e38])
+def test_values_that_no_network_holds_are_named(value):
+    state = {"a.weight": torch.zeros(3), "b": torch.tensor([0.0, value]), "n": torch.tensor(1)}
+    (problem,) = impossible_values(state)
+    assert problem.startswith("b holds values from")
+    assert impossible_values({"n.running_var": torch.tensor([1.0, -0.1])}) == [
+        "n.running_var holds a negative variance, -0.1"
+    ]
+    fine = {
+        "empty": torch.zeros(0),
+        "n.running_mean": torch.tensor([-1.0]),
+        "half": torch.ones(2).half(),
+    }
+    assert not impossible_values(fine)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiossl_lite.training import load_checkpoint
+from audiossl_lite.training import load_checkpoint, save_checkpoint
+from tests.faults.flips import zeroed
 from tests.training.tiny_run import STEPS, make_config, make_data, make_method, make_views, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,3 +203,34 @@ def test_a_damaged_checkpoint_is_named_and_left_alone(tmp_path, content):
     assert (tmp_path / "history.jsonl").read_bytes() == history
     (tmp_path / "last.pt").unlink()
     assert run(tmp_path).started_at == 0
+
+
+def test_a_damaged_last_checkpoint_is_refused_and_the_one_before_ends_the_same(
+    tmp_path, uninterrupted
+):
+    """Never other weights without a word: refused, then, once asked, from the one before to the same end."""
+    run(tmp_path, stop_after=14)  # saved after 5, 10 and 14
+    last = tmp_path / "last.pt"
+    last.write_bytes(zeroed(last.read_bytes(), 0.5, n_bytes=64))
+    history = (tmp_path / "history.jsonl").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"last\.pt is damaged.*delete it to go on from previous\.pt .*step 10"
+    ):
+        run(tmp_path)
+    assert (tmp_path / "history.jsonl").read_bytes() == history
+    last.unlink()
+    with pytest.warns(UserWarning, match=r"no last\.pt: going on from previous\.pt, after step 10"):
+        result = run(tmp_path)
+    assert result.started_at == 10
+    assert_same_end(tmp_path, uninterrupted[0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e38])
+def test_spoiled_weights_are_not_taken_up(tmp_path, value):
+    run(tmp_path, stop_after=5)
+    state = load_checkpoint(tmp_path / "last.pt")
+    name = next(iter(state["method"]))
+    state["method"][name].view(-1)[0] = value
+    save_checkpoint(tmp_path / "last.pt", state)
+    with pytest.raises(ValueError, match=rf"last\.pt holds spoiled weights: {name} holds values"):
+        run(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from audiossl_lite.experiments.gpu.runner import (
 from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, toy_stages
 from audiossl_lite.experiments.gpu.task import Stage
 from audiossl_lite.parameters import CommandParser
+from audiossl_lite.ranges import ranged
 
 EXAMPLE = "example: python -m audiossl_lite gpu --data path/to/sounds --minutes 9 --out runs/gpu"
 
@@ -34,7 +34,9 @@ def parser() -> CommandParser:
     parser.add_argument(
         "--data", default="", help="a folder of sounds; without it, built-in sounds"
     )
-    parser.add_argument("--minutes", type=float, default=9.0, help="for everything (default: 9)")
+    parser.add_argument(
+        "--minutes", type=ranged("minutes", float), default=9.0, help="for everything (default: 9)"
+    )
     parser.add_argument("--out", default="", help="records, logs, encoders (default: runs/gpu)")
     parser.add_argument("--device", default="auto", help="auto, cuda:N, or cpu: toy sizes")
     parser.add_argument("--only", default="", help="names of stages, with commas between")
@@ -78,8 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.list:
             print("\n".join(f"{stage.name:<24} {stage.title}" for stage in stages))
             return 0
-        if not (math.isfinite(asked.minutes) and asked.minutes > 0):
-            raise GPURunError(f"--minutes is a number above 0, got {asked.minutes}")
         data = Path(asked.data).expanduser() if asked.data else None
         if data is not None and not data.exists():
             raise GPURunError(f"{data} does not exist; --data names a folder of sounds")
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else Path("runs/gpu-toy" if toy else "runs/gpu")
         )
         outcomes = run_stages(stages, out, minutes=asked.minutes, device=device, data=data, toy=toy)
-    except GPURunError as error:
+    except (GPURunError, OSError) as error:
         print(f"gpu: {error}", file=sys.stderr)
         return 2
     print(f"\n{table(outcomes)}\n\n{time.monotonic() - began:.0f} s; records in {out / 'records'}")

@@ -26,7 +26,13 @@ from audiossl_lite.experiments.gpu.sounds import described
 from audiossl_lite.experiments.gpu.task import Task
 from audiossl_lite.experiments.records import record_row
 from audiossl_lite.pretrained.shipped import save_encoder
-from audiossl_lite.training import Compute, load_checkpoint, save_checkpoint, train
+from audiossl_lite.training import (
+    Compute,
+    forget_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+)
 
 POINTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the steps: where the encoder is scored
 KEPT_BACK = 0.15  # of the stage's time, for scores and files
@@ -114,8 +120,8 @@ class _Stage:
             if point == config.steps:
                 self.save(next(iter(method.encoders.values())), config)
             self.write(plan, config, result=result, complete=point == config.steps)
-        for checkpoint in self.task.folder.glob("*/last.pt"):  # optimiser, teacher, memory of mixup
-            checkpoint.unlink()
+        for folder in self.task.folder.glob("*/"):
+            forget_checkpoints(folder)
 
     def plan(self) -> dict[str, Any]:
         """Settings and points of the run, chosen by what a step takes; read where an earlier call chose them."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from audiossl_lite.ranges import check_ranges
+
 Cited = dict[str, tuple[Any, str]]  # field: (value, where it comes from)
 
 
@@ -11,7 +13,7 @@ class Scales(dict[str, Any]):
     """Settings of type `kind` by scale, from all values of `paper` and the changes of `gpu` and of the other scales.
 
     `sources[scale][field]` says where a value of `paper`, or a change of `gpu`, comes from. TypeError when `paper`
-    lacks a field, or any scale names one that `kind` does not have.
+    lacks a field, or any scale names one that `kind` does not have; ValueError for a value out of its range.
     """
 
     def __init__(
@@ -30,6 +32,8 @@ class Scales(dict[str, Any]):
             (scale, kind(**values["paper"] | changes))
             for scale, changes in (values | others).items()
         )
+        for settings in self.values():
+            check_ranges(settings)
 
 
 # What all stages of `make gpu` that train an encoder share: minutes on one card, on the workshop corpus.

@@ -155,8 +155,6 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch):
     ("arguments", "said"),
     [
         (["--only", "cards"], "no stage is called cards; there are card, right"),
-        (["--minutes", "nan"], "--minutes is a number above 0"),
-        (["--minutes", "0"], "--minutes is a number above 0"),
         (["--data", "no/such/folder"], "no/such/folder does not exist"),
         (["--also", "card=a:b"], "a stage called 'card' exists"),
         (["--also", "a.b"], "NAME=MODULE:FUNCTION"),
