@@ -22,8 +22,7 @@ import soundfile
 
 from audiossl_lite.data.audio import LONGEST_S
 from audiossl_lite.data.datasets import load_clips
-from audiossl_lite.data.pack_items import estimate_bytes, find_material, pack_sounds
-from audiossl_lite.data.recipes import make_recipe
+from audiossl_lite.data.packing import pack
 from tests.data.sounds import hum, put
 
 MEMORY_LIMIT_MIB = (
@@ -164,20 +163,13 @@ def sweep(root: Path, n_bad: int, n_good: int) -> list[str]:
     expected = {name: reason for _, name, reason in made}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     clips = load_clips(root)
-    recipe = make_recipe("waveform")
-    material = find_material(root)
+    with tempfile.TemporaryDirectory() as folder:
+        store = pack(root, folder, workers=4)
     faults = []
-    if estimate_bytes(material.items, recipe) > 2**30:
-        faults.append("pack asks for more than 1 GiB")
-    packed = list(zip(material.items, pack_sounds(material.items, recipe, 0)))
     skips = [(s.name, s.reason) for s in clips.skipped]
-    early = [(s.name, s.reason) for s in material.skipped]
     outcomes = {
         "load_clips": (set(clips.names), skips),
-        "pack": (
-            {item.name for item, p in packed if not p.reason},
-            early + [(item.name, p.reason) for item, p in packed if p.reason],
-        ),
+        "pack": (set(store.names), [(s.name, s.reason) for s in store.skipped]),
     }
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     for what, (read, skipped) in outcomes.items():
