@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
+
+from audiossl_lite.book.words import escaped, printable
+from audiossl_lite.evaluation.statistics import Scores, mean_interval
 
 DPI = 110
 MIN_ALT_CHARACTERS = 12
+LOOK = {
+    "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white",
+    "savefig.transparent": False, "figure.figsize": (7.0, 3.2), "figure.dpi": DPI,
+    "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.titlesize": "medium", "image.cmap": "magma", "legend.frameon": False,
+}  # fmt: skip
 
 
 def figure_style() -> None:
@@ -22,26 +33,42 @@ def figure_style() -> None:
     import seaborn as sns
 
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.9)
-    plt.rcParams.update(
-        {
-            "figure.facecolor": "white",
-            "axes.facecolor": "white",
-            "savefig.facecolor": "white",
-            "savefig.transparent": False,
-            "figure.figsize": (7.0, 3.2),
-            "figure.dpi": DPI,
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": "medium",
-            "image.cmap": "magma",
-            "legend.frameon": False,
-        }
+    plt.rcParams.update(LOOK)
+    # One installed font with the signs of East Asia, where there is one, after those that are usual.
+    more = [f.name for f in font_manager.fontManager.ttflist if "CJK" in f.name][:1]
+    plt.rcParams["font.sans-serif"] = [*plt.rcParams["font.sans-serif"], *more]
+
+
+def _drawable(text: str) -> str:
+    """A text with a code in place of each sign that no font of the figures has."""
+    families = ("DejaVu Sans", plt.rcParams["font.sans-serif"][-1])
+    properties = [font_manager.FontProperties(family=[family]) for family in families]
+    fonts = [font_manager.get_font(font_manager.findfont(one)) for one in properties]
+    return "".join(
+        c if c == "\n" or any(font.get_char_index(ord(c)) for font in fonts) else ascii(c)[1:-1]
+        for c in text
     )
 
 
+def _draw_names(figure: Figure) -> None:
+    """Make all words of a figure what they are: without mathematics, and with signs that can be drawn.
+
+    The powers of ten of a logarithmic axis stay mathematics.
+    """
+    powers = set()
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        labels = axis.get_ticklabels(which="both")
+        if isinstance(axis.get_major_formatter(), LogFormatter):
+            powers |= set(labels)
+        elif any(_drawable(label.get_text()) != label.get_text() for label in labels):
+            axis.set_ticks(axis.get_ticklocs(), [_drawable(x.get_text()) for x in labels])
+    for text in set(figure.findobj(Text)) - powers:
+        text.set_text(_drawable(text.get_text()))
+        text.set_parse_math(False)
+
+
 def _check_alt(alt: str) -> str:
-    text = " ".join(alt.split())
+    text = printable(alt)
     if len(text) < MIN_ALT_CHARACTERS:
         raise ValueError(f"alt text {alt!r} is too short; say in a sentence what the figure shows.")
     return text
@@ -49,6 +76,7 @@ def _check_alt(alt: str) -> str:
 
 def figure_png(figure: Figure, dpi: int = DPI) -> bytes:
     """Draw a figure as PNG bytes on white ground."""
+    _draw_names(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False)
     return buffer.getvalue()
@@ -58,22 +86,22 @@ def image_html(png: bytes, alt: str, width_px: int) -> str:
     """Return an image tag with its bytes inside and its description beside them."""
     data = base64.b64encode(png).decode("ascii")
     return (
-        f'<img class="dark-light" alt="{html.escape(_check_alt(alt), quote=True)}" '
+        f'<img class="dark-light" alt="{escaped(_check_alt(alt))}" '
         f'style="max-width:100%;height:auto;background:white" width="{width_px}" '
         f'src="data:image/png;base64,{data}">'
     )
 
 
-def show_figure(figure: Figure, alt: str, *, dpi: int = DPI) -> None:
-    """Show a figure as PNG with a description for those who cannot see it, and close it.
+def show_figure(alt: str, figure: Figure | None = None, *, dpi: int = DPI) -> None:
+    """Show a figure (default: the current one) as PNG with its description, and close it.
 
-    alt: one sentence on what the picture shows. Errors: ValueError when it is missing or too short.
+    alt: a sentence on what the picture shows, for those who cannot see it. Errors: ValueError when it is too short.
     """
     from IPython.display import display
 
     text = _check_alt(alt)
-    width_px = round(figure.get_figwidth() * 100)
-    page = image_html(figure_png(figure, dpi), text, width_px)
+    figure = figure or plt.gcf()
+    page = image_html(figure_png(figure, dpi), text, round(figure.get_figwidth() * 100))
     plt.close(figure)
     display({"text/html": page, "text/plain": f"Figure: {text}"}, raw=True)
 
@@ -115,15 +143,8 @@ def show_spectrogram(
     if ax is None:
         _, ax = plt.subplots()
     extent = (start_s, start_s + n_frames * hop_s, -0.5, n_bands - 0.5)
-    drawn = ax.imshow(
-        image.T,
-        origin="lower",
-        aspect="auto",
-        extent=extent,
-        vmin=vmin,
-        vmax=vmax,
-        interpolation="nearest",
-    )
+    look = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    drawn = ax.imshow(image.T, extent=extent, vmin=vmin, vmax=vmax, **look)
     ax.set_xlabel("time (s)")
     if frequencies_hz is None:
         ax.set_ylabel("band")
@@ -160,6 +181,37 @@ def interval_bars(
     return ax
 
 
+def interval_panels(
+    scores: Scores,
+    chances: Mapping[str, float],
+    *,
+    n_columns: int = 3,
+    xlabel: str = "accuracy (%)",
+) -> np.ndarray:
+    """Draw one panel a column of scores, one row a kind of features: mean, 95 % interval, a dotted line at chance.
+
+    chances: column to chance, in per cent. Statistics of spectrograms are grey, untrained encoders orange, the others
+    blue. Returns the axes `(rows, columns)`.
+    """
+    n_columns = min(n_columns, len(chances))
+    n_rows = -(-len(chances) // n_columns)
+    size = (11, n_rows * (0.22 * len(scores) + 1.1))
+    _, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
+    for ax, (column, chance) in zip(axes.flat, chances.items(), strict=False):
+        for row, (name, values) in enumerate(scores.items()):
+            mean, half = mean_interval(values[column])
+            colour = "C7" if "statistics" in name else "C1" if "untrained" in name else "C0"
+            ax.errorbar(mean, row, xerr=np.nan_to_num(half), fmt="o", ms=4, capsize=3, color=colour)
+        ax.axvline(chance, color="k", ls=":", lw=1)
+        ax.set_title(column.replace(", speakers never", ",\nspeakers never"), fontsize="small")
+    for ax in axes.flat[len(chances) :]:
+        ax.axis("off")
+    axes[0, 0].set_yticks(range(len(scores)), list(scores), fontsize="x-small")
+    axes[0, 0].yaxis.set_inverted(True)
+    axes[0, 0].figure.supxlabel(xlabel, fontsize="small")
+    return axes
+
+
 def frames_slider(
     figures: Sequence[Figure],
     labels: Sequence[str] | None = None,
@@ -179,25 +231,24 @@ def frames_slider(
 
     if not figures:
         raise ValueError("frames_slider got no figures.")
-    labels = [str(label) for label in (labels or range(1, len(figures) + 1))]
+    labels = [printable(label) for label in (labels or range(1, len(figures) + 1))]
     alts = list(alts) if alts is not None else [f"{title}, frame {label}" for label in labels]
     if not len(figures) == len(labels) == len(alts):
         raise ValueError(
             f"{len(figures)} figures, {len(labels)} labels and {len(alts)} descriptions."
         )
     pages = []
-    for figure, alt in zip(figures, alts):
+    for figure, alt in zip(figures, alts, strict=True):
         width_px = round(figure.get_figwidth() * 100)
         pages.append(ipywidgets.HTML(image_html(figure_png(figure, dpi), alt, width_px)))
         plt.close(figure)
-    stack = ipywidgets.Stack(pages, selected_index=0)
+    middle = len(pages) // 2
+    stack = ipywidgets.Stack(pages, selected_index=middle)
     # The readout is a label of its own: in a page without a kernel only linked widgets move.
-    options = [(label, index) for index, label in enumerate(labels)]
     slider = ipywidgets.SelectionSlider(
-        options=options,
-        value=0,
+        options=[(label, index) for index, label in enumerate(labels)],
+        value=middle,
         description=title,
-        continuous_update=True,
         style={"description_width": "initial"},
         layout={"width": "min(30em, 95%)"},
     )

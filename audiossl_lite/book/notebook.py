@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +12,26 @@ from audiossl_lite.book.figures import (
     figure_style,
     frames_slider,
     interval_bars,
+    interval_panels,
     show_figure,
     show_spectrogram,
 )
-from audiossl_lite.book.players import levelled, play, play_grid
+from audiossl_lite.book.players import levelled, play_grid
 from audiossl_lite.book.report import circumstances
+from audiossl_lite.book.words import (
+    counted,
+    differences,
+    escaped,
+    judged,
+    legend_name,
+    paired,
+    plain,
+    printable,
+    reveal,
+    say,
+    side_by_side,
+    verdict,
+)
 from audiossl_lite.experiments.records import (
     current_commit,
     device_name,
@@ -35,28 +49,15 @@ from audiossl_lite.parameters import (
 from audiossl_lite.progress import progress, progress_bar
 
 __all__ = [
-    "ParameterError",
-    "Parameters",
-    "check_parameters",
-    "figure_style",
-    "frames_slider",
-    "interval_bars",
-    "levelled",
-    "open_chapter",
-    "play",
-    "play_grid",
-    "progress",
-    "progress_bar",
-    "provenance",
-    "show_changes",
-    "show_figure",
-    "show_record",
-    "show_source",
-    "show_spectrogram",
-    "show_table",
-]
+    "ParameterError", "Parameters", "check_parameters", "compare", "counted", "differences",
+    "figure_style", "frames_slider", "interval_bars", "interval_panels", "judged", "legend_name", "levelled",
+    "open_chapter", "paired", "plain", "play_grid", "progress", "progress_bar", "provenance",
+    "reveal", "say", "show_figure", "show_record", "show_source", "show_spectrogram",
+    "show_table", "verdict",
+]  # fmt: skip
 
 LIBRARY_FOLDER = Path(__file__).resolve().parents[1]
+LAB_COLOURS = Path(__file__).with_name("lab_source.css")
 IPYTHON_NAMES = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
 PLAIN_TYPES = (str, int, float, bool, list, dict, tuple, type(None))
 
@@ -108,45 +109,20 @@ def source_location(obj: Any) -> str:
 
 
 def show_source(obj: Any) -> None:
-    """Show the source of a function, class or module with colours, and where it stands."""
+    """Show the source of a function, class or module with colours, and where it stands.
+
+    A page of the book has the colours in its own style, light and dark; JupyterLab's are handed in.
+    """
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
     source = inspect.getsource(inspect.unwrap(obj))
-    formatter = HtmlFormatter(
-        noclasses=True,
-        style="default",
-        cssstyles="background:#f8f8f8;color:#1a1a1a;padding:0.6em;overflow-x:auto;font-size:0.85em",
-        prestyles="background:transparent;color:inherit;border:none;margin:0",
+    style = LAB_COLOURS.read_text(encoding="utf-8")
+    place = f'<div class="source-place">{escaped(source_location(obj))}</div>'
+    _display_html(
+        f"<style>{style}</style>{place}{highlight(source, PythonLexer(), HtmlFormatter())}", source
     )
-    location = source_location(obj)
-    caption = f'<div style="font-family:monospace;font-size:0.85em">{html.escape(location)}</div>'
-    _display_html(caption + highlight(source, PythonLexer(), formatter), source)
-
-
-def provenance_html(
-    parameters: Parameters,
-    *,
-    seconds: float | None = None,
-    data: str = "",
-    seeds: Sequence[int] | None = None,
-    note: str = "",
-) -> str:
-    """Return the strip under a number: scale | device | seconds | seed | data | commit."""
-    seeds = list(seeds) if seeds is not None else [parameters.seed]
-    parts = [parameters.preset, device_name(parameters.torch_device)]
-    if seconds is not None:
-        parts.append(f"{seconds:.0f} s" if seconds >= 1 else "under 1 s")
-    parts.append(("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)))
-    parts.append(data or parameters.data_name)
-    parts.append(current_commit())
-    if parameters.overrides:
-        parts.append(" ".join(f"{key}={value}" for key, value in parameters.overrides.items()))
-    if note:
-        parts.append(note)
-    line = " | ".join(html.escape(part) for part in parts)
-    return f'<div class="provenance" style="font-size:0.8em;opacity:0.85">{line}</div>'
 
 
 def provenance(
@@ -157,13 +133,24 @@ def provenance(
     seeds: Sequence[int] | None = None,
     note: str = "",
 ) -> None:
-    """Show under a result where it comes from, so that a lite number is never read as a paper's.
+    """Show under a result the strip scale | device | seconds | seed | data | commit: no lite number is a paper's.
 
     seconds: how long it took. data: usually `clips.source`. seeds: when there are several.
     """
-    page = provenance_html(parameters, seconds=seconds, data=data, seeds=seeds, note=note)
-    plain = page[page.index(">") + 1 : page.rindex("<")]
-    _display_html(page, html.unescape(plain))
+    seeds = [parameters.seed] if seeds is None else list(seeds)
+    parts = [
+        parameters.preset,
+        device_name(parameters.torch_device),
+        "" if seconds is None else f"{seconds:.0f} s" if seconds >= 1 else "under 1 s",
+        ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)),
+        data or parameters.data_name,
+        current_commit(),
+        " ".join(f"{key}={value}" for key, value in parameters.overrides.items()),
+        note,
+    ]
+    line = printable(" | ".join(filter(None, parts)))
+    style = "font-size:0.8em;opacity:0.85"
+    _display_html(f'<div class="provenance" style="{style}">{escaped(line)}</div>', line)
 
 
 def _cell_text(value: Any, digits: int) -> str:
@@ -171,73 +158,55 @@ def _cell_text(value: Any, digits: int) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.{digits}f}"
-    return str(value)
+    return printable(value)
 
 
-def table_html(rows: Any, caption: str = "", *, digits: int = 1) -> str:
-    """Return a table as HTML; numbers are right-aligned, missing values become a dash.
+def show_table(rows: Any, caption: str = "", *, digits: int = 1) -> None:
+    """Show rows as a table with a caption: numbers to the right, a dash for what is missing.
 
-    rows: a list of dicts with the same keys, or a pandas DataFrame (whose index is not shown).
+    rows: dicts with the same keys, or a pandas DataFrame (whose index is not shown). digits: how many follow the point.
     Errors: ValueError for no rows or rows with other keys.
     """
-    if hasattr(rows, "to_dict"):
-        rows = rows.to_dict(orient="records")
-    rows = [dict(row) for row in rows]
+    rows = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else [dict(r) for r in rows]
     if not rows:
         raise ValueError("show_table got no rows.")
     columns = list(rows[0])
     for row in rows:
         if list(row) != columns:
             raise ValueError(f"rows differ in their columns: {columns} and {list(row)}.")
-    numeric = {
-        name: all(row[name] is None or isinstance(row[name], (int, float)) for row in rows)
-        for name in columns
-    }
-
-    def cell(tag: str, name: str, text: str) -> str:
-        side = "right" if numeric[name] else "left"
-        scope = ' scope="col"' if tag == "th" else ""
-        style = f"text-align:{side};padding:0.2em 0.8em"
-        return f'<{tag}{scope} style="{style}">{html.escape(text)}</{tag}>'
-
-    head = "".join(cell("th", name, str(name)) for name in columns)
-    body = "".join(
-        "<tr>"
-        + "".join(cell("td", name, _cell_text(row[name], digits)) for name in columns)
-        + "</tr>"
-        for row in rows
-    )
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return (
-        f'<table class="dataframe table">{title}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
-    )
-
-
-def show_table(
-    rows: Sequence[Mapping[str, Any]] | Any, caption: str = "", *, digits: int = 1
-) -> None:
-    """Show rows (a list of dicts, or a DataFrame) as a table with a caption.
-
-    digits: how many follow the point in floating numbers.
-    """
-    page = table_html(rows, caption, digits=digits)
-    records = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else rows
-    lines = [" | ".join(_cell_text(value, digits) for value in row.values()) for row in records]
-    header = " | ".join(str(name) for name in records[0])
-    _display_html(page, "\n".join([caption, header, *lines]).strip())
-
-
-def show_changes(
-    config: Any, paper: Any, caption: str = "Settings of this run that differ from the paper's"
-) -> None:
-    """Show which settings of a run have another value in the paper's; both are the same dataclass."""
-    rows = [
-        {"setting": name, "paper": str(getattr(paper, name)), "this run": str(value)}
-        for name, value in vars(config).items()
-        if getattr(paper, name) != value
+    lines = [
+        list(map(printable, columns)),
+        *([_cell_text(x, digits) for x in r.values()] for r in rows),
     ]
-    show_table(rows or [{"setting": "none", "paper": None, "this run": None}], caption)
+    sides = [
+        "right" if all(isinstance(row[c], (int, float, type(None))) for row in rows) else "left"
+        for c in columns
+    ]
+
+    def line_html(tag: str, line: list[str]) -> str:
+        cells = (
+            f'<{tag} style="text-align:{side};padding:0.2em 0.8em">{escaped(text)}'
+            for side, text in zip(sides, line, strict=True)
+        )
+        end = f"</{tag.split()[0]}>"
+        return f"<tr>{end.join(cells)}{end}</tr>"
+
+    title = f"<caption>{escaped(caption)}</caption>" if caption else ""
+    head = line_html('th scope="col"', lines[0])
+    body = "".join(line_html("td", line) for line in lines[1:])
+    table = f"{title}<thead>{head}</thead><tbody>{body}</tbody>"
+    page = f'<div class="wide"><table class="dataframe table">{table}</table></div>'
+    _display_html(page, "\n".join([printable(caption), *map(" | ".join, lines)]).strip())
+
+
+def compare(
+    a: Any, b: Any, caption: str = "", names: tuple[str, str] = ("this run", "paper")
+) -> None:
+    """Show two settings or two results side by side: what differs in settings, what differs in scores.
+
+    Settings are of the same dataclass; results are accuracies by column, compared on the same seeds or episodes.
+    """
+    show_table(side_by_side(a, b, names), caption)
 
 
 def show_record(
@@ -247,14 +216,15 @@ def show_record(
 ) -> dict[str, Any] | None:
     """Show the scores of a record with its circumstances, or that it was not run; return the record or None.
 
-    name: stem of the record's file. rows: from `recorded_scores` to the rows of the table.
+    name: stem of the record's file. rows: from `recorded_scores` to the rows of the table. Of many columns
+    those are shown that the record's settings name as `shown`.
     """
     entry = recorded(name)
     if entry is None:
-        text = f"Record {name}: not run in this checkout."
-        _display_html(
-            f"<p>Record <code>{name}</code>: <strong>not run</strong> in this checkout.</p>", text
-        )
-    else:
-        show_table(rows(recorded_scores(entry)), f"{caption}; {circumstances(entry)}")
+        say(f"Record `{name}`: **not run** in this checkout.")
+        return None
+    scores = recorded_scores(entry)
+    if shown := entry.get("config", {}).get("shown"):
+        scores = {n: {c: x[c] for c in shown if c in x} for n, x in scores.items()}
+    show_table(rows(scores), f"{caption}; {circumstances(entry)}")
     return entry

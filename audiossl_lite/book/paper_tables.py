@@ -144,15 +144,6 @@ def paper_tables(
     )
 
 
-def about_paper(paper: str, folder: str | Path | None = None) -> dict[str, str]:
-    """The paper's citation and our note on it as a whole: where the numbers were read, what contradicts what.
-
-    Raises ValueError for an unknown paper.
-    """
-    content = _content(paper, folder)
-    return {"citation": content["citation"], "note": content.get("note", "")}
-
-
 def _content(paper: str, folder: str | Path | None) -> dict[str, Any]:
     if paper not in PAPER_FILES:
         raise ValueError(f"unknown paper {paper!r}; known: {', '.join(PAPERS)}")

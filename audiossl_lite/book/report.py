@@ -22,13 +22,12 @@ class Item:
 
     `gpu`: the stages of `make gpu` that train what it is about; their records are those of the scale `gpu`.
 
-    `in_page`: the chapter computes it, at scale `lite`, whenever the book is built. `paper`: row and column of the
-    paper's number that stands for the item; `ours`: row and column (empty: the row's mean) of the first record.
+    At scale `lite` its chapter computes it whenever the book is built. `paper`: row and column of the paper's number
+    that stands for the item; `ours`: row and column (empty: the row's mean) of the first record.
     """
 
     chapter: str = ""
     records: tuple[str, ...] = ()
-    in_page: bool = False
     differs: str = ""
     paper: tuple[str, str] | None = None
     ours: tuple[str, str] | None = None
@@ -56,66 +55,35 @@ PROBES = (
     "pretrained on a few hundred clips"
 )
 NEVER = "events, never heard, 5-way 1-shot"
+MAPS = (
+    "numbers beside the pictures, which the paper does not print; small encoders; four of the eight classes are our "
+    "choice, half of the eight are never heard in training"
+)
+COUNTS = "the counts that `data_scripts/` checks a download against, beside the paper's"
+OF_ALL = ("learnt_uamix", "learnt_audiomae", "learnt_atst", "learnt_byola", "learnt_cnn")
 ITEMS: dict[tuple[str, str], Item] = {
     ("ATST", "Table 1"): Item(
-        "05_atst",
-        ("atst_table1", "atst_views_contrastive"),
-        True,
-        LENGTHS,
-        ("Small, two, 6 s", "average"),
-        ("transformer, two", ""),
-        gpu=("learnt_byola", "learnt_atst"),
-    ),
-    ("ATST", "Table 2"): Item(
-        "11_probes", ("linear",), True, PROBES, ("Small", "us8k"), ("ATST", "events")
-    ),
+        "05_atst", ("atst_table1", "atst_views_contrastive"), LENGTHS,
+        ("Small, two, 6 s", "average"), ("transformer, two", ""), ("learnt_byola", "learnt_atst")),
+    ("ATST", "Table 2"): Item("11_probes", ("linear",), PROBES, ("Small", "us8k"), ("ATST", "events")),
     ("ATST", "Table 3"): Item(
-        "11_probes", ("finetune",), True, PROBES, ("Small", "spcv2"), ("ATST, fine-tuned", "")
-    ),
-    ("ATST", "Figure 2"): Item("05_atst", ("atst_sweep_contrastive",), True, LENGTHS),
-    ("uaMix-MAE", "Table 1"): Item(
-        "14_report",
-        (),
-        True,
-        "the counts that `data_scripts/` checks a download against, beside the paper's",
-    ),
+        "11_probes", ("finetune",), PROBES, ("Small", "spcv2"), ("ATST, fine-tuned", "")),
+    ("ATST", "Figure 2"): Item("05_atst", ("atst_sweep_contrastive",), LENGTHS),
+    ("uaMix-MAE", "Table 1"): Item("14_report", (), COUNTS),
     ("uaMix-MAE", "Table 2"): Item(
-        "10_few_shot",
-        ("few_shot",),
-        True,
-        FEW_SHOT,
-        ("uaMix-MAE", "esc50"),
-        ("uaMix-MAE", NEVER),
-        gpu=("learnt_uamix", "learnt_audiomae", "learnt_atst", "learnt_byola", "learnt_cnn"),
-    ),
+        "10_few_shot", ("few_shot",), FEW_SHOT,
+        ("uaMix-MAE", "esc50"), ("uaMix-MAE", NEVER), OF_ALL),
     ("uaMix-MAE", "Table 3"): Item(
-        "09_uamix",
-        ("uamix",),
-        True,
-        FEW_SHOT,
-        ("uaMix-MAE", "esc50"),
-        ("T-CutMix, rule paper", "events, never heard"),
-        gpu=("learnt_uamix", "learnt_uamix_mixup", "learnt_uamix_none"),
-    ),
+        "09_uamix", ("uamix",), FEW_SHOT,
+        ("uaMix-MAE", "esc50"), ("T-CutMix, rule paper", "events, never heard"),
+        ("learnt_uamix", "learnt_uamix_mixup", "learnt_uamix_none")),
     ("uaMix-MAE", "Table 4"): Item(
-        "11_probes",
-        ("finetune",),
-        True,
-        PROBES,
-        ("uaMix-MAE", "esc50"),
-        ("uaMix-MAE, fine-tuned", ""),
-    ),
-    ("uaMix-MAE", "Figure 3"): Item("10_few_shot", ("few_shot",), True, SPEAKERS),
-    ("uaMix-MAE", "Figure 4"): Item("10_few_shot", ("few_shot",), True, SPEAKERS),
-    ("uaMix-MAE", "Figure 5"): Item("10_few_shot", ("few_shot",), True, SPEAKERS),
-    ("uaMix-MAE", "Figure 6"): Item(
-        "12_tsne",
-        ("tsne",),
-        True,
-        "numbers beside the pictures, which the paper does not print; small encoders; four of the eight classes are "
-        "our choice, half of the eight are never heard in training",
-    ),
-}
+        "11_probes", ("finetune",), PROBES, ("uaMix-MAE", "esc50"), ("uaMix-MAE, fine-tuned", "")),
+    ("uaMix-MAE", "Figure 3"): Item("10_few_shot", ("few_shot",), SPEAKERS),
+    ("uaMix-MAE", "Figure 4"): Item("10_few_shot", ("few_shot",), SPEAKERS),
+    ("uaMix-MAE", "Figure 5"): Item("10_few_shot", ("few_shot",), SPEAKERS),
+    ("uaMix-MAE", "Figure 6"): Item("12_tsne", ("tsne",), MAPS),
+}  # fmt: skip
 
 
 def item_of(table: PaperTable) -> Item:
@@ -137,7 +105,7 @@ def state(item: Item, scale: str, folder: str | Path | None = None) -> str:
     if found:
         entry = found[0]
         return f"recorded {entry.get('date', '')}, {len(entry['seeds'])} seed(s), {entry['device']}"
-    if scale == "lite" and item.in_page:
+    if scale == "lite" and item.chapter:
         return f"in chapter {item.chapter[:2]}"
     return NOT_RUN
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import html
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +14,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from audiossl_lite.book.players import MAX_TOTAL_BYTES, SAMPLE_RATE_HZ, wav_bytes
+from audiossl_lite.book.players import MAX_TOTAL_BYTES, SAMPLE_RATE_HZ, one_waveform, wav_base64
+from audiossl_lite.book.words import escaped, printable
 
 STORED_RATE_HZ = 8_000
 PEAK = 0.7
@@ -43,11 +42,7 @@ def loudest_part(
     A shorter waveform stays whole; silence stays silent. Raises ValueError naming the sound for another shape, NaN or
     infinite samples, or a length that is not positive.
     """
-    wave = torch.as_tensor(waveform).detach().cpu().double()
-    if wave.ndim != 1 or not len(wave):
-        raise ValueError(f"{name!r} needs one waveform (samples,), got {tuple(wave.shape)}")
-    if not bool(torch.isfinite(wave).all()):
-        raise ValueError(f"{name!r} holds NaN or infinite samples")
+    wave = torch.from_numpy(one_waveform(waveform, name))
     if not max_s > 0 or sample_rate_hz < STORED_RATE_HZ:
         raise ValueError(
             f"max_s is positive and the rate {STORED_RATE_HZ} Hz or more, got {max_s} s, {sample_rate_hz} Hz"
@@ -74,32 +69,35 @@ def sound_map_html(
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     max_s: float = 1.0,
 ) -> str:
-    """The map of `show_sound_map` as one HTML block, with its own style, script and sounds.
+    """Clips as points `(n, 2)` to point at and to click, as one HTML block with its own style, script and sounds.
 
-    See `show_sound_map` for arguments and errors.
+    `points`: one plane, or several by title, side by side: the same clip lights up in all. `labels (n,)` index
+    `class_names`; colour, shape and letter tell the class. `waveforms`: `(n, S)` or n of any length; the loudest
+    `max_s` seconds of each go into the page once, at 8 kHz and one level. Raises ValueError naming what is wrong:
+    points that are not finite, shapes that do not fit, labels without a name, more than 4 MB.
+
     Where: uaMix-MAE Fig. 6; chapter 12
     """
     panels = points if isinstance(points, Mapping) else {"": points}
     label = torch.as_tensor(labels).long()
     n = len(label)
     places = {str(name): _checked_points(plane, n, str(name)) for name, plane in panels.items()}
-    names = [f"clip {i + 1}" for i in range(n)] if names is None else [str(x) for x in names]
+    names = [f"clip {i + 1}" for i in range(n)] if names is None else list(map(printable, names))
     _check(places, label, class_names, waveforms, names)
-    sounds = [
-        base64.b64encode(
-            wav_bytes(loudest_part(w, sample_rate_hz, max_s=max_s, name=x), STORED_RATE_HZ)
-        ).decode("ascii")
-        for w, x in zip(waveforms, names, strict=True)
-    ]
+    parts = (
+        loudest_part(wave, sample_rate_hz, max_s=max_s, name=name)
+        for wave, name in zip(waveforms, names, strict=True)
+    )
+    sounds = [wav_base64(part, STORED_RATE_HZ) for part in parts]
     kinds = label.tolist()
     svgs = "".join(
         panel_svg(place, kinds, class_names, names, panel or title)
-        + (f"<figcaption>{html.escape(panel)}</figcaption>" if panel else "")
+        + (f"<figcaption>{escaped(panel)}</figcaption>" if panel else "")
         + "</figure>"
         for panel, place in places.items()
     )
     body = (
-        f'<div class="sm-title">{html.escape(title)}</div><div class="sm-panels">{svgs}</div>'
+        f'<div class="sm-title">{escaped(title)}</div><div class="sm-panels">{svgs}</div>'
         f"{legend_html(kinds, class_names)}"
         '<div class="sm-say" aria-live="polite">Point at a clip to see what it is, click it to hear it. '
         "Keys: Tab to a map, arrows to a clip, Enter to hear it.</div>"
@@ -115,7 +113,7 @@ def sound_map_html(
     key = f"sound-map-{digest}-{next(_numbers)}"  # the same map twice on a page is two maps
     listed = ",".join(f'"{sound}"' for sound in sounds)
     return (
-        f'<div id="{key}" class="sound-map" role="group" aria-label="{html.escape(title, quote=True)}">'
+        f'<div id="{key}" class="sound-map" role="group" aria-label="{escaped(title)}">'
         f"<style>{_beside('css').replace('#ROOT', '#' + key)}</style>{body}"
         f'<script>(function () {{ const root = document.getElementById("{key}");\n'
         f"const sounds = [{listed}];\n{_beside('js')}}})();</script></div>"
@@ -127,29 +125,18 @@ def show_sound_map(
     labels: Tensor | Sequence[int],
     class_names: Sequence[str],
     waveforms: Tensor | Sequence[Any],
-    *,
-    names: Sequence[str] | None = None,
-    title: str = "sound map",
-    sample_rate_hz: int = SAMPLE_RATE_HZ,
-    max_s: float = 1.0,
+    **options: Any,
 ) -> None:
-    """Show clips as points `(n, 2)` to point at and to click: what is near what, and how does it sound?
-
-    `points`: one plane, or several by title, side by side: the same clip lights up in all. `labels (n,)` index
-    `class_names`; colour, shape and letter tell the class. `waveforms`: `(n, S)` or n of any length; the loudest
-    `max_s` seconds of each go into the page once, at 8 kHz and one level. Raises ValueError naming what is wrong:
-    points that are not finite, shapes that do not fit, labels without a name, more than 4 MB.
+    """Show the map of `sound_map_html`: what is near what, and how does it sound?
 
     Where: uaMix-MAE Fig. 6; chapter 12
     """
     from IPython.display import display
 
-    page = sound_map_html(
-        points, labels, class_names, waveforms,
-        names=names, title=title, sample_rate_hz=sample_rate_hz, max_s=max_s,
-    )  # fmt: skip
-    panels = ", ".join(str(name) for name in points) if isinstance(points, Mapping) else "one plane"
-    kinds = [class_names[k] for k in sorted(set(torch.as_tensor(labels).tolist()))]
+    page = sound_map_html(points, labels, class_names, waveforms, **options)
+    panels = ", ".join(map(printable, points)) if isinstance(points, Mapping) else "one plane"
+    kinds = [printable(class_names[k]) for k in sorted(set(torch.as_tensor(labels).tolist()))]
+    title = printable(options.get("title", "sound map"))
     plain = f"sound map {title!r}: {len(labels)} clips of {', '.join(kinds)}; {panels}"
     display({"text/html": page, "text/plain": plain}, raw=True)
 
@@ -230,13 +217,13 @@ def panel_svg(
         what = f"{LETTERS[letter[kind]]}, {class_names[kind]}: {name}"
         marks.append(
             f'<g class="sm-point" role="button" tabindex="{-1 if i else 0}" data-i="{i}" '
-            f'data-kind="{kind}" data-at="{x:.1f} {y:.1f}" data-what="{html.escape(what, quote=True)}" '
-            f'aria-label="{html.escape(what, quote=True)}"><title>{html.escape(what)}</title>'
+            f'data-kind="{kind}" data-at="{x:.1f} {y:.1f}" data-what="{escaped(what)}" '
+            f'aria-label="{escaped(what)}"><title>{escaped(what)}</title>'
             f"{mark_svg(letter[kind], x, y)}</g>"
         )
     return (
         f'<figure><svg class="sm-plane" viewBox="0 0 {SIDE:g} {SIDE:g}" role="group" '
-        f'aria-label="{html.escape(title, quote=True)}: {len(marks)} clips in the plane">'
+        f'aria-label="{escaped(title)}: {len(marks)} clips in the plane">'
         f'{"".join(marks)}<circle class="sm-halo" r="14" cx="0" cy="0"/></svg>'
     )
 
@@ -246,7 +233,7 @@ def legend_html(kinds: Sequence[int], class_names: Sequence[str]) -> str:
     buttons = "".join(
         f'<button type="button" data-kind="{kind}" aria-pressed="false">'
         f'<svg width="22" height="22" viewBox="-11.5 -12 23 23" aria-hidden="true">{mark_svg(letter)}</svg>'
-        f"{html.escape(class_names[kind])}</button>"
+        f"{escaped(class_names[kind])}</button>"
         for kind, letter in letters_of(kinds).items()
     )
     return f'<div class="sm-legend" role="group" aria-label="classes">{buttons}</div>'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import html
 import json
 import shutil
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from audiossl_lite._version import __version__
 from audiossl_lite.book.chapters import Project, read_record
 from audiossl_lite.book.gate import INJECTED_TAG, cell_source, cell_tags, code_cells, read_notebook
+from audiossl_lite.book.words import escaped
 
 PARTS: tuple[tuple[str, range], ...] = (
     ("Foundations", range(1, 4)),
@@ -65,7 +65,7 @@ def run_strip(record: dict[str, Any]) -> str:
         Path(data_root).name if data_root else "embedded sounds",
         f"audiossl_lite {__version__}",
     ]
-    line = html.escape(" | ".join(parts))
+    line = escaped(" | ".join(parts))
     return f'<p class="provenance"><small>This page as run: {line}</small></p>'
 
 

@@ -22,6 +22,7 @@ from audiossl_lite.book.figures import (
     frames_slider,
     image_html,
     interval_bars,
+    interval_panels,
     show_figure,
     show_spectrogram,
 )
@@ -31,7 +32,7 @@ def test_a_figure_is_shown_with_its_words_on_white_and_closed(shown: list) -> No
     figure_style()
     figure, ax = plt.subplots()
     ax.plot([0, 1])
-    show_figure(figure, alt='A line that goes "up".')
+    show_figure('A line that goes "up".')
     assert not plt.fignum_exists(figure.number)
     page = shown[0]["text/html"]
     assert 'alt="A line that goes &quot;up&quot;."' in page
@@ -81,6 +82,7 @@ def test_slider_links_every_frame_in_the_page_itself(shown: list) -> None:
     frames_slider(figures, labels=["a", "b", "c"], title="epoch")
     slider, stack = shown[0].children
     assert isinstance(stack, ipywidgets.Stack)
+    assert slider.index == stack.selected_index == 1, "it starts in the middle"
     assert [re.search(r'alt="([^"]+)"', child.value).group(1) for child in stack.children] == [
         "epoch, frame a",
         "epoch, frame b",
@@ -114,3 +116,18 @@ def test_interval_bars_stand_in_reading_order_with_their_intervals_and_chance() 
     chance = next(line for line in axes[0].lines if line.get_linestyle() == ":")
     assert list(chance.get_xdata()) == [20.0, 20.0]
     plt.close(axes[0].figure)
+
+
+def test_panels_show_mean_interval_and_chance_of_each_column() -> None:
+    scores = {
+        "log-mel statistics": {"a": np.array([[30.0, 50.0]]), "b": np.array([[1.0]])},
+        "ATST": {"a": np.array([[60.0, 60.0]]), "b": np.array([[3.0]])},
+    }
+    axes = interval_panels(scores, {"a": 20.0, "b": 50.0}, n_columns=2)
+    assert axes.shape == (1, 2) and axes[0, 0].yaxis_inverted()
+    assert [label.get_text() for label in axes[0, 0].get_yticklabels()] == list(scores)
+    for ax, means, chance in zip(axes[0], ([40.0, 60.0], [1.0, 3.0]), (20.0, 50.0), strict=True):
+        points = [line for line in ax.lines if line.get_marker() == "o"]
+        assert [line.get_xdata()[0] for line in points] == means
+        assert chance in [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    plt.close(axes[0, 0].figure)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
 from audiossl_lite.book import notebook
 from audiossl_lite.book.notebook import (
+    compare,
     current_commit,
     open_chapter,
     provenance,
-    provenance_html,
-    show_changes,
     show_record,
     show_source,
     show_table,
     source_location,
-    table_html,
 )
 from audiossl_lite.experiments import records as results
 from audiossl_lite.parameters import DEFAULTS, ParameterError, Parameters, make_parameters
@@ -37,9 +36,9 @@ def test_provenance_says_scale_device_time_seed_data_and_code(shown: list) -> No
     assert "&lt;embedded&gt;" in shown[0]["text/html"]
 
 
-def test_provenance_of_several_seeds() -> None:
-    page = provenance_html(Parameters(device="cpu"), seeds=[0, 1, 2], note="3 runs")
-    assert "seeds 0, 1, 2" in page and "3 runs" in page
+def test_provenance_of_several_seeds(shown: list) -> None:
+    provenance(Parameters(device="cpu"), seeds=[0, 1, 2], note="3 runs")
+    assert "seeds 0, 1, 2" in shown[0]["text/html"] and "3 runs" in shown[0]["text/html"]
 
 
 def test_commit_without_git_is_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,32 +50,35 @@ def test_commit_without_git_is_the_version(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_source_is_shown_with_its_place(shown: list) -> None:
-    show_source(table_html)
-    assert source_location(table_html).startswith("audiossl_lite/book/notebook.py, line ")
-    assert "def table_html" in shown[0]["text/plain"]
-    assert source_location(table_html) in shown[0]["text/html"]
+    show_source(show_table)
+    assert source_location(show_table).startswith("audiossl_lite/book/notebook.py, line ")
+    assert "def show_table" in shown[0]["text/plain"]
+    page = shown[0]["text/html"]
+    assert source_location(show_table) in page
+    assert '<span class="k">def</span>' in page, (
+        "classes, so that a page colours it, light and dark"
+    )
+    assert "<span style=" not in page
 
 
 def test_table_from_dicts_and_from_a_frame_agree(shown: list) -> None:
     rows = [{"method": "a<b", "acc": 51.449}, {"method": "c", "acc": float("nan")}]
-    page = table_html(rows, "Accuracy", digits=2)
+    for given in (rows, pd.DataFrame(rows)):
+        show_table(given, "Accuracy", digits=2)
+    page = shown[0]["text/html"]
     assert "a&lt;b" in page and "51.45" in page and "–" in page
-    assert "<caption>Accuracy</caption>" in page
-    assert table_html(pd.DataFrame(rows), "Accuracy", digits=2) == page
-    show_table(rows, "Accuracy")
-    assert shown[0]["text/plain"].splitlines() == [
-        "Accuracy",
-        "method | acc",
-        "a<b | 51.4",
-        "c | –",
-    ]
+    assert "<caption>Accuracy</caption>" in page and page.count("<tr>") == page.count("</tr>") == 3
+    assert page.count('scope="col"') == 2 and page.count("text-align:right") == 3
+    assert shown[1] == shown[0]
+    lines = shown[0]["text/plain"].splitlines()
+    assert lines == ["Accuracy", "method | acc", "a<b | 51.45", "c | –"]
 
 
 def test_table_refuses_no_rows_and_ragged_rows() -> None:
     with pytest.raises(ValueError, match="no rows"):
-        table_html([])
+        show_table([])
     with pytest.raises(ValueError, match="rows differ"):
-        table_html([{"a": 1}, {"b": 2}])
+        show_table([{"a": 1}, {"b": 2}])
 
 
 def test_opening_a_chapter_checks_its_parameters_and_sets_the_look() -> None:
@@ -98,7 +100,7 @@ def test_a_record_is_shown_with_its_circumstances_or_said_to_be_missing(
         return [{"features": name, "mean": score} for name, score in scores.items()]
 
     assert show_record("theirs", rows=rows) is None
-    assert "theirs" in shown[0]["text/plain"] and "not run" in shown[0]["text/plain"]
+    assert shown[0].data == "Record `theirs`: **not run** in this checkout."
     assert show_record("ours", "Scores", rows) == {"commit": "abc"}
     assert shown[1]["text/plain"].splitlines() == [
         "Scores; code abc",
@@ -107,13 +109,17 @@ def test_a_record_is_shown_with_its_circumstances_or_said_to_be_missing(
     ]
 
 
-def test_changed_settings_are_shown_beside_the_papers(shown: list) -> None:
+def test_two_settings_or_two_results_stand_side_by_side(shown: list) -> None:
     here, paper = Parameters(preset="lite", seed=1), Parameters(preset="paper", seed=1)
-    show_changes(here, paper, "Changed")
-    assert shown[0]["text/plain"].splitlines() == [
-        "Changed",
-        "setting | paper | this run",
-        "preset | paper | lite",
+    compare(here, paper, "Changed")
+    lines = [page["text/plain"].splitlines() for page in shown]
+    assert lines[0] == ["Changed", "setting | this run | paper", "preset | lite | paper"]
+    compare(paper, paper)
+    assert shown[1]["text/plain"].splitlines() == ["setting | this run | paper", "none | – | –"]
+    a, b = {"events": np.array([[60.0, 80.0]])}, {"events": np.array([[30.0, 48.0]])}
+    compare(a, b, "Scores", names=("new", "old"))
+    assert shown[2]["text/plain"].splitlines() == [
+        "Scores",
+        "score | new | old | new − old",
+        "events | 70.0 ± 13.9 | 39.0 ± 12.5 | +31.0 ± 1.4: better",
     ]
-    show_changes(paper, paper)
-    assert shown[1]["text/plain"].splitlines()[2:] == ["none | – | –"]

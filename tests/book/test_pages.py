@@ -17,13 +17,13 @@ pytestmark = [pytest.mark.book, pytest.mark.notebook]
 
 RICH_CELLS = [
     "import numpy as np\nfrom matplotlib import pyplot as plt\n"
-    "from audiossl_lite.book.notebook import (frames_slider, play, provenance, show_figure,\n"
+    "from audiossl_lite.book.notebook import (frames_slider, play_grid, provenance, show_figure,\n"
     "    show_source, show_spectrogram, show_table)",
-    "play(np.sin(np.arange(8000) / 5), title='a tone')",
+    "play_grid({'a tone': np.sin(np.arange(8000) / 5)})",
     "ax = show_spectrogram(np.random.default_rng(0).random((50, 16)))\n"
-    "show_figure(ax.figure, alt='Fifty frames of random values in sixteen bands.')",
+    "show_figure('Fifty frames of random values in sixteen bands.')",
     "frames_slider([plt.figure(), plt.figure()], labels=['one', 'two'], title='empty figures')",
-    "show_source(play)",
+    "show_source(play_grid)",
     "show_table([{'method': 'none', 'accuracy': 20.0}], 'Chance')\nprovenance(parameters)",
 ]
 
@@ -45,11 +45,13 @@ def test_no_page_of_the_real_book_has_a_fault(site: Path) -> None:
 
 
 def test_every_chapter_page_has_sound_figure_formula_and_its_run(site: Path) -> None:
-    marks = ("<audio", "<img", 'class="math', "This page as run: scale lite")
+    imports = '<summary><p class="admonition-title">Imports</p></summary>'
+    marks = ("<audio", "<img", 'class="math', "This page as run: scale lite", imports)
     pages = {name: (site / "notebooks" / f"{name}.html").read_text("utf-8") for name in NAMES}
     assert [
         f"{name} lacks {m}" for name, page in pages.items() for m in marks if m not in page
     ] == []
+    assert [name for name, page in pages.items() if "Show code cell" in page] == []
 
 
 def test_a_page_with_everything_on_it_has_no_fault(tmp_path: Path) -> None:

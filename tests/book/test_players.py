@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiossl_lite.book.players import grid_html, levelled, play, player_html, wav_bytes
+from audiossl_lite.book.players import grid_html, levelled, play_grid, player_html, wav_bytes
 
 
 def decoded(page: str) -> tuple[np.ndarray, int]:
@@ -76,8 +76,8 @@ def test_a_grid_refuses_nothing_and_too_much() -> None:
     assert grid_html({"a": np.zeros(9), "b": np.zeros(9)}, title="pair").count("<audio") == 2
 
 
-def test_play_shows_one_player_per_row(shown: list) -> None:
-    play(torch.zeros(3, 100), title="clip")
+def test_a_grid_shows_one_player_a_sound(shown: list) -> None:
+    play_grid({f"clip {k}": torch.zeros(100) for k in (1, 2, 3)})
     assert shown[0]["text/html"].count("<audio") == 3
     assert shown[0]["text/plain"] == "players: clip 1, clip 2, clip 3"
 

@@ -101,7 +101,7 @@ def test_without_a_record_nothing_is_claimed_beyond_the_page(tmp_path):
         for scale in SCALES:
             said = state(item, scale, tmp_path)
             assert said == (
-                f"in chapter {item.chapter[:2]}" if scale == "lite" and item.in_page else NOT_RUN
+                f"in chapter {item.chapter[:2]}" if scale == "lite" and item.chapter else NOT_RUN
             )
 
 

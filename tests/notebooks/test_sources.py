@@ -13,7 +13,7 @@ from audiossl_lite.book.staging import table_of_contents
 from audiossl_lite.parameters import DEFAULTS
 from tests.chapters import CHAPTERS
 
-MAX_CELL_LINES = 60
+MAX_CELL_LINES = 40
 MAX_CLASS_LINES = 25
 MAX_COLUMNS = 76
 PROMISED = ("01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14")
@@ -104,6 +104,18 @@ def test_cells_are_short_and_classes_live_in_the_library() -> None:
             ]
             long += [(path.stem, cell["id"], *block) for block in blocks if block[1] > block[2]]
     assert long == []
+
+
+def test_every_fold_says_what_is_in_it_and_no_plot_stands_open() -> None:
+    faults = []
+    for path in CHAPTERS:
+        for cell in code_cells(read_notebook(path)):
+            title = cell["metadata"].get("mystnb", {}).get("code_prompt_show", "")
+            if any(tag.startswith("hide-") for tag in cell_tags(cell)):
+                faults += [] if title else [f"{path.stem}: {cell['id']} is a fold without a title"]
+            elif "show_figure(" in (code := cell_source(cell)) and "def " not in code:
+                faults.append(f"{path.stem}: {cell['id']} shows the code of a plot")
+    assert faults == []
 
 
 def test_no_line_is_wider_than_the_code_column_of_a_page() -> None:

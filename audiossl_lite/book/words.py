@@ -1,0 +1,166 @@
+"""Words on a page: names from data that are never markup, sentences made from numbers, two results side by side."""
+
+from __future__ import annotations
+
+import html
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from audiossl_lite.evaluation.statistics import (
+    Scores,
+    as_text,
+    difference,
+    mean_interval,
+)
+from audiossl_lite.evaluation.statistics import verdict as word_for
+
+WORDS = ("better", "worse", "unclear")
+# MathJax reads a page after everything else and skips what stands in these.
+NO_FORMULA = '<span class="tex2jax_ignore mathjax_ignore">&#{};</span>'
+
+
+def printable(name: object) -> str:
+    """A name without what is not seen: control characters, marks that turn the direction, broken bytes."""
+    text = unicodedata.normalize("NFC", str(name))
+    seen = (" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return " ".join("".join(seen).split())
+
+
+def escaped(name: object) -> str:
+    """A name from data as text of HTML, in an attribute too; for sentences see `plain`."""
+    return html.escape(printable(name), quote=True)
+
+
+def plain(name: object) -> str:
+    """A name from data (class, file, folder, task) as text for `say` and for HTML, of which nothing is markup.
+
+    Every sign but letters, digits, commas and blanks becomes a character reference, which neither HTML nor Markdown
+    takes for markup; what MathJax looks for stands where it does not look.
+    """
+
+    def reference(c: str) -> str:
+        if c.isalnum() or c in " ,":
+            return c
+        return NO_FORMULA.format(ord(c)) if c in "$\\" else f"&#{ord(c)};"
+
+    return "".join(reference(c) for c in printable(name))
+
+
+def legend_name(name: object) -> str:
+    """A name from data as a label of a figure: matplotlib leaves one that begins with `_` out of the legend."""
+    text = printable(name)
+    return f" {text}" if text.startswith("_") else text
+
+
+def _joined(sentences: tuple[Any, ...]) -> str:
+    """Sentences as one text: those that are empty or false left out, items of a list on lines of their own."""
+    text, in_list = "", False
+    for line in "\0".join(str(x) for x in sentences if x).replace("\n", "\0\n\0").split("\0"):
+        words = " ".join(line.split())
+        if line == "\n" or not words:
+            text = text.rstrip(" ") + line.strip(" ")
+            continue
+        is_item = words.startswith("- ")
+        if text and is_item != in_list and not text.endswith("\n\n"):
+            text = text.rstrip("\n") + "\n\n"
+        elif is_item and text:
+            text = text.rstrip("\n") + "\n"
+        joint = "" if not text or text.endswith("\n") or words[0] in ".,;:)" else " "
+        text, in_list = text + joint + words, is_item
+    return text
+
+
+def say(*sentences: Any) -> None:
+    """Show sentences as Markdown; one that is empty or false is left out, one that begins with `- ` is a list item.
+
+    `say(f"The gain is {gain:.1f}.", gain < 0 and "So training hurt.")`. Names from data go in through `plain`.
+    """
+    from IPython.display import Markdown, display
+
+    display(Markdown(_joined(sentences)))
+
+
+def reveal(*sentences: Any, title: str = "Answer") -> None:
+    """Show sentences of HTML under a line to click. Names from data go in through `plain`."""
+    from IPython.display import HTML, display
+
+    text = _joined(sentences)
+    display(HTML(f"<details><summary>{title}</summary>{text}</details>"))
+
+
+def verdict(
+    a: str,
+    b: str,
+    gap: float,
+    half_width: float,
+    *,
+    unit: str = "points",
+    words: tuple[str, str] = ("above", "below"),
+) -> str:
+    """One sentence on a difference `a - b` with its 95 % interval; empty where there is no interval.
+
+    words: what `a` is to `b` when it has the greater number, and when it has the smaller one.
+    """
+    if not math.isfinite(half_width):
+        return ""
+    size = f"{as_text(gap, half_width, signed=True)} {unit}"
+    if word_for(gap, half_width) == "unclear":
+        return f"{a} and {b} cannot be told apart ({size})."
+    return f"{a} is {words[gap < 0]} {b} ({size})."
+
+
+def paired(a: Any, b: Any) -> tuple[float, float]:
+    """Mean and half width of the difference of two few-shot results on the same episodes, in points."""
+    return mean_interval((a.per_episode - b.per_episode)[None])
+
+
+def judged(values: Any) -> str:
+    """A paired difference (seeds, episodes) as text, with what its interval allows to say: `+1.2 ± 0.4: better`."""
+    gap, half_width = mean_interval(values)
+    text = as_text(gap, half_width, signed=True)
+    return f"{text}: {word_for(gap, half_width)}" if math.isfinite(half_width) else text
+
+
+def differences(
+    scores: Scores, pairs: Sequence[tuple[str, ...]], columns: Sequence[str]
+) -> list[dict[str, str]]:
+    """One row a pair `(a, b)` or `(question, a, b)`: the paired difference by column, and what it allows to say."""
+    rows = []
+    for *question, a, b in pairs:
+        row = {"question": question[0]} if question else {}
+        row["a minus b"] = f"{a} − {b}"
+        rows.append(row | {c: judged(difference(scores, a, b, c)) for c in columns})
+    return rows
+
+
+def counted(rows: Sequence[Mapping[str, str]]) -> str:
+    """How often each word stands in a table of judged differences: `3 better, 0 worse, 2 unclear`."""
+    said = [text.rpartition(": ")[2] for row in rows for text in row.values()]
+    return ", ".join(f"{said.count(word)} {word}" for word in WORDS)
+
+
+def side_by_side(
+    a: Any, b: Any, names: tuple[str, str] = ("this run", "paper")
+) -> list[dict[str, Any]]:
+    """Two settings or two results side by side, as rows of a table.
+
+    Of settings (the same dataclass) those that differ; of results (accuracies by column, paired) every column with
+    intervals, the difference and what it allows to say.
+    """
+    if not isinstance(a, Mapping):
+        changed = [name for name in vars(a) if getattr(a, name) != getattr(b, name)]
+        rows = [
+            {"setting": name}
+            | {who: str(getattr(x, name)) for who, x in zip(names, (a, b), strict=True)}
+            for name in changed
+        ]
+        return rows or [{"setting": "none"} | dict.fromkeys(names)]
+    gaps = differences(dict(zip(names, (a, b), strict=True)), [names], list(a))[0]
+    return [
+        {"score": column}
+        | {who: as_text(*mean_interval(x[column])) for who, x in zip(names, (a, b), strict=True)}
+        | {gaps["a minus b"]: gaps[column]}
+        for column in a
+    ]
