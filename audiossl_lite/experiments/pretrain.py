@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.multiprocessing import errors as elastic_errors
 
-from audiossl_lite.experiments.jobs import find_job, find_start, run_job
+from audiossl_lite.experiments.jobs import find_job, run_job
 from audiossl_lite.experiments.settings.presets import override, preset
+from audiossl_lite.experiments.starts import find_start
 from audiossl_lite.parameters import (
     CommandParser,
     ParameterError,

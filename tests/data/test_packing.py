@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -344,12 +343,3 @@ def test_the_command_packs_verifies_and_says_what_it_did(tmp_path, capsys):
     assert "max_s" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(root), str(tmp_path / "store"), "--kind", "opus"])
-
-
-def test_the_header_says_how_the_store_was_made(tmp_path):
-    store = pack(class_folders(tmp_path / "sounds", 2), tmp_path / "store", kind="atst", workers=0)
-    made = json.loads((store.folder / "store.json").read_text())["content"]["made"]
-    assert store.made == made and store.kind == "spectrogram"
-    assert made["frontend"] == "ATSTFrontend"
-    assert made["constants"] == {"variant": "official", "min_db": -79.6482, "max_db": 50.6842}
-    assert (made["hop_s"], made["n_mels"]) == (0.01, 64)

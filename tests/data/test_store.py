@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
@@ -251,3 +252,12 @@ def test_a_part_of_another_store_is_an_error(waveforms, data_root, tmp_path):
         (folder / f"part-00000{suffix}").write_bytes(content)
     with pytest.raises(StoreError, match=r"part-00000\.json: not the one that store\.json lists"):
         PackedStore(folder)
+
+
+def test_the_header_says_how_the_store_was_made(data_root, tmp_path):
+    store = pack(data_root, tmp_path / "store", kind="atst", workers=0)
+    made = json.loads((store.folder / "store.json").read_text())["content"]["made"]
+    assert store.made == made and store.kind == "spectrogram"
+    assert made["frontend"] == "ATSTFrontend"
+    assert made["constants"] == {"variant": "official", "min_db": -79.6482, "max_db": 50.6842}
+    assert (made["hop_s"], made["n_mels"]) == (0.01, 64)

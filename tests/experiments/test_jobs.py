@@ -17,7 +17,6 @@ from audiossl_lite.experiments import jobs
 from audiossl_lite.experiments.jobs import (
     JOBS,
     find_job,
-    find_start,
     make_parts,
     open_source,
     run_job,
@@ -25,6 +24,7 @@ from audiossl_lite.experiments.jobs import (
 )
 from audiossl_lite.experiments.pretrain import JobRequest, main
 from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.starts import find_start
 from audiossl_lite.frontends import BYOLAFrontend
 from audiossl_lite.parameters import ParameterError, make_parameters
 from audiossl_lite.pretrained.shipped import load_encoder, save_encoder
