@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,8 +121,6 @@ def estimate_bytes(items: Sequence[Item], recipe: Recipe) -> int:
 def pack_item(item: Item, recipe: Recipe) -> Packed:
     """Decode, cut and encode one clip; what is wrong with a file becomes a reason, never an exception."""
     state = item.state()
-    if isinstance(item.sound, Path) and state == NO_FILE:
-        return Packed(reason="not a file" if os.path.exists(item.sound) else "no such file")
     try:
         waveform = load_audio(item.sound) if isinstance(item.sound, Path) else item.sound()
         file = (*state, item.content())

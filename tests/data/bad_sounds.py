@@ -165,11 +165,12 @@ def sweep(root: Path, n_bad: int, n_good: int) -> list[str]:
     clips = load_clips(root)
     with tempfile.TemporaryDirectory() as folder:
         store = pack(root, folder, workers=4)
+        packed = set(store.manifest["names"])
     faults = []
     skips = [(s.name, s.reason) for s in clips.skipped]
     outcomes = {
         "load_clips": (set(clips.names), skips),
-        "pack": (set(store.names), [(s.name, s.reason) for s in store.skipped]),
+        "pack": (packed, [(s.name, s.reason) for s in store.skipped]),
     }
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     for what, (read, skipped) in outcomes.items():

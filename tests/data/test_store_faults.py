@@ -198,8 +198,13 @@ def test_a_fifo_is_a_skip(packed, tmp_path):
 
 def test_paths_that_no_file_can_have_are_skips(tmp_path):
     (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
-    for path in (Path("a\0b.wav"), Path("x" * 5000 + ".wav"), tmp_path / "loop.wav"):
-        assert pack_item(Item("x", path, {}), make_recipe("waveform")).reason == "no such file"
+    cases = {
+        "a\0b.wav": "cannot be opened",
+        "x" * 5000 + ".wav": "cannot be opened",
+        tmp_path / "loop.wav": "cannot be opened",
+    }
+    for path, reason in cases.items():
+        assert pack_item(Item("x", Path(path), {}), make_recipe("waveform")).reason == reason
 
 
 def test_a_prepared_folder_is_packed_by_one_of_its_manifests(tmp_path):
