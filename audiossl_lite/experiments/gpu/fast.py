@@ -118,9 +118,8 @@ class Timing:
 
     def ways(self, batch: int) -> Iterator[tuple[int, Compute]]:
         """Ways to take a batch, the one that should fit first, then ever smaller ones: more parts, or fewer clips."""
-        if (
-            not takes_parts(self.parts.method) or self.device.type == "cpu"
-        ):  # whose memory is not counted
+        counted = self.device.type != "cpu"  # whose memory nobody counts
+        if not (counted and takes_parts(self.parts.method)):
             yield from fewer_clips(batch)
             return
         few, more = (self.peak(min(size, batch)) for size in (8, 16))

@@ -25,7 +25,7 @@ RECORDED, BEFORE, PARTLY = "recorded", "recorded before", "partly recorded"
 FAILED, OVERRAN, NOT_STARTED = "FAILED", "OVERRAN", "not started"
 # A server that imports once and is copied for every stage.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["audiossl_lite.experiments.gpu.worker"])
+IMPORTED = ["audiossl_lite.experiments.gpu.worker"]
 CLOSING_S = 1.0  # for the table at the end
 
 
@@ -103,7 +103,10 @@ def run_stages(
     _check_folder(stages, out, device, toy)
     outcomes = {stage.name: _before(stage, out) for stage in stages}
     waiting = [stage for stage in stages if outcomes[stage.name] is None]
-    if waiting:  # once the server has imported, it can copy itself: no stage pays for that
+    if waiting:
+        # A toy run only names the code generator, whose import takes long; beside a GPU it is not meant to be copied.
+        PROCESSES.set_forkserver_preload((["torch._inductor.compile_fx"] if toy else []) + IMPORTED)
+        # Once the server has imported, it can copy itself: no stage pays for that.
         first = PROCESSES.Process(target=int)
         first.start()
         first.join()
@@ -169,6 +172,7 @@ def _not_now(stage: Stage, out: Path, seconds: float) -> str:
 def _run_one(stage: Stage, request: dict, out: Path) -> Outcome:
     log = out / "logs" / f"{stage.name}.log"
     began = request["began"]
+    log.unlink(missing_ok=True)
     process = PROCESSES.Process(target=run_stage_of, args=(request,))
     process.start()
     try:

@@ -25,8 +25,6 @@ import audiossl_lite.experiments.jobs  # noqa: F401
 from audiossl_lite.experiments.gpu.task import Stage, Task
 
 MESSAGE_CHARACTERS = 300
-
-
 gc.freeze()  # what is imported stays: no stage searches it for garbage
 
 
@@ -44,10 +42,8 @@ def run_stage(request: dict[str, Any]) -> None:
     device = torch.device(request["device"])
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(
-            1
-        )  # toy sizes: threads would wait for each other longer than they work
+    else:  # toy sizes: threads would wait for each other longer than they work
+        torch.set_num_threads(1)
     task = Task(
         stage=stage,
         device=device,
