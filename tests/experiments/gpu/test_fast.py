@@ -41,7 +41,7 @@ def card_of(out, rate: float, name: str = "NVIDIA H100 80GB HBM3") -> None:
 @pytest.mark.parametrize("job", ["byola", "uamix_head"])
 def test_a_job_is_recorded_in_every_form(tmp_path, job):
     card_of(tmp_path, 0.5)
-    task = toy_task(f"fast_{job}", tmp_path)
+    task = toy_task(f"fast_{job}", tmp_path, 300.0)
     fast.run(task)
     record = load(task.record_path)
     rows = means(record)
@@ -60,7 +60,7 @@ def test_a_job_is_recorded_in_every_form(tmp_path, job):
         shares = [kernel["share"] for kernel in profile["longest"]]
         assert len(shares) == 10 and shares == sorted(shares, reverse=True)
         assert 0 < sum(shares) <= 1 + 1e-9 and 0 <= profile["idle_share"] < 1
-    assert set(record["profile"]) == {"fused", record["fastest"]} & forms
+    assert "fused" in record["profile"] and set(record["profile"]) <= forms - {"plain"}
     assert not any(row["name"].startswith("failed") for row in record["values"])
 
 
@@ -247,7 +247,7 @@ def test_a_form_that_fails_is_recorded_and_the_next_one_is_tried(tmp_path, monke
         return measure(self, way, *more)
 
     monkeypatch.setattr(fast.Timing, "measure", broken_in_blocks)
-    task = toy_task("fast_uamix_head", tmp_path)
+    task = toy_task("fast_uamix_head", tmp_path, 300.0)
     fast.run(task)
     record = load(task.record_path)
     errors = {row["name"]: row.get("error") for row in record["values"]}
