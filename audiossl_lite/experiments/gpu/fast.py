@@ -117,8 +117,7 @@ class Timing:
 
     def ways(self, batch: int) -> Iterator[tuple[int, Compute]]:
         """Ways to take a batch, the one that should fit first, then ever smaller ones: more parts, or fewer clips."""
-        counted = self.device.type != "cpu"  # whose memory nobody counts
-        if not (counted and takes_parts(self.parts.method)):
+        if not takes_parts(self.parts.method):
             yield from fewer_clips(batch)
             return
         few, more = (self.peak(min(size, batch)) for size in (8, 16))
@@ -129,6 +128,8 @@ class Timing:
 
     def peak(self, batch: int) -> int:
         """Bytes that tensors took at most in two steps; 0 where the device does not count them."""
+        if self.device.type == "cpu":
+            return 0
         return self.measure((batch, Compute()), at_most=1).peak_bytes or 0
 
     def measure(self, way: tuple[int, Compute], at_most: int = 200) -> Steps:

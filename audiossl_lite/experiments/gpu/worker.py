@@ -20,11 +20,13 @@ from typing import Any
 
 import lightning.fabric.strategies  # noqa: F401  this and the next: what nearly every stage needs
 import torch
+from tqdm import tqdm
 
 import audiossl_lite.experiments.jobs  # noqa: F401
 from audiossl_lite.experiments.gpu.task import Stage, Task
 
 MESSAGE_CHARACTERS = 300
+tqdm.set_lock(threading.RLock())  # its own, between processes, would outlive a stage that is killed
 gc.freeze()  # what is imported stays: no stage searches it for garbage
 
 

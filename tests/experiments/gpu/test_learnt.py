@@ -30,7 +30,7 @@ from audiossl_lite.views.mixtures import TuningViews
 CPU = torch.device("cpu")
 
 
-def task_of(out: Path, name: str, seconds: float = 30.0, **options) -> Task:
+def task_of(out: Path, name: str, seconds: float = 600.0, **options) -> Task:
     stage = Stage(name, name, "audiossl_lite.experiments.gpu.learnt:run", options=options)
     return Task(stage, CPU, seconds, time.monotonic(), out, None, toy=True)
 
