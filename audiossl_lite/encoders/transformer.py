@@ -41,7 +41,8 @@ class DropPath(nn.Module):
         # In double precision a CPU draws what it draws for a plain number.
         exact = torch.float64 if x.device.type == "cpu" else torch.float32
         keep = self.keep.to(exact) * 2.0**-53
-        stays = torch.bernoulli(keep.expand(len(x), *(1,) * (x.dim() - 1))).to(x.dtype)
+        # In place: otherwise a program draws by another function.
+        stays = x.new_empty(len(x), *(1,) * (x.dim() - 1)).bernoulli_(keep)
         return x * stays / keep.to(x.dtype)
 
 
