@@ -41,10 +41,10 @@ def usable_device(device: str) -> str:
 def on_host(x: Tensor) -> bool:
     """Whether the values of `x` can be looked at for nothing.
 
-    Checks of values are made only then. On a device a wrong value ends as a loss that is not finite, which the loop
-    reports at its next logged step.
+    Checks of values are made only then. On a device, and in a program of `torch.compile`, a wrong value ends as a loss
+    that is not finite, which the loop reports at its next logged step.
     """
-    return x.device.type == "cpu"
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def send(x: Tensor, device: str | torch.device) -> Tensor:

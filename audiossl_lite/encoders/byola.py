@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import on_host, send
+from audiossl_lite.devices import send
 from audiossl_lite.frontends import valid_frames
 
 
@@ -64,7 +64,7 @@ class BYOLAEncoder(nn.Module):
                 # Zeros beyond the end, as if the item stood alone.
                 x = x * valid_frames(valid, x.shape[3])[:, None, None].float()
             # Twice as fast, but a CPU's batch norm sums its statistics with two digits fewer then: not in training.
-            swap = isinstance(layer, nn.Conv2d) and not (self.training and on_host(x))
+            swap = isinstance(layer, nn.Conv2d) and not (self.training and x.device.type == "cpu")
             x = _channels_last(layer, x) if swap else layer(x)
             if valid is not None and isinstance(layer, nn.MaxPool2d):
                 valid = valid // 2

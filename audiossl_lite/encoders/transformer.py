@@ -16,19 +16,33 @@ class DropPath(nn.Module):
 
     def __init__(self, probability: float = 0.0) -> None:
         super().__init__()
-        if not 0.0 <= probability < 1.0:
-            raise ValueError(f"a drop probability lies in [0, 1), got {probability}")
+        # A tensor, so that one program of `torch.compile` serves blocks of any probability; whole, so that a device
+        # without double precision can hold it, too.
+        self.register_buffer(
+            "keep", torch.zeros((), dtype=torch.long, device="cpu"), persistent=False
+        )
         self.probability = probability
 
+    @property
+    def probability(self) -> float:
+        """Share of the items that skip the branch; ValueError for one outside [0, 1)."""
+        return self._probability
+
+    @probability.setter
+    def probability(self, probability: float) -> None:
+        if not 0.0 <= probability < 1.0:
+            raise ValueError(f"a drop probability lies in [0, 1), got {probability}")
+        self._probability, self.drops = probability, probability > 0.0
+        self.keep.fill_(round((1.0 - probability) * 2**53))
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.probability == 0.0:
+        if not self.training or not self.drops:
             return x
-        # A tensor, so that one program of `torch.compile` can serve blocks of any probability. Code generators still
-        # guard on the number, and give up sharing after 8 programs: compile blocks without drop path. In double
-        # precision a CPU draws what it draws for a plain number; not every other device has it.
+        # In double precision a CPU draws what it draws for a plain number.
         exact = torch.float64 if x.device.type == "cpu" else torch.float32
-        keep = torch.full((), 1.0 - self.probability, dtype=exact, device=x.device)
-        stays = torch.bernoulli(keep.expand(len(x), *(1,) * (x.dim() - 1))).to(x.dtype)
+        keep = self.keep.to(exact) * 2.0**-53
+        # In place: otherwise a program draws by another function.
+        stays = x.new_empty(len(x), *(1,) * (x.dim() - 1)).bernoulli_(keep)
         return x * stays / keep.to(x.dtype)
 
 

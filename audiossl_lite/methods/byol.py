@@ -69,6 +69,14 @@ class BYOL(nn.Module):
 
         Where: ATST Sec. 2.1; chapter 04
         """
+        loss, outputs = self.loss(first, second)
+        return {"loss": loss, **self._monitors(*outputs)} if monitors else {"loss": loss}
+
+    def loss(self, first: Tensor, second: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The loss, and for the monitors projections, predictions and targets `(2B, D)`; views as in `forward`.
+
+        Where: ATST Sec. 2.1; chapter 04
+        """
         groups = [torch.cat([first, second])] if self.joint_views else [first, second]
         projections = self.project(self.student, groups)
         predictions = torch.cat(
@@ -85,9 +93,7 @@ class BYOL(nn.Module):
         loss = byol_loss(prediction_1, target_2) + byol_loss(prediction_2, target_1)
         if self.reduction == "mean":
             loss = loss / 2
-        if not monitors:
-            return {"loss": loss}
-        return {"loss": loss, **self._monitors(torch.cat(projections), predictions, targets)}
+        return loss, (torch.cat(projections), predictions, targets)
 
     @torch.no_grad()
     def _monitors(self, student: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -39,14 +39,21 @@ class Contrastive(nn.Module):
 
         Where: SimCLR; chapter 04
         """
-        embeddings = in_parts(self.encoder, self.n_parts, torch.cat([first, second]))
-        projections = self.projector(embeddings)  # (2B, D)
-        pair = [gather(view) for view in projections.chunk(2)]
-        loss = info_nce(*pair, temperature=self.temperature)
+        loss, (projections,) = self.loss(first, second)
         if not monitors:
             return {"loss": loss}
         std, rank = spread_and_rank(projections.detach())
         return {"loss": loss, "std": std, "rank": rank}
+
+    def loss(self, first: Tensor, second: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The loss, and for the monitors the projections `(2B, D)`; views as in `forward`.
+
+        Where: SimCLR; chapter 04
+        """
+        embeddings = in_parts(self.encoder, self.n_parts, torch.cat([first, second]))
+        projections = self.projector(embeddings)  # (2B, D)
+        pair = [gather(view) for view in projections.chunk(2)]
+        return info_nce(*pair, temperature=self.temperature), (projections,)
 
     def update_teacher(self, momentum: float) -> None:
         """There is no teacher; the momentum is ignored.

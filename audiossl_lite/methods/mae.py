@@ -52,6 +52,20 @@ class MAE(nn.Module):
 
         Where: AudioMAE Sec. 3; chapter 06
         """
+        return {"loss": self.loss(spec, kept, mask, restore, counted)}
+
+    def loss(
+        self,
+        spec: Tensor,
+        kept: Tensor,
+        mask: Tensor,
+        restore: Tensor,
+        counted: Tensor | None = None,
+    ) -> Tensor:
+        """The loss; arguments as in `forward`.
+
+        Where: AudioMAE Sec. 3; chapter 06
+        """
         predicted = in_parts(self.predict, self.n_parts, spec, kept, restore)
         judged = mask if counted is None else mask * counted
         loss = masked_reconstruction_loss(
@@ -61,7 +75,7 @@ class MAE(nn.Module):
             world_size() > 1
         ):  # the mean over the hidden patches of all processes, not of their means
             loss = loss * (judged.sum() * world_size() / total(judged.sum()))
-        return {"loss": loss}
+        return loss
 
     @torch.no_grad()
     def reconstruct(self, spec: Tensor, masking: Masking) -> Tensor:

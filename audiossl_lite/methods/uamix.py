@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiossl_lite.devices import on_host
 from audiossl_lite.losses import cosines, mixture_loss
 from audiossl_lite.methods.distributed import gather, gather_labels
 from audiossl_lite.methods.heads import mlp_head, nnclr_projector
@@ -117,6 +118,32 @@ class NNCLRTuning(nn.Module):
 
         Where: uaMix-MAE Eq. 4; chapter 09
         """
+        if lengths is not None and on_host(lengths) and (lengths >= anchor.shape[1]).all():
+            lengths = None  # whole clips need no mask
+        loss, outputs = self.loss(anchor, positive, labels, avoid, ids, lengths)
+        h_positive, z_positive, neighbours, predictions, labels = outputs
+        self._remember(h_positive, z_positive, ids)
+        if not monitors:
+            return {"loss": loss}
+        with torch.no_grad():
+            nearest = cosines(predictions, neighbours).argmax(0)  # to each neighbour
+            hit = labels.gather(1, nearest[:, None]).gt(0).float().mean()
+            std, rank = spread_and_rank(z_positive)
+        return {"loss": loss, "std": std, "rank": rank, "found": hit}
+
+    def loss(
+        self,
+        anchor: Tensor,
+        positive: Tensor,
+        labels: Tensor,
+        avoid: Tensor,
+        ids: Tensor,
+        lengths: Tensor | None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The loss; embedding and projection of the positives; neighbours, predictions and labels of the joint batch.
+
+        Where: uaMix-MAE Eq. 4; chapter 09
+        """
         h_anchor, h_positive = self._embed(anchor, positive, lengths)
         z_positive = self.projector(h_positive)
         neighbours = gather(self._lookup(h_anchor, avoid))  # without gradient
@@ -129,14 +156,7 @@ class NNCLRTuning(nn.Module):
             other = gather(self._lookup(h_positive, ids[:, None]))
             mixed = gather(self.predictor(self.projector(h_anchor)))
             loss = 0.5 * (loss + mixture_loss(other, mixed, back, self.temperature))
-        self._remember(h_positive, z_positive, ids)
-        if not monitors:
-            return {"loss": loss}
-        with torch.no_grad():
-            nearest = cosines(predictions, neighbours).argmax(0)  # to each neighbour
-            hit = labels.gather(1, nearest[:, None]).gt(0).float().mean()
-            std, rank = spread_and_rank(z_positive)
-        return {"loss": loss, "std": std, "rank": rank, "found": hit}
+        return loss, (h_positive, z_positive, neighbours, predictions, labels)
 
     def _embed(
         self, anchor: Tensor, positive: Tensor, lengths: Tensor | None

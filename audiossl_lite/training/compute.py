@@ -1,9 +1,10 @@
-"""How a run is computed, apart from what: memory for arithmetic, compiled blocks, and one process or many."""
+"""How a run is computed, apart from what: memory for arithmetic, compiled programs, and one process or many."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,10 @@ from audiossl_lite.ranges import check_ranges
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+COMPILED = ("none", "blocks", "step")
+# Dropout and dropped paths draw what the plain code draws; a program's own generator would draw something else.
+PLAIN_DRAWS = {"fallback_random": True}
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -25,23 +30,27 @@ class Compute:
 
     `n_parts`: the encoder takes the batch in that many parts, one after the other, each computed again in the
     backward pass; heads and loss see the whole batch (gradient accumulation would give each part its own negatives
-    and batch norm). `recompute`: transformer blocks are computed again instead of remembered. `compile_blocks`:
-    `torch.compile` for each transformer block. `prefetch`: batches read ahead, from stores on disk.
+    and batch norm). `recompute`: transformer blocks are computed again instead of remembered. `compile`: what
+    `torch.compile` makes programs of: "blocks", each transformer block; "step", the method from its views to the loss,
+    teacher included (views, optimiser, EMA, queue and monitors stay outside); or "none". `prefetch`: batches read
+    ahead, from stores on disk.
     """
 
     n_parts: int = 1
     recompute: bool = False
-    compile_blocks: bool = False
+    compile: str = "none"
     prefetch: int = 2
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.compile not in COMPILED:
+            raise ValueError(f"compile is one of {', '.join(COMPILED)}, got {self.compile!r}")
 
     def apply(self, method: nn.Module) -> None:
         """Switch `method` to these settings, in place; its parameters and their names stay.
 
-        Raises ValueError for `n_parts` above 1 with an encoder that has batch norm: its parts would differ from the
-        whole.
+        Raises ValueError for `n_parts` above 1 with an encoder that has batch norm, whose parts would differ from the
+        whole, and for a method that `compile="step"` cannot take.
         """
         if self.n_parts > 1:
             if not hasattr(method, "n_parts"):
@@ -57,8 +66,18 @@ class Compute:
         for part in method.modules():
             if isinstance(part, Block):
                 part.recompute = self.recompute
-            if self.compile_blocks and isinstance(part, (Block, WindowBlock)):
-                part.compile()
+            if isinstance(part, (Block, WindowBlock)):
+                part._compiled_call_impl = None  # torch has no call that takes `compile` back
+                if self.compile == "blocks":
+                    part.compile(options=PLAIN_DRAWS)
+        method.__dict__.pop("loss", None)
+        if self.compile == "step":
+            if not hasattr(method, "loss"):
+                raise ValueError(
+                    f"{type(method).__name__} has no `loss`, which compile='step' compiles; take 'blocks' or 'none'"
+                )
+            program = torch.compile(type(method).loss, options=PLAIN_DRAWS)
+            method.loss = MethodType(program, method)  # a copy of the method gets its own
 
 
 def precision_of(fabric: Fabric) -> str:

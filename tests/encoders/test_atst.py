@@ -280,4 +280,8 @@ def test_dropped_paths_are_those_that_a_plain_number_draws():
     torch.manual_seed(1)
     keep = torch.empty(50, 1, 1).bernoulli_(0.7)
     torch.manual_seed(1)
-    assert torch.equal(DropPath(0.3).train()(x), x * keep / 0.7)
+    drop = DropPath(0.3)
+    assert torch.equal(drop.train()(x), x * keep / 0.7)
+    assert drop.probability == 0.3 and not drop.state_dict()
+    drop.probability = 0.0
+    assert drop(x) is x

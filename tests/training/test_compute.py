@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.backends.registry import lookup_backend
+from torch._dynamo.utils import counters
 
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.encoders.windows import WindowBlock
@@ -29,7 +32,7 @@ TRANSFORMERS = [name for name in METHODS if name != "BYOL-A"]
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, dict]:
-    return {name: train_some(name) for name in TRANSFORMERS}
+    return {name: train_some(name) for name in METHODS}
 
 
 def assert_same_run(ours: dict, plain: dict, rtol: float = 1e-4) -> None:
@@ -119,13 +122,70 @@ def test_compiled_blocks_give_the_same_run(plain, monkeypatch):
     """Captured as graphs and run without a code generator, which would need a compiler and minutes."""
     compiled = []
 
-    def capture(block):
+    def capture(block, options):
         compiled.append(block)
         return block.__class__.__mro__[1].compile(block, backend="aot_eager")
 
     monkeypatch.setattr(Block, "compile", capture)
-    assert_same_run(train_some("ATST", compute=Compute(compile_blocks=True)), plain["ATST"])
+    assert_same_run(train_some("ATST", compute=Compute(compile="blocks")), plain["ATST"])
     assert len(compiled) == 8  # four blocks of the student, four of the teacher
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_compiled_step_is_one_program_and_gives_the_same_run(name, plain, monkeypatch):
+    """Captured from views to loss without a break; run without a code generator, as above."""
+    programs, compile = [], torch.compile
+
+    def backend(graph, inputs):
+        programs.append(graph)
+        return lookup_backend("aot_eager")(graph, inputs)
+
+    def capture(function, options):
+        return compile(function, backend=backend, fullgraph=True)
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", capture)
+    assert_same_run(train_some(name, compute=Compute(compile="step")), plain[name])
+    assert len(programs) == 1
+
+
+def test_what_is_compiled_can_be_chosen_again_and_copied():
+    method = make_method()
+    Compute(compile="step").apply(method)
+    other = copy.deepcopy(method)
+    assert other.loss.__self__ is other and method.loss.__self__ is method
+    Compute().apply(method)
+    assert method.loss.__func__ is type(method).loss
+    block = Block(8, 2)
+    Compute(compile="blocks").apply(block)
+    assert block._compiled_call_impl is not None
+    Compute().apply(block)
+    assert block._compiled_call_impl is None
+    with pytest.raises(ValueError, match="Block has no `loss`, which compile='step' compiles"):
+        Compute(compile="step").apply(block)
+    with pytest.raises(ValueError, match="compile is one of none, blocks, step, got 'all'"):
+        Compute(compile="all")
+
+
+@pytest.mark.slow
+def test_a_program_draws_what_the_plain_code_draws():
+    """Dropped paths, dropout and the blocks around them, by the code generator that a run takes."""
+    torch.manual_seed(0)
+    blocks = nn.Sequential(*(Block(8, 2, drop_path=0.05 * n) for n in range(10)), nn.Dropout(0.3))
+    x = torch.randn(6, 4, 8)
+
+    def out():
+        torch.manual_seed(1)
+        return blocks.train()(x)
+
+    expected = out()
+    torch.compiler.reset()
+    counters.clear()
+    Compute(compile="blocks").apply(blocks)
+    torch.testing.assert_close(out(), expected)
+    assert counters["stats"]["unique_graphs"] <= 3, (
+        "one program for all that drop, one that does not"
+    )
 
 
 def test_settings_of_compute_do_not_make_another_run(tmp_path):
@@ -268,8 +328,8 @@ def test_compiled_window_blocks_are_compiled_in_two_programs():
     torch.compiler.reset()
     compiled = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WindowBlock, "compile", lambda block: compiled.append(block))
-        Compute(compile_blocks=True).apply(decoder)
+        patch.setattr(WindowBlock, "compile", lambda block, options: compiled.append(block))
+        Compute(compile="blocks").apply(decoder)
     assert compiled == list(decoder)
     for block in decoder:
         block.compile(backend=backend)

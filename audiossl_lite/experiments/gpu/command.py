@@ -20,6 +20,7 @@ from audiossl_lite.experiments.gpu.task import Stage
 from audiossl_lite.parameters import CommandParser
 from audiossl_lite.ranges import ranged
 
+TOY_OVERTIME = 1.5  # every stage shall have its turn on a CPU, too
 EXAMPLE = "example: python -m audiossl_lite gpu --data path/to/sounds --minutes 9 --out runs/gpu"
 
 
@@ -38,7 +39,11 @@ def parser() -> CommandParser:
         "--minutes", type=ranged("minutes", float), default=9.0, help="for everything (default: 9)"
     )
     parser.add_argument("--out", default="", help="records, logs, encoders (default: runs/gpu)")
-    parser.add_argument("--device", default="auto", help="auto, cuda:N, or cpu: toy sizes")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cuda:N, or cpu: toy sizes, in up to half as much again",
+    )
     parser.add_argument("--only", default="", help="names of stages, with commas between")
     parser.add_argument(
         "--also", action="append", default=[], metavar="NAME=MODULE:FUNCTION",
@@ -89,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if asked.out
             else Path("runs/gpu-toy" if toy else "runs/gpu")
         )
-        outcomes = run_stages(stages, out, minutes=asked.minutes, device=device, data=data, toy=toy)
+        minutes = (TOY_OVERTIME if toy else 1.0) * asked.minutes
+        outcomes = run_stages(stages, out, minutes=minutes, device=device, data=data, toy=toy)
     except (GPURunError, OSError) as error:
         print(f"gpu: {error}", file=sys.stderr)
         return 2

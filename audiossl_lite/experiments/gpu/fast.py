@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import statistics
+import signal
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -19,7 +20,8 @@ from audiossl_lite.experiments.build import Parts
 from audiossl_lite.experiments.calibration import Stepper, memory_of, takes_parts
 from audiossl_lite.experiments.cost import SHARE_OF_MEMORY
 from audiossl_lite.experiments.counting import Counted
-from audiossl_lite.experiments.gpu.card import BF16, DATA_SHEETS, Watts
+from audiossl_lite.experiments.gpu.card import Watts
+from audiossl_lite.experiments.gpu.fast_report import Report, Steps
 from audiossl_lite.experiments.gpu.task import Task
 from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
 from audiossl_lite.experiments.roofline import Clock
@@ -27,36 +29,8 @@ from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute
 from audiossl_lite.training.sources import ClipSource
 
-# Share of the measured bf16 rate that a step should reach; BYOL-A's small convolutions have no target.
-TARGETS = {"atst_small": 0.4, "atst_base": 0.5, "audiomae": 0.5, "uamix": 0.5, "uamix_head": 0.5}
-TIMES_PLAIN = 3.0
 PLAIN_BATCH = 256  # float32 with its attention weights in memory: the paper's batch would not fit
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Measured steps of `batch` clips: seconds of each one (`whole`), and of its views alone (`viewed`).
-
-    `peak_bytes`: the most memory that tensors took, `watts`: the power drawn, both None where they are not measured.
-    """
-
-    batch: int
-    compute: Compute
-    whole: list[float]
-    viewed: list[float]
-    peak_bytes: int | None = None
-    watts: float | None = None
-
-    @property
-    def step_s(self) -> float:
-        """Median seconds of a step."""
-        return statistics.median(self.whole)
-
-    @property
-    def clips_per_s(self) -> float:
-        """Clips a second at the median step."""
-        return self.batch / self.step_s
 
 
 def run(task: Task) -> None:
@@ -67,34 +41,58 @@ def run(task: Task) -> None:
     parts = make_parts(job, config, synthetic_source(job, config, 2)[1])
     batch = 2 if task.toy else parts.config.batch_size
     source, _ = synthetic_source(job, config, batch)
-    timing = Timing(
-        parts, source, task.device, budget_s=(0.005 if task.toy else 0.05) * task.seconds
-    )
+    budget_s = 0.1 if task.toy else 0.05 * task.seconds
+    timing = Timing(parts, source, task.device, budget_s)
     report = Report(task, parts, timing.counted())
 
     fused = report.add("fused", first_that_fits(timing.measure, timing.ways(batch)))
     with plainly():
         plain = replace(parts, config=replace(parts.config, precision="32-true"))
         measure = replace(timing, parts=plain).measure
-        report.add("plain", first_that_fits(measure, fewer_clips(min(batch, PLAIN_BATCH))))
-    way = (fused.batch, fused.compute)
-    report.add_profile("fused", timing.profile(way, fused.step_s))
+        ways = fewer_clips(min(batch, PLAIN_BATCH))
+        report.attempt("plain", partial(first_that_fits, measure, ways))
+    report.add_profile("fused", timing.profile)
     in_blocks = any(isinstance(part, Block) for part in parts.method.modules())
-    # Compiled blocks stay compiled, so they come last; a toy run only pretends, for compiling takes a CPU long.
+    programs = ("blocks", "step") if in_blocks else ("step",)
+    # A toy run only pretends, for compiling takes a CPU long.
     with torch.compiler.set_stance("default" if on_gpu else "force_eager"):
-        if in_blocks and task.left() > 0.25 * task.seconds:
-            way = (fused.batch, replace(fused.compute, compile_blocks=True))
-            steps = first_that_fits(timing.measure, [way, *more_parts(way)])
-            report.add("compiled", steps)
-            way = (steps.batch, steps.compute)
-            if task.left() > 0.15 * task.seconds:
-                report.add_profile("compiled", timing.profile(way, steps.step_s))
+        for name in programs:
+            way = (fused.batch, replace(fused.compute, compile=name))
+            report.attempt(name, partial(compiled, task, timing, way))
+        best = report.steps[report.fastest]
+        way = (best.batch, best.compute)
+        if report.fastest != "fused" and task.left() > 0.15 * task.seconds:
+            report.add_profile(report.fastest, timing.profile)
         others = variants(way, takes_parts(parts.method))
         for name, other in islice(others, 1 if task.toy else None):
             if task.left() > 0.4 * task.seconds:
-                with contextlib.suppress(torch.OutOfMemoryError):
-                    report.add(name, timing.measure(other))
-    report.write(complete="compiled" in report.steps or not in_blocks)
+                report.attempt(name, partial(timing.measure, other))
+    late = any(error.startswith("TimeoutError") for error in report.failed.values())
+    report.write(complete=not late)
+
+
+def compiled(task: Task, timing: Timing, way: tuple[int, Compute]) -> Steps:
+    """The steps of `way` or of one in more parts; TimeoutError where the stage would end before it has compiled."""
+    with at_most(task.left() - 0.2 * task.seconds):
+        return first_that_fits(timing.measure, [way, *more_parts(way)])
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError inside the `with` block after `seconds`; in the main thread of a process."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not done within {seconds:.0f} s")
+
+    if seconds <= 0:
+        raise TimeoutError("no time is left")
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass
@@ -130,20 +128,26 @@ class Timing:
 
     def peak(self, batch: int) -> int:
         """Bytes that tensors took at most in two steps; 0 where the device does not count them."""
+        if self.device.type == "cpu":
+            return 0
         return self.measure((batch, Compute()), at_most=1).peak_bytes or 0
 
     def measure(self, way: tuple[int, Compute], at_most: int = 200) -> Steps:
         """Two steps that do not count, then as many as the budget allows, but at least 3, and not above `at_most`."""
         batch, compute = way
-        if compute.compile_blocks:
+        on_gpu = self.device.type == "cuda"
+        if compute.compile != "none" and on_gpu:
             torch.compiler.reset()  # a second shape would get a slower program, for any shape
-        stepper, on_gpu = self.stepper(batch, compute), self.device.type == "cuda"
+        stepper = self.stepper(batch, compute)
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
+        clock = Clock(self.device)
         stepper.learn(0, stepper.view(0))
+        first_s = clock.seconds()
         clock = Clock(self.device)
         stepper.learn(1, stepper.view(1))
-        n_steps = min(max(int(self.budget_s / max(clock.seconds(), 1e-4)), 3), at_most)
+        second_s = clock.seconds()
+        n_steps = min(max(int(self.budget_s / max(second_s, 1e-4)), 3), at_most)
         with Watts(self.device) as watts:  # not while blocks are compiled: the device is idle then
             clock = Clock(self.device)
             for step in range(2, 2 + n_steps):
@@ -155,7 +159,7 @@ class Timing:
         viewed, learnt = laps[::2], laps[1::2]
         whole = [a + b for a, b in zip(viewed, learnt, strict=True)]
         peak = torch.cuda.max_memory_allocated(self.device) if on_gpu else None
-        return Steps(batch, compute, whole, viewed, peak, watts.median)
+        return Steps(batch, compute, whole, viewed, peak, watts.median, first_s + second_s)
 
     def profile(self, way: tuple[int, Compute], step_s: float, n_steps: int = 2) -> dict[str, Any]:
         """The ten longest kernels (on a CPU: operations) of a step, and the share of it in which none runs.
@@ -252,96 +256,3 @@ def plainly() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(products)
         torch.backends.cudnn.allow_tf32 = convolutions
-
-
-class Report:
-    """What is known of a job so far, as rows of its record."""
-
-    def __init__(self, task: Task, parts: Parts, counted: Counted) -> None:
-        self.task, self.config, self.counted = task, parts.config, counted
-        self.steps: dict[str, Steps] = {}
-        self.profile: dict[str, dict[str, Any]] = {}
-        card = task.record_of("card") or {"values": []}
-        rate = next((row["mean"] for row in card["values"] if row["name"] == BF16), None)
-        self.roof = rate * 1e12 if rate else None
-        sheet = DATA_SHEETS.get(card.get("config", {}).get("name", ""))
-        self.sheet = sheet[0] * 1e12 if sheet else None
-
-    def add(self, name: str, steps: Steps) -> Steps:
-        """Take up a form of the step, and write the record."""
-        self.steps[name] = steps
-        self.write()
-        return steps
-
-    def add_profile(self, name: str, profile: dict[str, Any]) -> None:
-        """Take up the profile of a form of the step, and write the record."""
-        self.profile[name] = profile
-        self.write()
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows; what is measured nowhere has the mean None."""
-        batch, plain = self.steps["fused"].batch, self.steps.get("plain")
-        forms = [steps for name, steps in self.steps.items() if name != "plain"]
-        best = max((s for s in forms if s.batch == batch), key=lambda steps: steps.clips_per_s)
-        flops_per_s = best.clips_per_s * self.counted.flops
-        hours = self.config.steps * self.config.batch_size / best.clips_per_s / 3600
-        peak, target = best.peak_bytes, TARGETS.get(self.task.stage.options["job"])
-        rows = [
-            row("clips per second", best.clips_per_s, "clips/s", batch=best.batch),
-            row("seconds a step", best.step_s, "s", low=min(best.whole), high=max(best.whole)),
-            row("model FLOPs utilisation", ratio(flops_per_s, self.roof), target=target),
-            row("the same of the data sheet", ratio(flops_per_s, self.sheet)),
-            row("peak memory", peak / 2**30 if peak else None, "GiB"),
-            row("share of the step in the views", sum(best.viewed) / sum(best.whole)),
-            row("times plain", ratio(best.clips_per_s, plain and plain.clips_per_s),
-                target=TIMES_PLAIN),
-            row("hours of the paper's run", hours, "GPU-hours", steps=self.config.steps),
-            row("energy of the paper's run", best.watts and hours * best.watts / 1000, "kWh",
-                watts=best.watts),
-        ]  # fmt: skip
-        rows += [
-            row(f"clips per second, {name}", steps.clips_per_s, "clips/s", batch=steps.batch)
-            | {"step_s": steps.step_s, "peak_bytes": steps.peak_bytes}
-            | asdict(steps.compute)
-            for name, steps in self.steps.items()
-        ]
-        return rows
-
-    def headline(self, rows: list[dict[str, Any]]) -> str:
-        """Clips a second, the share of the measured rate, and how many times the plain form."""
-        rate, share, plain = (
-            next(row["mean"] for row in rows if row["name"] == name)
-            for name in ("clips per second", "model FLOPs utilisation", "times plain")
-        )
-        text = f"{rate:,.0f} clips/s"
-        text += f", {100 * share:.0f} % of the measured rate" if share else ""
-        return text + (f", {plain:.1f} times plain" if plain else "")
-
-    def write(self, complete: bool = False) -> None:
-        """Write the record."""
-        rows = self.rows()
-        self.task.write(
-            rows,
-            config=self.config,
-            data="random clips of the job's shapes, on the device",
-            seeds=[self.config.seed],
-            note="fused: fused attention. compiled: compiled blocks, too. plain: fp32 without TF32, softmax weights in "
-            "memory, not compiled. FLOPs: what the method needs, nothing counted twice.",
-            complete=complete,
-            headline=self.headline(rows),
-            profile=self.profile,
-            flops_per_clip=self.counted.flops,
-        )
-
-
-def row(name: str, mean: float | None, unit: str = "", **more: Any) -> dict[str, Any]:
-    """A row of the record; with a `target` it says whether that is met."""
-    entry = {"name": name, "mean": mean, "ci95": None, "unit": unit, **more}
-    if more.get("target") is not None and mean is not None:
-        entry["met"] = mean >= more["target"]
-    return entry
-
-
-def ratio(a: float, b: float | None) -> float | None:
-    """a / b, None without b."""
-    return a / b if b else None

@@ -20,6 +20,8 @@ from torch import nn
 
 from audiossl_lite.data.joined import Joined, read_corpus, waveforms_of
 from audiossl_lite.encoders.atst import in_chunks
+from audiossl_lite.experiments.gpu.fast import at_most
+from audiossl_lite.experiments.gpu.fast_report import way_to_compile
 from audiossl_lite.experiments.gpu.recipes import Recipe, encoder_path, make_recipe, with_steps
 from audiossl_lite.experiments.gpu.scores import START, TaskScores, embed_network, load_scores
 from audiossl_lite.experiments.gpu.sounds import described
@@ -45,6 +47,14 @@ SIZES = ("audiomae_base", "audiomae_small", "audiomae_compact", "audiomae_tiny")
 SHOWN_ROWS = 200  # of the history, in the record
 FILE_BYTES = 16 * 2**20  # a larger encoder stays in the stage's folder
 AT_HAND = Compute(prefetch=0)  # the clips are on the device: nothing is read ahead
+# The job whose timed step says what to compile.
+TIMED_BY = {
+    "atst": "atst_small",
+    "byola": "byola",
+    "cnn": "byola",
+    "audiomae": "audiomae",
+    "uamix": "uamix",
+}
 LICENCE = "that of the sounds it heard; part of the workshop corpus is for non-commercial use only"
 
 Scored = dict[str, dict[str, np.ndarray]]  # (1, episodes) by name of the network and column
@@ -106,7 +116,7 @@ class _Stage:
                 output_dir=self.task.folder / "run",
                 description=self.recipe.title,
                 stop_after=point,
-                compute=AT_HAND,
+                compute=replace(AT_HAND, compile=plan.get("compile", "none")),
             )
             if result.started_at > point and not self._scores_path(point).is_file():
                 continue  # a run that was cut has gone past this point
@@ -151,10 +161,13 @@ class _Stage:
                 break
         if self.recipe.maker(chosen) != self.recipe.maker(config):
             self._scores_path(0).unlink()  # those of another start
+        compile, step_s = self._program(chosen, step_s)
+        steps = max(int((self.task.left() - kept_back_s) / step_s), 0)
         chosen = with_steps(chosen, min(steps, TOY_STEPS) if self.task.toy else steps)
         plan = {
             "config": asdict(chosen),
             "points": sorted({max(round(share * chosen.steps), 1) for share in shares}),
+            "compile": compile,
             "measured": measured,
             "scoring_s": round(scoring_s, 2),
             "share_s": round(self.task.seconds, 1),
@@ -181,7 +194,21 @@ class _Stage:
         self.score(0, starts)
         return (time.monotonic() - began) / len(starts)
 
-    def seconds_per_step(self, config: Any) -> float:
+    def _program(self, config: Any, step_s: float) -> tuple[str, float]:
+        """What to compile, and the seconds of a step then; "none" and `step_s` where a program is not faster."""
+        record = self.task.record_of(f"fast_{TIMED_BY[self.options['method']]}", partly=True)
+        compile = "none" if self.task.toy else way_to_compile(record, self.task.left())
+        if compile == "none":
+            return compile, step_s
+        try:
+            with at_most(0.5 * self.task.left()):
+                faster_s = self.seconds_per_step(config, compile)
+        except Exception as error:
+            print(f"{compile} cannot be compiled, so nothing is: {type(error).__name__}: {error}")
+            return "none", step_s
+        return (compile, faster_s) if faster_s < step_s else ("none", step_s)
+
+    def seconds_per_step(self, config: Any, compile: str = "none") -> float:
         """Seconds of a training step, from a few that are thrown away; what logged steps monitor hardly counts."""
         n_steps = TOY_MEASURED_STEPS if self.task.toy else MEASURED_STEPS
         parts = self.recipe.parts(config)
@@ -196,7 +223,7 @@ class _Stage:
             settings,
             device=self.task.device.type,
             description="measuring",
-            compute=AT_HAND,
+            compute=replace(AT_HAND, compile=compile),
             stop_after=n_steps,
         ).history  # step 1 and every third part
         first, last = rows[1], rows[-1]

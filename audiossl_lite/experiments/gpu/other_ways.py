@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from functools import cached_property, partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +43,24 @@ class OtherWays:
         """End what still runs."""
         for process in (*self.pair, *self.killed):
             process.kill()
-            process.wait()
+            process.join()
 
     def checks(self) -> list[Check]:
         """All checks of this module, in order of worth; compiling comes last and not at toy size."""
         ways = [Check(name, partial(self.way, name, how)) for name, how in WAYS.items()]
-        compiled = Check(
-            "compiled blocks",
-            partial(self.way, "compiled blocks", Compute(compile_blocks=True)),
-            30.0,
-        )
+        compiled = [
+            Check(
+                f"compiled {what}",
+                partial(self.way, f"compiled {what}", Compute(compile=what)),
+                30.0,
+            )
+            for what in ("blocks", "step")
+        ]
         return [
             *ways,
             Check("resumed", self.resumed),
             Check("two processes", self.two_processes),
-            *([] if self.toy else [compiled]),
+            *([] if self.toy else compiled),
         ]
 
     @cached_property
@@ -70,13 +73,13 @@ class OtherWays:
         out = train_some("ATST", device=self.device.type, compute=compute)
         yield from agreement(name, out, self.plain)
 
-    def ended(self, process: subprocess.Popen, log: Path) -> int:
+    def ended(self, process: BaseProcess, log: Path) -> int:
         """Exit status of a process; RuntimeError when it takes too long, with the end of its log."""
-        try:
-            return process.wait(max(self.gives_up - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired as error:
+        process.join(max(self.gives_up - time.monotonic(), 0.1))
+        if process.exitcode is None:
             process.kill()
-            raise RuntimeError(f"it took too long; its log ends: {last_line(log)}") from error
+            raise RuntimeError(f"it took too long; its log ends: {last_line(log)}")
+        return process.exitcode
 
     def two_processes(self) -> Iterator[Row]:
         """Joint batch norm and gathered queue: two processes with half of the batch each, against one with all."""

@@ -1,19 +1,19 @@
 """Run the stages one after the other within a number of minutes, each in a process of its own, and tell what came out.
 
-A stage that fails or overruns costs its own share of the time and nothing else. The next process is started while a
-stage still runs, so that nobody waits for imports.
+A stage that fails or overruns costs its own share of the time and nothing else. Its process is a copy of one that has
+imported everything, so that nobody waits for imports.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -23,6 +23,9 @@ from audiossl_lite.experiments.gpu.task import Stage, record_path
 
 RECORDED, BEFORE, PARTLY = "recorded", "recorded before", "partly recorded"
 FAILED, OVERRAN, NOT_STARTED = "FAILED", "OVERRAN", "not started"
+# A server that imports once and is copied for every stage.
+PROCESSES = multiprocessing.get_context("forkserver")
+IMPORTED = ["audiossl_lite.experiments.gpu.worker"]
 CLOSING_S = 1.0  # for the table at the end
 
 
@@ -80,46 +83,6 @@ def allotment(stages: Sequence[Stage], seconds: float) -> float:
     return min(max(fair, first.at_least_s), first.at_most_s, seconds)
 
 
-class Worker:
-    """A process that has imported everything and waits for one stage (`audiossl_lite.experiments.gpu.worker`)."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "audiossl_lite.experiments.gpu.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            text=True,
-        )
-
-    def give(self, request: dict) -> None:
-        """Hand over the stage. The pipe stays open: when it closes, because this process ended, the worker ends too."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-
-    def wait(self, seconds: float) -> int | None:
-        """Exit status, or None after `seconds`."""
-        try:
-            return self.process.wait(max(seconds, 0.0))
-        except subprocess.TimeoutExpired:
-            return None
-
-    def end(self) -> None:
-        """Kill the process with all that it has started."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait()
-        if self.process.stdin:
-            try:
-                self.process.stdin.close()
-            except BrokenPipeError:
-                pass
-
-
 def run_stages(
     stages: Sequence[Stage],
     out: str | Path,
@@ -140,33 +103,34 @@ def run_stages(
     _check_folder(stages, out, device, toy)
     outcomes = {stage.name: _before(stage, out) for stage in stages}
     waiting = [stage for stage in stages if outcomes[stage.name] is None]
-    spare = Worker() if waiting else None
-    try:
-        while waiting:
-            stage, left = waiting[0], began + 60.0 * minutes - CLOSING_S - time.monotonic()
-            seconds = allotment(waiting, left)
-            waiting.pop(0)
-            reason = _not_now(stage, out, seconds)
-            if reason:
-                outcomes[stage.name] = Outcome(stage.name, stage.title, NOT_STARTED, 0.0, reason)
-            else:
-                worker, spare = spare or Worker(), Worker() if waiting else None
-                request = {
-                    "stage": asdict(stage),
-                    "device": str(device),
-                    "seconds": seconds,
-                    "began": time.monotonic(),
-                    "out": str(out),
-                    "data": str(Path(data).resolve()) if data else "",
-                    "toy": toy,
-                }
-                print(f"{stage.title} ({seconds:.0f} s at most) ...", flush=True)
-                outcomes[stage.name] = _run_one(worker, stage, request, out)
-                print(f"  {_line(outcomes[stage.name])}", flush=True)
-            _write_table(out, [outcome for outcome in outcomes.values() if outcome])
-    finally:
-        if spare:
-            spare.end()
+    if waiting:
+        # A toy run only names the code generator, whose import takes long; beside a GPU it is not meant to be copied.
+        PROCESSES.set_forkserver_preload((["torch._inductor.compile_fx"] if toy else []) + IMPORTED)
+        # Once the server has imported, it can copy itself: no stage pays for that.
+        first = PROCESSES.Process(target=int)
+        first.start()
+        first.join()
+    while waiting:
+        stage, left = waiting[0], began + 60.0 * minutes - CLOSING_S - time.monotonic()
+        seconds = allotment(waiting, left)
+        waiting.pop(0)
+        reason = _not_now(stage, out, seconds)
+        if reason:
+            outcomes[stage.name] = Outcome(stage.name, stage.title, NOT_STARTED, 0.0, reason)
+        else:
+            request = {
+                "stage": asdict(stage),
+                "device": str(device),
+                "seconds": seconds,
+                "began": time.monotonic(),
+                "out": str(out),
+                "data": str(Path(data).resolve()) if data else "",
+                "toy": toy,
+            }
+            print(f"{stage.title} ({seconds:.0f} s at most) ...", flush=True)
+            outcomes[stage.name] = _run_one(stage, request, out)
+            print(f"  {_line(outcomes[stage.name])}", flush=True)
+        _write_table(out, [outcome for outcome in outcomes.values() if outcome])
     done = [outcome for outcome in outcomes.values() if outcome]
     _write_table(out, done)
     return done
@@ -176,7 +140,7 @@ def _check_folder(stages: Sequence[Stage], out: Path, device: torch.device, toy:
     card = results.device_name(device)
     for stage in stages:
         entry = results.load(record_path(out, stage.name))
-        # A CPU's name says its threads too, which are others in a worker; toy sizes compare no cards.
+        # A CPU's name says its threads too, which are others in a stage; toy sizes compare no cards.
         if entry and ((entry["scale"] == "toy") != toy or (not toy and entry["device"] != card)):
             raise GPURunError(
                 f"{record_path(out, stage.name)} was recorded on {entry['device']} at scale {entry['scale']}, "
@@ -205,16 +169,17 @@ def _not_now(stage: Stage, out: Path, seconds: float) -> str:
     return ""
 
 
-def _run_one(worker: Worker, stage: Stage, request: dict, out: Path) -> Outcome:
+def _run_one(stage: Stage, request: dict, out: Path) -> Outcome:
     log = out / "logs" / f"{stage.name}.log"
     began = request["began"]
+    log.unlink(missing_ok=True)
+    process = PROCESSES.Process(target=run_stage_of, args=(request,))
+    process.start()
     try:
-        worker.give(request)
-        status = worker.wait(began + request["seconds"] - time.monotonic())
-    except BrokenPipeError:  # it ended before it was asked
-        status = worker.wait(5.0)
+        process.join(began + request["seconds"] - time.monotonic())
+        status = process.exitcode
     finally:
-        worker.end()
+        _end(process)
     seconds = time.monotonic() - began
     entry = results.load(record_path(out, stage.name)) or {}
     partly = f"; {PARTLY}" if entry and not entry.get("complete") else ""
@@ -228,6 +193,23 @@ def _run_one(worker: Worker, stage: Stage, request: dict, out: Path) -> Outcome:
         return Outcome(stage.name, stage.title, FAILED, seconds, f"wrote no record; log: {log}")
     status = RECORDED if entry.get("complete") else PARTLY
     return Outcome(stage.name, stage.title, status, seconds, headline(entry))
+
+
+def run_stage_of(request: dict) -> None:
+    """`worker.run_stage`, which the runner itself need not import."""
+    from audiossl_lite.experiments.gpu.worker import run_stage
+
+    run_stage(request)
+
+
+def _end(process: BaseProcess) -> None:
+    """Kill the process with all that it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it has ended, or not yet become the leader of its group
+    process.kill()
+    process.join()
 
 
 def headline(entry: dict) -> str:

@@ -1,20 +1,20 @@
 """Every method with views and clips of a stated size, and a few steps of it: in this process, or in others.
 
-Two processes on one card, and a process that is killed, are this file run as a module (`start`).
+Two processes on one card, and a process that is killed: `start`.
 """
 
 from __future__ import annotations
 
 import copy
-import json
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from audiossl_lite.devices import rank
 from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
-from audiossl_lite.experiments.records import ROOT
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute, TrainConfig, save_checkpoint, train
 from audiossl_lite.training.loop import step_generator
@@ -205,7 +204,7 @@ def train_some(
 
 def start(
     folder: Path, device: str, names: list[str], *, processes: int = 1, **options: Any
-) -> list[subprocess.Popen]:
+) -> list[BaseProcess]:
     """`train_some` for these methods in processes of their own; each leaves `NUMBER-RANK.pt` and its log in `folder`.
 
     With two processes each has half of the batch. On one card they share it and talk by gloo.
@@ -214,14 +213,12 @@ def start(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    asked = {
-        "folder": str(folder), "device": device, "names": names,
-        "threads": torch.get_num_threads(), "options": options,
-    }  # fmt: skip
+    # A copy of this process has everything imported; one that has used a GPU or several threads cannot be copied.
+    copied = device == "cpu" and torch.get_num_threads() == 1
+    context = multiprocessing.get_context("fork" if copied else "spawn")
     started = []
     for number in range(processes):
-        env = os.environ | {"AUDIOSSL_PROGRESS": "off"}
-        env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])])
+        env = {"AUDIOSSL_PROGRESS": "off"}
         if processes > 1:
             env |= {
                 "TORCHELASTIC_RUN_ID": "right", "WORLD_SIZE": str(processes),
@@ -230,29 +227,25 @@ def start(
             }  # fmt: skip
             if sys.platform == "linux":  # a host's name need not resolve
                 env["GLOO_SOCKET_IFNAME"] = "lo"
-        with open(folder / f"log-{number}.txt", "w") as log:
-            command = [
-                sys.executable,
-                "-m",
-                "audiossl_lite.experiments.gpu.small_runs",
-                json.dumps(asked),
-            ]
-            started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
+        log = folder / f"log-{number}.txt"
+        log.touch()
+        arguments = (folder, device, names, torch.get_num_threads(), env, log, options)
+        started.append(context.Process(target=_train, args=arguments))
+        started[-1].start()
     return started
 
 
-def _main(asked: dict[str, Any]) -> None:
-    torch.set_num_threads(asked["threads"])
+def _train(
+    folder: Path, device: str, names: list[str], threads: int, env: dict[str, str], log: Path,
+    options: dict[str, Any],
+) -> None:  # fmt: skip
+    os.environ.update(env)
+    file = os.open(log, os.O_WRONLY)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    torch.set_num_threads(threads)
     whole_float32()
-    folder = Path(asked["folder"])
-    for number, name in enumerate(asked["names"]):
-        output_dir = folder / f"run{number}"
+    for number, name in enumerate(names):
         with repeatable():
-            out = train_some(
-                name, device=asked["device"], output_dir=output_dir, **asked["options"]
-            )
+            out = train_some(name, device=device, output_dir=folder / f"run{number}", **options)
         save_checkpoint(folder / f"{number}-{rank()}.pt", out)
-
-
-if __name__ == "__main__":
-    _main(json.loads(sys.argv[1]))

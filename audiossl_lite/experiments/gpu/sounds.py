@@ -70,7 +70,7 @@ def decoded(out: Path, data: Path | None, *, toy: bool = False) -> tuple[Corpus,
     """The decoded sounds of the run in `out`, and whether they lay there already."""
     folder = Path(out) / "sounds"
     if data is None:
-        size = {"clips_per_class": 3, "duration_s": 0.8} if toy else {"clips_per_class": 60}
+        size = {"clips_per_class": 3, "duration_s": 0.55} if toy else {"clips_per_class": 60}
         key = f"embedded {size}"
         corpus = read_corpus(folder, key)
         if corpus is not None:

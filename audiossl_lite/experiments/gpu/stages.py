@@ -29,7 +29,7 @@ def fast(job: str, title: str) -> Stage:
     """A stage that times the training step of a job of the papers."""
     return Stage(
         f"fast_{job}", f"Fast: {title}", "audiossl_lite.experiments.gpu.fast:run", 2.0,
-        at_least_s=60.0, at_most_s=100.0, needs=("card",), options={"job": job},
+        at_least_s=75.0, at_most_s=150.0, needs=("card",), options={"job": job},
     )  # fmt: skip
 
 

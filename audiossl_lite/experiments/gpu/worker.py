@@ -1,33 +1,38 @@
-"""A process that runs one stage: this file run as a module, with the request as a line of JSON on its input.
+"""A process that runs one stage: a copy of one that has imported everything, made when the stage's turn comes.
 
-It imports first and asks afterwards, so that a spare one is ready when a stage ends. When its input closes, because
-the runner has ended or was killed, it ends with all that it has started.
+Nothing may ask the driver for a GPU before that: a copy of a process that did has none. When the runner ends or is
+killed, the process ends with all that it has started.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
-import json
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import traceback
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
+import lightning.fabric.strategies  # noqa: F401  this and the next: what nearly every stage needs
 import torch
+from tqdm import tqdm
 
-import audiossl_lite.experiments.jobs  # noqa: F401  what nearly every stage needs
+import audiossl_lite.experiments.jobs  # noqa: F401
 from audiossl_lite.experiments.gpu.task import Stage, Task
 
 MESSAGE_CHARACTERS = 300
+tqdm.set_lock(threading.RLock())  # its own, between processes, would outlive a stage that is killed
+gc.freeze()  # what is imported stays: no stage searches it for garbage
 
 
-def main() -> int:
-    """Read the request, run the stage, return 0; an error is the last line of its log, and the status 1."""
-    request = json.loads(sys.stdin.readline() or "null")
-    if request is None:
-        return 0  # a spare that was not needed
+def run_stage(request: dict[str, Any]) -> None:
+    """Run the stage of `request` and end the process: status 0, or 1 with the error as the last line of its log."""
+    os.setsid()
     threading.Thread(target=_end_with_the_runner, daemon=True).start()
     stage = Stage(**request.pop("stage"))
     out = Path(request["out"])
@@ -39,10 +44,8 @@ def main() -> int:
     device = torch.device(request["device"])
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(
-            1
-        )  # toy sizes: threads would wait for each other longer than they work
+    else:  # toy sizes: threads would wait for each other longer than they work
+        torch.set_num_threads(1)
     task = Task(
         stage=stage,
         device=device,
@@ -52,25 +55,20 @@ def main() -> int:
         data=Path(request["data"]) if request["data"] else None,
         toy=request["toy"],
     )
+    status = 0
     module, name = stage.function.split(":")
     try:
         getattr(importlib.import_module(module), name)(task)
     except BaseException as error:
         traceback.print_exc()
         said = " ".join(str(error).split())[:MESSAGE_CHARACTERS]
-        print(f"{type(error).__name__}: {said}", file=sys.stderr, flush=True)
-        return 1
-    return 0
-
-
-def _end_with_the_runner() -> None:
-    while sys.stdin.read(4096):
-        pass
-    os.killpg(os.getpgid(0), signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    status = main()
+        print(f"{type(error).__name__}: {said}", file=sys.stderr)
+        status = 1
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # threads of a broken stage, or of the driver, must not hold the process
+
+
+def _end_with_the_runner() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os.killpg(0, signal.SIGKILL)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import statistics
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from audiossl_lite.experiments.calibration import Stepper
 from audiossl_lite.experiments.gpu import fast
 from audiossl_lite.experiments.gpu.card import BF16
+from audiossl_lite.experiments.gpu.fast_report import TARGETS, way_to_compile
 from audiossl_lite.experiments.gpu.stages import TIMED
 from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
 from audiossl_lite.experiments.records import load
@@ -38,11 +41,11 @@ def card_of(out, rate: float, name: str = "NVIDIA H100 80GB HBM3") -> None:
 @pytest.mark.parametrize("job", ["byola", "uamix_head"])
 def test_a_job_is_recorded_in_every_form(tmp_path, job):
     card_of(tmp_path, 0.5)
-    task = toy_task(f"fast_{job}", tmp_path)
+    task = toy_task(f"fast_{job}", tmp_path, 300.0)
     fast.run(task)
     record = load(task.record_path)
     rows = means(record)
-    forms = {"fused", "plain"} | ({"compiled"} if job != "byola" else set())
+    forms = {"fused", "plain", "step"} | ({"blocks"} if job != "byola" else set())
     assert record["complete"] and {f"clips per second, {form}" for form in forms} <= set(rows)
     whole = [row for row in record["values"] if row["name"].startswith("clips per second, ")]
     best = max(
@@ -57,7 +60,8 @@ def test_a_job_is_recorded_in_every_form(tmp_path, job):
         shares = [kernel["share"] for kernel in profile["longest"]]
         assert len(shares) == 10 and shares == sorted(shares, reverse=True)
         assert 0 < sum(shares) <= 1 + 1e-9 and 0 <= profile["idle_share"] < 1
-    assert set(record["profile"]) == forms - {"plain"}
+    assert "fused" in record["profile"] and set(record["profile"]) <= forms - {"plain"}
+    assert not any(row["name"].startswith("failed") for row in record["values"])
 
 
 def report_of(out, monkeypatch=None, job: str = "atst_small") -> fast.Report:
@@ -219,15 +223,57 @@ def test_a_profile_without_kernels_says_nothing_of_idle_time(monkeypatch):
 
 
 def test_variants_change_one_thing():
-    way = (16, Compute(n_parts=2, compile_blocks=True))
+    way = (16, Compute(n_parts=2, compile="step"))
     named = dict(fast.variants(way, in_parts=True))
     assert {name: (other[0], other[1].n_parts) for name, other in named.items()} == {
         "n_parts=1": (16, 1), "n_parts=4": (16, 4), "batch of 8": (8, 1),
     }  # fmt: skip
-    assert all(other[1].compile_blocks for other in named.values())
+    assert all(other[1].compile == "step" for other in named.values())
     assert [name for name, _ in fast.variants((8, Compute()), in_parts=False)] == ["batch of 4"]
 
 
 def test_every_timed_job_exists_and_every_target_is_of_one():
     assert all(find_job(name).name == name for name in TIMED)
-    assert set(fast.TARGETS) < set(TIMED)
+    assert set(TARGETS) < set(TIMED)
+
+
+def test_a_form_that_fails_is_recorded_and_the_next_one_is_tried(tmp_path, monkeypatch):
+    card_of(tmp_path, 0.5)
+    measure = fast.Timing.measure
+
+    def broken_in_blocks(self, way, *more):
+        if way[1].compile == "blocks":
+            raise RuntimeError("no such\nkernel")
+        return measure(self, way, *more)
+
+    monkeypatch.setattr(fast.Timing, "measure", broken_in_blocks)
+    task = toy_task("fast_uamix_head", tmp_path, 300.0)
+    fast.run(task)
+    record = load(task.record_path)
+    errors = {row["name"]: row.get("error") for row in record["values"]}
+    assert errors["failed: blocks"] == "RuntimeError: no such kernel"
+    assert record["complete"] and "clips per second, step" in errors
+
+
+def test_what_takes_too_long_is_stopped():
+    with pytest.raises(TimeoutError, match="not done within 0 s"), fast.at_most(0.01):
+        time.sleep(10)
+    with pytest.raises(TimeoutError, match="no time"), fast.at_most(0.0):
+        pass
+    with fast.at_most(60.0):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_program_is_worth_its_compilation_or_is_not_taken(tmp_path):
+    report = report_of(tmp_path)
+    report.add("fused", fast.Steps(8, Compute(), [1.0], [0.1], first_s=2.0))
+    report.add("plain", fast.Steps(8, Compute(), [0.1], [0.1]))
+    report.add("blocks", fast.Steps(8, Compute(compile="blocks"), [0.8], [0.1], first_s=10.0))
+    report.add("step", fast.Steps(8, Compute(compile="step"), [0.5], [0.1], first_s=60.0))
+    report.add("batch of 4", fast.Steps(4, Compute(compile="step"), [0.01], [0.01]))
+    record = load(report.task.record_path)
+    assert record["fastest"] == "step"
+    taken = {s: way_to_compile(record, s) for s in (20.0, 60.0, 1000.0)}
+    assert taken == {20.0: "none", 60.0: "blocks", 1000.0: "step"}
+    assert way_to_compile(None, 60.0) == "none"

@@ -37,5 +37,22 @@ def test_stages_import_without_what_notebooks_need():
     assert done.returncode == 0, done.stderr
 
 
+def test_what_is_imported_before_stages_are_copied_asks_for_no_gpu():
+    """A copy of a process that has asked the driver cannot use a GPU, and threads are not copied."""
+    code = """
+import threading, torch
+def asked(*_):
+    raise SystemExit("the driver was asked")
+for name in ("_cuda_getDeviceCount", "_cuda_init", "_cuda_setDevice", "_cuda_getDevice"):
+    assert hasattr(torch._C, name) or not torch.version.cuda
+    setattr(torch._C, name, asked)
+torch.cuda.device_count = torch.cuda.is_available = asked
+import audiossl_lite.experiments.gpu.worker
+assert threading.active_count() == 1
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_test_sees_an_import():
     assert "imports soundfile" in imports(("soundfile",)).stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from audiossl_lite.views.mixtures import TuningViews
 CPU = torch.device("cpu")
 
 
-def task_of(out: Path, name: str, seconds: float = 30.0, **options) -> Task:
+def task_of(out: Path, name: str, seconds: float = 600.0, **options) -> Task:
     stage = Stage(name, name, "audiossl_lite.experiments.gpu.learnt:run", options=options)
     return Task(stage, CPU, seconds, time.monotonic(), out, None, toy=True)
 
@@ -237,3 +238,31 @@ def test_a_long_history_is_thinned_with_both_ends():
     thin = learnt.thinned(rows)
     assert len(thin) == learnt.SHOWN_ROWS and (thin[0], thin[-1]) == (rows[0], rows[-1])
     assert learnt.thinned(rows[:5]) == rows[:5]
+
+
+@pytest.mark.parametrize(
+    ("measured", "taken"),
+    [(0.5, ("step", 0.5)), (2.0, ("none", 1.0)), (RuntimeError("no kernel"), ("none", 1.0))],
+)
+def test_a_program_that_fails_or_is_slower_is_not_taken(measured, taken, capsys):
+    """The timed step of the method's job names the program; the run measures it on its own sizes."""
+    rows = [
+        {"name": "clips per second, fused", "batch": 8, "step_s": 1.0, "first_s": 1.0, "compile": "none"},
+        {"name": "clips per second, step", "batch": 8, "step_s": 0.5, "first_s": 9.0, "compile": "step"},
+    ]  # fmt: skip
+    asked = []
+
+    def seconds_per_step(config, compile):
+        asked.append(compile)
+        if isinstance(measured, Exception):
+            raise measured
+        return measured
+
+    def record_of(stage, *, partly):
+        return {"fast_byola": {"values": rows}}[stage]
+
+    task = SimpleNamespace(toy=False, record_of=record_of, left=lambda: 100.0)
+    stage = SimpleNamespace(task=task, options={"method": "cnn"}, seconds_per_step=seconds_per_step)
+    assert learnt._Stage._program(stage, None, 1.0) == taken and asked == ["step"]
+    failed = isinstance(measured, Exception)
+    assert ("step cannot be compiled" in capsys.readouterr().out) == failed

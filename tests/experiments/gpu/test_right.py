@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -165,11 +165,14 @@ def test_without_the_reference_outputs_the_row_says_so(tmp_path, monkeypatch):
 def test_a_process_that_dies_or_hangs_is_an_error_with_the_end_of_its_log(tmp_path, monkeypatch):
     def start(folder, *_, processes=1, **__):
         folder.mkdir()
-        code = "import time; time.sleep(60)" if processes == 1 else "raise SystemExit('no gloo')"
         started = []
         for number in range(processes):
-            with open(folder / f"log-{number}.txt", "w") as log:
-                started.append(subprocess.Popen([sys.executable, "-c", code], stderr=log))
+            (folder / f"log-{number}.txt").write_text("no gloo")
+            target, argument = (time.sleep, 60) if processes == 1 else (sys.exit, "no gloo")
+            started.append(
+                multiprocessing.get_context("spawn").Process(target=target, args=(argument,))
+            )
+            started[-1].start()
         return started
 
     monkeypatch.setattr(other_ways, "start", start)
@@ -180,7 +183,7 @@ def test_a_process_that_dies_or_hangs_is_an_error_with_the_end_of_its_log(tmp_pa
     with pytest.raises(RuntimeError, match="took too long"):
         list(others.resumed())
     others.close()
-    assert all(p.poll() is not None for p in (*others.pair, *others.killed))
+    assert all(p.exitcode is not None for p in (*others.pair, *others.killed))
 
 
 def test_differences_are_relative_and_nothing_is_equal_by_accident():

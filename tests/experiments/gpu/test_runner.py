@@ -128,7 +128,7 @@ def test_stages_end_with_a_killed_runner(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
     child = tmp_path / "stages" / "endless" / "child"
     try:
-        assert wait_for(lambda: child.exists() and child.read_text() != "", 120.0)
+        assert wait_for(lambda: child.exists() and child.read_text() != "", 300.0)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
