@@ -30,6 +30,7 @@ class DropPath(nn.Module):
 
     @probability.setter
     def probability(self, probability: float) -> None:
+        """Set it, also for programs: `keep` holds the share that stays, in units of 2^-53."""
         if not 0.0 <= probability < 1.0:
             raise ValueError(f"a drop probability lies in [0, 1), got {probability}")
         self._probability, self.drops = probability, probability > 0.0

@@ -23,6 +23,7 @@ from audiossl_lite.experiments.records import ROOT, record
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.zoo import encoder_set
 from audiossl_lite.parameters import SCALES
+from audiossl_lite.ranges import RANGES
 
 TINY = {"byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2}
 LABELS = [f"{family}: {name}" for family, changes in CHANGES.items() for name in changes]
@@ -83,6 +84,7 @@ def test_finished_scores_are_read_back(pools, tmp_path, monkeypatch):
 
 def test_a_record_holds_effects_beside_scores_and_a_failure_is_named(zoo, tmp_path, monkeypatch):
     few = {"ATST": {k: CHANGES["ATST"][k] for k in ("student kept", "linear features, own mean")}}
+    monkeypatch.setitem(RANGES, "learning_rate", (0, 1e38))  # so fast that numbers overflow
     few["ATST"]["too fast"] = Change({"learning_rate": 1e30})
     monkeypatch.setattr(differences, "CHANGES", few)
     short = zoo.changed("ATST", replace(zoo.configs["ATST"], steps=3))
