@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from audiossl_lite.book.report import recorded_rows
+from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.experiments.records import recorded
-from audiossl_lite.experiments.zoo import BASELINES
 from tests.book.library_index import ROOT
 
 README = ROOT / "README.md"
