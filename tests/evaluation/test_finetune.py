@@ -13,6 +13,7 @@ from audiossl_lite.evaluation import fine_tune, linear_evaluation
 from audiossl_lite.evaluation.finetune import BestWeights, predict
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from audiossl_lite.ranges import RANGES
 from audiossl_lite.training import NotFiniteError, load_checkpoint
 from tests.evaluation.toys import seeded, spectrograms
 
@@ -230,7 +231,8 @@ def test_bad_data_and_settings_are_refused_by_name():
         tune(config=dataclasses.replace(QUICK, warmup_epochs=8))
 
 
-def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(tmp_path):
+def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setitem(RANGES, "learning_rate", (0, 1e38))
     wild = dataclasses.replace(QUICK, learning_rate=1e38, clip_norm=0.0, warmup_epochs=0)
     with pytest.raises(NotFiniteError, match="lower the learning rate"):
         tune(config=wild, output_dir=tmp_path)
