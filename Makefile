@@ -19,7 +19,7 @@ CHECKED := audiossl_lite tests $(wildcard data_scripts notebooks)
 # (audiossl_lite/book/execute.py): beside another program a training step takes a fraction of the time.
 QUIET := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 KMP_BLOCKTIME=1
 
-.PHONY: help install book test lint lab bench gpu strip clean distclean
+.PHONY: help install book test lint lab bench gpu faults strip clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make strip               remove results from notebooks/ before a commit"
 	@echo "make gpu                 everything that needs a GPU, in MINUTES=9 (DATA=<folder of sounds>, OUT=runs/gpu)"
 	@echo "make bench               time the library's fast paths beside the obvious ones"
+	@echo "make faults              damage checkpoints, weights, stores and sounds in hundreds of ways; none may pass in silence"
 	@echo "make clean               remove everything that was built (make distclean: also .venv)"
 	@echo "PYTHON=python3.12 make book   choose the interpreter (3.11 or newer)"
 
@@ -65,6 +66,11 @@ bench: $(STAMP)
 
 gpu: $(STAMP)
 	@$(BIN)/python -m audiossl_lite gpu --data "$(DATA)" --minutes "$(MINUTES)" --out "$(OUT)" --device "$(DEVICE)"
+
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults.flips
+	$(BIN)/python -m tests.data.store_flips
+	$(BIN)/python -m tests.data.bad_sounds --bad 1000 --good 100
 
 strip: $(STAMP)
 	$(BIN)/nbstripout --keep-id --drop-tagged-cells "injected-parameters" --extra-keys \
