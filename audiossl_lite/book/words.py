@@ -73,7 +73,7 @@ def _joined(sentences: tuple[Any, ...]) -> str:
 
 
 def say(*sentences: Any) -> None:
-    """Show sentences as Markdown; one that is empty or false is left out, one that begins with `- ` is a list item.
+    """Show sentences as Markdown; one that is empty or false is left out, one that begins with a hyphen is a list item.
 
     `say(f"The gain is {gain:.1f}.", gain < 0 and "So training hurt.")`. Names from data go in through `plain`.
     """
