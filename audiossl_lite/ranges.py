@@ -10,15 +10,15 @@ from typing import Any
 
 # Lowest and highest value, and the names of what it holds for.
 LIMITS: dict[tuple[float, float], str] = {
-    (2, 10**6): "batch_size head_batch_size atst_batch_size byola_batch_size n_way batch",
+    (2, 10**6): "batch_size head_batch_size atst_batch_size byola_batch_size n_way ways batch",
     (1, 10**9): "steps head_steps tuning_steps mae_steps atst_steps byola_steps epochs iterations log_every save_every "
-    "evaluate_every clips_per_class clips_per_part n_episodes grid_episodes n_query memory_size",
+    "evaluate_every clips_per_class clips_per_part n_episodes grid_episodes n_query memory_size shots episodes",
     (1, 1000): "n_seeds seeds processes threads attempts",
     (0, 10**9): "warmup_steps warmup_epochs probe_every show clip_norm chunk_frames spec_bands spec_frames queue_size",
     (0, 1000): "workers prefetch k",
     (1, 65_536): "n_parts n_frames n_mels decoder_dim hidden_dim projection_dim predictor_dim",
     (1, 64): "decoder_depth decoder_heads",
-    (0.01, 3600): "clip_s segment_s",
+    (0.01, 3600): "clip_s segment_s chunk_s",
     (0, 86_400): "max_s pause",
     (0, 10**7): "timeout cell_timeout",
     (0.1, 3600): "patience",

@@ -11,6 +11,7 @@ from audiossl_lite.parameters import CommandParser, make_parameters
 from audiossl_lite.pretrained.embedding import embed_folder
 from audiossl_lite.pretrained.recognise import load_any
 from audiossl_lite.pretrained.tables import check_table, write_table
+from audiossl_lite.ranges import ranged
 
 EXAMPLE = "python -m audiossl_lite embed RECORDINGS --model cnn_events --out embeddings.npz"
 MODEL_HELP = (
@@ -34,7 +35,7 @@ def parser() -> CommandParser:
     arguments.add_argument("--out", required=True, help="the table: .npz, .csv or .parquet")
     arguments.add_argument(
         "--chunk-s",
-        type=float,
+        type=ranged("chunk_s", float),
         default=10.0,
         help="longer files are cut into chunks of so many seconds",
     )

@@ -27,6 +27,7 @@ from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, report_skips, se
 from audiossl_lite.pretrained.embedding import embed_sounds
 from audiossl_lite.pretrained.recognise import BASELINES, load_any
 from audiossl_lite.pretrained.weights import PretrainedEncoder
+from audiossl_lite.ranges import ranged
 
 EXAMPLE = "python -m audiossl_lite few-shot RECORDINGS --model cnn_events"
 
@@ -143,10 +144,14 @@ def parser() -> CommandParser:
         "--model", action="append", required=True, help=f"{MODEL_HELP}; may be repeated"
     )
     arguments.add_argument(
-        "--ways", type=int, help="classes of an episode; default 5, or as many as there are"
+        "--ways",
+        type=ranged("ways", int),
+        help="classes of an episode; default 5, or as many as there are",
     )
-    arguments.add_argument("--shots", type=int, default=1, help="examples of each class")
-    arguments.add_argument("--episodes", type=int, default=600)
+    arguments.add_argument(
+        "--shots", type=ranged("shots", int), default=1, help="examples of each class"
+    )
+    arguments.add_argument("--episodes", type=ranged("episodes", int), default=600)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps")
     return arguments

@@ -87,3 +87,21 @@ def test_wrong_requests_say_why(folder, tmp_path, capsys):
         score_folder(folder, [load_any("mfcc")])
     assert few_shot.main([str(folder), "--model", "mfc"]) == 2
     assert "did you mean 'mfcc'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ["few-shot", "sounds", "--model", "mfcc", "--shots", "0"],
+        ["few-shot", "sounds", "--model", "mfcc", "--ways", "1"],
+        ["few-shot", "sounds", "--model", "mfcc", "--episodes", "-3"],
+        ["embed", "sounds", "--model", "mfcc", "--out", "x.npz", "--chunk-s", "nan"],
+        ["embed", "sounds", "--model", "mfcc", "--out", "x.npz", "--chunk-s", "0"],
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_read(request_, capsys):
+    from audiossl_lite.__main__ import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(request_)
+    assert ended.value.code == 2 and "must be between" in capsys.readouterr().err
