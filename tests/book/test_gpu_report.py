@@ -60,7 +60,7 @@ def test_every_first_stage_has_a_row_and_what_was_not_run_says_so(entries):
     assert rows["Card"]["seconds"] == "30"
     assert rows["Fast: ATST-Small"]["what came out"] == "fast (cut off)"
     assert rows["Fed"]["what came out"] == "not run"
-    assert set(rows) - {s.title for s in FIRST} == {"Learnt: ATST-Small, seed 1"}
+    assert set(rows) - {s.title for s in FIRST} == {"Learnt: ATST, compact, seed 1"}
     empty = gpu_report.stage_rows({})
     assert len(empty) == len(FIRST) and {row["what came out"] for row in empty} == {"not run"}
 
@@ -96,5 +96,5 @@ def test_scores_name_baselines_once_and_seeds_apart(entries):
 
 def test_a_curve_begins_at_the_start_that_was_tuned(entries):
     lines = gpu_report.curves(entries, "events, never heard")
-    assert lines["ATST-Small"] == [(0.0, 42.0), (5.0, 47.0), (10.0, 52.0)]
+    assert lines["ATST, compact"] == [(0.0, 42.0), (5.0, 47.0), (10.0, 52.0)]
     assert gpu_report.curves(entries, "notes, never heard") == {}

@@ -42,7 +42,7 @@ MOST_SCORING = 0.3  # of the stage's time: above it only the last encoder is sco
 MEASURED_STEPS = 60  # a third of them warms up
 # At toy size the device is a CPU with a few seconds.
 TOY_STEPS, TOY_MEASURED_STEPS, TOY_POINTS = 8, 5, (1 / 2, 1.0)
-EPOCHS = 300  # that AudioMAE's encoder should see
+EPOCHS = 300  # that the largest encoder of AudioMAE should see
 SIZES = ("audiomae_base", "audiomae_small", "audiomae_compact", "audiomae_tiny")
 SHOWN_ROWS = 200  # of the history, in the record
 FILE_BYTES = 16 * 2**20  # a larger encoder stays in the stage's folder
@@ -64,7 +64,8 @@ def run(task: Task) -> None:
     """Train the method that the stage's options name, score it and write its encoder; see the module.
 
     Options: `method` (a key of `recipes.METHODS`), `seed`, any setting of its preset (`mixing`, `encoder`), `like`
-    (a stage whose steps and sizes are taken over), `start` (the stage whose encoder is tuned).
+    (a stage whose steps and sizes are taken over), `start` (the stage whose encoder is tuned), `largest` (of AudioMAE's
+    encoders the largest that sees `EPOCHS` epochs).
     Raises RuntimeError without the sounds of the run, and what `train` raises.
     """
     options = {"seed": 0} | task.stage.options
@@ -149,9 +150,8 @@ class _Stage:
         # A point costs its scores and a checkpoint; the last one also the student's scores.
         after_s = 1.2 * scoring_s * (len(shares) + 1) + len(shares)
         kept_back_s = max(KEPT_BACK * self.task.seconds, after_s)
-        choose = self.options["method"] == "audiomae" and "encoder" not in self.options
         measured = {}
-        for name in SIZES if choose and not self.task.toy else (None,):
+        for name in SIZES if self.options.get("largest") and not self.task.toy else (None,):
             chosen = replace(config, encoder=name) if name else config
             step_s = self.seconds_per_step(chosen)
             steps = int((self.task.left() - kept_back_s) / step_s)
