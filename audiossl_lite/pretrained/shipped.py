@@ -43,6 +43,7 @@ FRONTENDS = {
     "BYOLAFrontend": (BYOLAFrontend, ("mean", "std")),
 }
 DESCRIPTION = ("encoder", "frontend", "about", "golden")
+SCALE = ":scale"
 LARGEST_SIZE = 65_536  # of what a file may say about its network and frontend
 RENAMED = {"target_frames": "n_frames"}  # attributes whose argument has another name
 
@@ -56,25 +57,24 @@ def save_encoder(
     options: dict[str, Any] | None = None,
     about: dict[str, Any] | None = None,
     chunk_frames: int = 0,
-    half: bool = False,
+    bits: int = 32,
 ) -> None:
     """Write an encoder with its frontend's constants to a safetensors file.
 
-    `chunk_frames`: clips are embedded in chunks of that many frames, averaged; 0: whole. `half`: weights in 16 bits.
+    `chunk_frames`: clips are embedded in chunks of that many frames, averaged; 0: whole. `bits` of a weight: 32, 16, or
+    8, where each row of a matrix has a scale of its own and all else 16.
 
     `maker`, `options`: the function of `audiossl_lite.encoders` that makes this network, and its arguments. `about`:
     plain values on its origin (data, licence, settings, scores). Raises KeyError for another maker or frontend,
-    WeightsError when the maker gives a network of other parameters.
+    ValueError for other bits, WeightsError when the maker gives a network of other parameters.
     """
     kind = type(frontend).__name__
     if kind not in FRONTENDS:
         raise KeyError(f"unknown frontend {kind}; known: {', '.join(FRONTENDS)}")
     constants = {RENAMED.get(name, name): getattr(frontend, name) for name in FRONTENDS[kind][1]}
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    if half:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    state = _rounded(encoder.state_dict(), bits)
     network = _make(maker, options or {}).eval()
-    load_state(network, state, path)
+    load_state(network, _whole(state), path)
     embed = _embedding(network, copy.deepcopy(frontend).cpu(), chunk_frames)
     with torch.no_grad():
         golden = embed(*golden_sound())[0].tolist()
@@ -90,6 +90,33 @@ def save_encoder(
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # Not `save_file`, which makes a file that its owner alone may read.
     write_whole(Path(path), sealed(safetensors.torch.save(state, metadata=metadata)))
+
+
+def _rounded(state: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
+    """The weights on the CPU in that many bits; a matrix in 8 bits has the entry `KEY:scale` beside it."""
+    if bits not in (8, 16, 32):
+        raise ValueError(f"bits must be 8, 16 or 32, got {bits}")
+    rounded: dict[str, Tensor] = {}
+    for key, value in state.items():
+        value = value.detach().cpu().contiguous()
+        if bits == 8 and value.is_floating_point() and value.dim() > 1:
+            scale = value.flatten(1).abs().amax(1).clamp_min(1e-30) / 127.0
+            scale = scale.view(-1, *[1] * (value.dim() - 1))
+            rounded[key], rounded[key + SCALE] = (value / scale).round().to(torch.int8), scale
+        else:
+            rounded[key] = value.half() if bits < 32 and value.is_floating_point() else value
+    return rounded
+
+
+def _whole(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of `_rounded` as a network takes them."""
+    scales = {key: value for key, value in state.items() if key.endswith(SCALE)}
+    whole = {key: value for key, value in state.items() if key not in scales}
+    for name, scale in scales.items():
+        key = name.removesuffix(SCALE)
+        if key in whole and scale.shape[:1] == whole[key].shape[:1]:
+            whole[key] = whole[key] * scale
+    return whole
 
 
 def golden_sound() -> tuple[Tensor, Tensor]:
@@ -142,7 +169,7 @@ def load_encoder(path: str | Path) -> PretrainedEncoder:
     """
     described = describe_encoder(path)
     made, fed = described["encoder"], described["frontend"]
-    state = read_safetensors(Path(path), ours=True)
+    state = _whole(read_safetensors(Path(path), ours=True))
     try:
         chunk_frames = made.get("chunk_frames", 0)
         _check_sizes(made["options"] | {"chunk_frames": chunk_frames}, n_tensors=len(state))

@@ -54,6 +54,25 @@ def test_a_file_gives_back_network_and_frontend(saved):
     assert describe_encoder(path)["about"] == {"data": "noise"}
 
 
+@pytest.mark.parametrize(("bits", "error", "share"), [(16, 1e-3, 0.6), (8, 3e-2, 0.4)])
+def test_fewer_bits_make_a_smaller_file_of_nearly_the_same_network(
+    saved, tmp_path, bits, error, share
+):
+    path, encoder, frontend = saved
+    made = describe_encoder(path)["encoder"]
+    small = tmp_path / "small.safetensors"
+    options = {"maker": made["maker"], "options": made["options"], "bits": bits}
+    save_encoder(small, encoder, frontend, **options)
+    wave = 0.1 * torch.randn(2, 15_000)
+    whole, rounded = load_encoder(path).embed(wave), load_encoder(small).embed(wave)
+    assert 0 < (rounded - whole).norm() / whole.norm() < error
+    assert small.stat().st_size < share * path.stat().st_size
+    golden = torch.tensor(describe_encoder(small)["golden"])
+    torch.testing.assert_close(load_encoder(small).embed(*golden_sound())[0], golden)
+    with pytest.raises(ValueError, match="bits must be 8, 16 or 32, got 4"):
+        save_encoder(small, encoder, frontend, **options | {"bits": 4})
+
+
 def test_it_holds_data_alone(saved):
     """safetensors: a length, a JSON header, numbers. No pickle anywhere."""
     content = saved[0].read_bytes()

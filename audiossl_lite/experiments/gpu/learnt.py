@@ -267,7 +267,7 @@ class _Stage:
         save_encoder(
             path, encoder, self.recipe.frontend, maker=self.recipe.maker(config),
             options=self.recipe.options, about=about,
-            chunk_frames=self.recipe.chunk_frames, half=True,
+            chunk_frames=self.recipe.chunk_frames, bits=16,
         )  # fmt: skip
         if path.stat().st_size < FILE_BYTES:
             copies = self.task.out / "encoders"
