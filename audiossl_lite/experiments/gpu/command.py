@@ -15,7 +15,7 @@ from audiossl_lite.experiments.gpu.runner import (
     run_stages,
     table,
 )
-from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, toy_stages
+from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, TOGETHER, toy_stages
 from audiossl_lite.experiments.gpu.task import Stage
 from audiossl_lite.parameters import CommandParser
 from audiossl_lite.ranges import ranged
@@ -95,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else Path("runs/gpu-toy" if toy else "runs/gpu")
         )
         minutes = (TOY_OVERTIME if toy else 1.0) * asked.minutes
-        outcomes = run_stages(stages, out, minutes=minutes, device=device, data=data, toy=toy)
+        together = 1 if toy else TOGETHER
+        outcomes = run_stages(
+            stages, out, minutes=minutes, device=device, data=data, toy=toy, together=together
+        )
     except (GPURunError, OSError) as error:
         print(f"gpu: {error}", file=sys.stderr)
         return 2

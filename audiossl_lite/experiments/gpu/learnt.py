@@ -38,6 +38,8 @@ from audiossl_lite.training import (
 POINTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the steps: where the encoder is scored
 KEPT_BACK = 0.15  # of the stage's time, for scores and files
 MOST_SCORING = 0.3  # of the stage's time: above it only the last encoder is scored
+# Of the steps that fit by the first measured ones, where others share the card: it may become fuller.
+IN_COMPANY = 0.7
 MEASURED_STEPS = 60  # a third of them warms up
 # At toy size the device is a CPU with a few seconds.
 TOY_STEPS, TOY_MEASURED_STEPS, TOY_POINTS = 8, 5, (1 / 2, 1.0)
@@ -54,6 +56,10 @@ TIMED_BY = {
     "audiomae": "audiomae",
     "uamix": "uamix",
 }
+COMPANY = (
+    "Other stages ran on the same card meanwhile, since steps of small encoders wait for their host; seconds are those "
+    "of the shared card."
+)
 LICENCE = "that of the sounds it heard; part of the workshop corpus is for non-commercial use only"
 
 Scored = dict[str, dict[str, np.ndarray]]  # (1, episodes) by name of the network and column
@@ -139,8 +145,7 @@ class _Stage:
         if path.is_file():
             return json.loads(path.read_text())
         if "like" in self.options:
-            other = self.task.out / "stages" / self.options["like"] / "plan.json"
-            return self._keep(path, self._like(json.loads(other.read_text())))
+            return self._keep(path, self._like(self._plan_of(self.options["like"])))
         config = self.recipe.config
         scoring_s = self._seconds_of_scoring(config)
         shares = TOY_POINTS if self.task.toy else POINTS
@@ -161,17 +166,28 @@ class _Stage:
         if self.recipe.maker(chosen) != self.recipe.maker(config):
             self._scores_path(0).unlink()  # those of another start
         compile, step_s = self._program(chosen, step_s)
-        steps = max(int((self.task.left() - kept_back_s) / step_s), 0)
+        share = IN_COMPANY if self.task.together > 1 else 1.0
+        steps = max(int(share * (self.task.left() - kept_back_s) / step_s), 0)
         chosen = with_steps(chosen, min(steps, TOY_STEPS) if self.task.toy else steps)
         plan = {
             "config": asdict(chosen),
             "points": sorted({max(round(share * chosen.steps), 1) for share in shares}),
             "compile": compile,
             "measured": measured,
+            "together": self.task.together,
             "scoring_s": round(scoring_s, 2),
             "share_s": round(self.task.seconds, 1),
         }
         return self._keep(path, plan)
+
+    def _plan_of(self, stage: str) -> dict[str, Any]:
+        """The plan of another stage, which may just be making it; RuntimeError when it makes none in half our time."""
+        path = self.task.out / "stages" / stage / "plan.json"
+        while not path.is_file():
+            if self.task.left() < 0.5 * self.task.seconds:
+                raise RuntimeError(f"{stage} has made no plan of its steps; run that stage first")
+            time.sleep(0.2)
+        return json.loads(path.read_text())
 
     def _like(self, plan: dict[str, Any]) -> dict[str, Any]:
         """The plan of another stage, with the settings that this stage's options name."""
@@ -297,6 +313,7 @@ class _Stage:
             seeds=[self.options["seed"]],
             complete=complete,
             headline=self._headline(rows),
+            note=COMPANY if self.task.together > 1 else "",
             training={
                 "seconds": round(seconds, 1),
                 "steps": self.curve[-1]["step"] if self.curve else 0,

@@ -1,4 +1,4 @@
-"""Run the stages one after the other within a number of minutes, each in a process of its own, and tell what came out.
+"""Run the stages in order within a number of minutes, each in a process of its own, and tell what came out.
 
 A stage that fails or overruns costs its own share of the time and nothing else. Its process is a copy of one that has
 imported everything, so that nobody waits for imports.
@@ -6,13 +6,16 @@ imported everything, so that nobody waits for imports.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -83,6 +86,26 @@ def allotment(stages: Sequence[Stage], seconds: float) -> float:
     return min(max(fair, first.at_least_s), first.at_most_s, seconds)
 
 
+def allotment_together(stages: Sequence[Stage], seconds: float) -> float:
+    """Seconds that the stages at the head of `stages` that run beside each other get, all at the same time.
+
+    They get everything where the others could not start with what they would leave.
+    """
+    group = list(itertools.takewhile(lambda stage: stage.beside, stages))
+    others = list(stages[len(group) :])
+    least = max(_chain(stage, group, "at_least_s") for stage in group)
+    one = replace(group[0], share=sum(s.share for s in group), at_least_s=least, at_most_s=math.inf)
+    own = allotment([one, *others], seconds)
+    enough = min((stage.at_least_s for stage in others), default=math.inf)
+    return own if seconds - own >= enough else seconds
+
+
+def _chain(stage: Stage, stages: Sequence[Stage], what: str) -> float:
+    """The largest sum of `what` over a stage and those that must wait for each other behind it."""
+    behind = (_chain(other, stages, what) for other in stages if stage.name in other.needs)
+    return getattr(stage, what) + max(behind, default=0.0)
+
+
 def run_stages(
     stages: Sequence[Stage],
     out: str | Path,
@@ -91,49 +114,130 @@ def run_stages(
     device: torch.device,
     data: str | Path | None = None,
     toy: bool = False,
+    together: int = 1,
 ) -> list[Outcome]:
     """Run `stages` in their order within `minutes`, and write their outcomes to `out/table.json` after each.
 
-    Stages with a complete record in `out` are skipped. Raises GPURunError when `out` holds records of another card or
-    of toy sizes where real ones are asked for.
+    Up to `together` of those that may run beside each other do. Stages with a complete record in `out` are skipped.
+    Raises GPURunError when `out` holds records of another card or of toy sizes where real ones are asked for.
     """
     out = Path(out).resolve()
     (out / "logs").mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
+    end = time.monotonic() + 60.0 * minutes - CLOSING_S
     _check_folder(stages, out, device, toy)
     outcomes = {stage.name: _before(stage, out) for stage in stages}
     waiting = [stage for stage in stages if outcomes[stage.name] is None]
+    about = {"device": str(device), "out": str(out), "toy": toy}
+    about["data"] = str(Path(data).resolve()) if data else ""
     if waiting:
-        # A toy run only names the code generator, whose import takes long; beside a GPU it is not meant to be copied.
-        PROCESSES.set_forkserver_preload((["torch._inductor.compile_fx"] if toy else []) + IMPORTED)
-        # Once the server has imported, it can copy itself: no stage pays for that.
-        first = PROCESSES.Process(target=int)
-        first.start()
-        first.join()
-    while waiting:
-        stage, left = waiting[0], began + 60.0 * minutes - CLOSING_S - time.monotonic()
-        seconds = allotment(waiting, left)
-        waiting.pop(0)
-        reason = _not_now(stage, out, seconds)
-        if reason:
-            outcomes[stage.name] = Outcome(stage.name, stage.title, NOT_STARTED, 0.0, reason)
-        else:
-            request = {
-                "stage": asdict(stage),
-                "device": str(device),
-                "seconds": seconds,
-                "began": time.monotonic(),
-                "out": str(out),
-                "data": str(Path(data).resolve()) if data else "",
-                "toy": toy,
-            }
-            print(f"{stage.title} ({seconds:.0f} s at most) ...", flush=True)
-            outcomes[stage.name] = _run_one(stage, request, out)
-            print(f"  {_line(outcomes[stage.name])}", flush=True)
-        _write_table(out, [outcome for outcome in outcomes.values() if outcome])
+        _warm_up(toy)
+    running: list[_Running] = []
+    group_end = end
+    try:
+        while waiting or running:
+            for stage in list(waiting):
+                if not _has_its_turn(stage, waiting, running, together):
+                    if stage.beside:
+                        continue
+                    break  # what stands behind it waits for it
+                now = time.monotonic()
+                if together > 1 and stage.beside:
+                    if not running:
+                        group_end = now + allotment_together(waiting, end - now)
+                    seconds = (group_end - now) * stage.share / _chain(stage, waiting, "share")
+                    seconds = min(seconds, stage.at_most_s)
+                else:
+                    seconds = allotment(waiting, end - now)
+                waiting.remove(stage)
+                reason = _not_now(stage, out, seconds)
+                if reason:
+                    outcomes[stage.name] = Outcome(
+                        stage.name, stage.title, NOT_STARTED, 0.0, reason
+                    )
+                else:
+                    print(f"{stage.title} ({seconds:.0f} s at most) ...", flush=True)
+                    company = together if stage.beside else 1
+                    running.append(_Running(stage, seconds, about | {"together": company}))
+            for ended in _next_to_end(running):
+                running.remove(ended)
+                outcome = ended.outcome(out)
+                outcomes[ended.stage.name] = outcome
+                which = f"{outcome.title}: " if together > 1 else ""
+                print(f"  {which}{_line(outcome)}", flush=True)
+            _write_table(out, [outcome for outcome in outcomes.values() if outcome])
+    finally:
+        for left in running:
+            _end(left.process)
     done = [outcome for outcome in outcomes.values() if outcome]
     _write_table(out, done)
     return done
+
+
+def _warm_up(toy: bool) -> None:
+    """Start the server of processes; once it has imported, it can copy itself: no stage pays for that."""
+    # A toy run only names the code generator, whose import takes long; beside a GPU it is not meant to be copied.
+    PROCESSES.set_forkserver_preload((["torch._inductor.compile_fx"] if toy else []) + IMPORTED)
+    first = PROCESSES.Process(target=int)
+    first.start()
+    first.join()
+
+
+def _has_its_turn(
+    stage: Stage, waiting: Sequence[Stage], running: Sequence[_Running], together: int
+) -> bool:
+    if not stage.beside:
+        return not running
+    pending = {other.name for other in (*waiting, *(r.stage for r in running))}
+    company = all(r.stage.beside for r in running) and len(running) < together
+    return company and not pending.intersection(stage.needs)
+
+
+class _Running:
+    """A stage in a process of its own."""
+
+    def __init__(self, stage: Stage, seconds: float, about: dict) -> None:
+        self.stage, self.seconds, self.began = stage, seconds, time.monotonic()
+        request = about | {"stage": asdict(stage), "seconds": seconds, "began": self.began}
+        (Path(about["out"]) / "logs" / f"{stage.name}.log").unlink(missing_ok=True)
+        self.process = PROCESSES.Process(target=run_stage_of, args=(request,))
+        self.process.start()
+
+    def left(self) -> float:
+        """Seconds until the stage is killed."""
+        return self.began + self.seconds - time.monotonic()
+
+    def outcome(self, out: Path) -> Outcome:
+        """How it ended; what still runs of it is killed."""
+        name, title, log = (
+            self.stage.name,
+            self.stage.title,
+            out / "logs" / f"{self.stage.name}.log",
+        )
+        self.process.join(0)
+        status = self.process.exitcode
+        _end(self.process)
+        seconds = time.monotonic() - self.began
+        entry = results.load(record_path(out, name)) or {}
+        partly = f"; {PARTLY}" if entry and not entry.get("complete") else ""
+        if status is None:
+            message = f"stopped after {seconds:.0f} s{partly}; log: {log}"
+            return Outcome(name, title, OVERRAN, seconds, message)
+        if status != 0:
+            message = f"{_last_line(log) or f'exit status {status}'}{partly}; log: {log}"
+            return Outcome(name, title, FAILED, seconds, message)
+        if not entry:
+            return Outcome(name, title, FAILED, seconds, f"wrote no record; log: {log}")
+        status = RECORDED if entry.get("complete") else PARTLY
+        return Outcome(name, title, status, seconds, headline(entry))
+
+
+def _next_to_end(running: Sequence[_Running]) -> list[_Running]:
+    """Those that have ended or used up their time, as soon as there is one; none where nothing runs."""
+    if not running:
+        return []
+    least = max(min(r.left() for r in running), 0.0)
+    ended = wait([r.process.sentinel for r in running], timeout=least)
+    return [r for r in running if r.process.sentinel in ended or r.left() <= 0.0]
 
 
 def _check_folder(stages: Sequence[Stage], out: Path, device: torch.device, toy: bool) -> None:
@@ -167,32 +271,6 @@ def _not_now(stage: Stage, out: Path, seconds: float) -> str:
     if seconds < stage.at_least_s:
         return f"{max(seconds, 0):.0f} s are left, it needs {stage.at_least_s:.0f}"
     return ""
-
-
-def _run_one(stage: Stage, request: dict, out: Path) -> Outcome:
-    log = out / "logs" / f"{stage.name}.log"
-    began = request["began"]
-    log.unlink(missing_ok=True)
-    process = PROCESSES.Process(target=run_stage_of, args=(request,))
-    process.start()
-    try:
-        process.join(began + request["seconds"] - time.monotonic())
-        status = process.exitcode
-    finally:
-        _end(process)
-    seconds = time.monotonic() - began
-    entry = results.load(record_path(out, stage.name)) or {}
-    partly = f"; {PARTLY}" if entry and not entry.get("complete") else ""
-    if status is None:
-        message = f"stopped after {seconds:.0f} s{partly}; log: {log}"
-        return Outcome(stage.name, stage.title, OVERRAN, seconds, message)
-    if status != 0:
-        message = f"{_last_line(log) or f'exit status {status}'}{partly}; log: {log}"
-        return Outcome(stage.name, stage.title, FAILED, seconds, message)
-    if not entry:
-        return Outcome(stage.name, stage.title, FAILED, seconds, f"wrote no record; log: {log}")
-    status = RECORDED if entry.get("complete") else PARTLY
-    return Outcome(stage.name, stage.title, status, seconds, headline(entry))
 
 
 def run_stage_of(request: dict) -> None:

@@ -50,6 +50,7 @@ def learnt(
         share,
         at_least_s=seconds,
         needs=("sounds", *(f"learnt_{n}" for n in needs)),
+        beside=True,
         options=options,
     )
 
@@ -69,7 +70,7 @@ LEARNT = (
             f"uamix_{mixing}",
             f"uaMix-MAE, {title}",
             5.0,
-            needs=["audiomae", "uamix"],
+            needs=["audiomae"],
             method="uamix",
             mixing=mixing,
             like="learnt_uamix",
@@ -111,6 +112,10 @@ SEEDS = tuple(
     for seed in (1, 2)
     for stage in LEARNT
 )
+
+# Steps of small encoders wait for their host (38 ms each on an H200's, of which the card works a quarter), so these
+# stages share the card.
+TOGETHER = 6
 
 ROOM = "audiossl_lite.experiments.gpu"
 FIRST: tuple[Stage, ...] = (

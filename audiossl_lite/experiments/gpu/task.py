@@ -29,6 +29,7 @@ class Stage:
     at_least_s: float = 10.0
     at_most_s: float = float("inf")
     needs: tuple[str, ...] = ()
+    beside: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -39,7 +40,8 @@ class Task:
     `seconds`: how long it may take, counted from `began` (`time.monotonic()`); after that it is killed, so it plans
     to end at nine tenths. `folder`: its own, for what it keeps between calls (checkpoints); `out`: the folder of the
     whole run. `data`: a folder of sounds, or None (embedded sounds). `toy`: small sizes for a CPU; a toy number says
-    nothing about a GPU and its record says scale "toy". `card`: name and driver of the GPU, for the records.
+    nothing about a GPU and its record says scale "toy". `together`: how many stages may share the card with it, itself
+    included.
     """
 
     stage: Stage
@@ -49,6 +51,7 @@ class Task:
     out: Path
     data: Path | None = None
     toy: bool = False
+    together: int = 1
 
     @property
     def scale(self) -> str:

@@ -44,6 +44,7 @@ def run_stage(request: dict[str, Any]) -> None:
     device = torch.device(request["device"])
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.set_num_threads(max((os.cpu_count() or 1) // request["together"], 1))
     else:  # toy sizes: threads would wait for each other longer than they work
         torch.set_num_threads(1)
     task = Task(
@@ -54,6 +55,7 @@ def run_stage(request: dict[str, Any]) -> None:
         out=out,
         data=Path(request["data"]) if request["data"] else None,
         toy=request["toy"],
+        together=request["together"],
     )
     status = 0
     module, name = stage.function.split(":")

@@ -35,3 +35,20 @@ def endless(task: Task) -> None:
 
 def silent(task: Task) -> None:
     print("writes no record")
+
+
+def meets(task: Task) -> None:
+    """Ends well only when the stage that it is to meet comes while this one waits."""
+    (task.folder / "here").touch()
+    other, began = task.out / "stages" / task.stage.options["whom"] / "here", time.monotonic()
+    while not other.exists():
+        if time.monotonic() - began > task.stage.options["patience_s"]:
+            raise RuntimeError("nobody came")
+        time.sleep(0.05)
+    task.write(ROW, config={"together": task.together}, headline="met")
+
+
+def alone(task: Task) -> None:
+    """What other stages of the run have recorded when this one starts."""
+    names = sorted(path.stem for path in (task.out / "records").glob("*.json"))
+    task.write(ROW, config={}, headline=" ".join(names))

@@ -233,6 +233,28 @@ def test_the_stages_of_learnt_can_be_made():
         assert settings_of(stage.options, CPU, toy=False).precision == "32-true"
 
 
+def test_in_company_fewer_steps_are_planned_and_the_plan_of_another_is_waited_for(out, monkeypatch):
+    monkeypatch.setattr(learnt._Stage, "seconds_per_step", lambda *_: 0.01)
+    monkeypatch.setattr(learnt._Stage, "_seconds_of_scoring", lambda *_: 0.0)
+    corpus, scores = read_corpus(out / "sounds"), load_scores(out / "sounds" / "scores.pt")
+    clips = waveforms_of(corpus, CPU, scores.used)
+
+    def plan(name: str, together: int, seconds: float = 60.0, **options) -> dict:
+        options = {"method": "atst", "seed": 0} | options
+        task = Task(
+            Stage(name, name, "x", options=options), CPU, seconds, time.monotonic(), out,
+            together=together,
+        )  # fmt: skip
+        recipe = make_recipe(options, corpus, out, CPU, toy=True)
+        return learnt._Stage(task, options, recipe, scores, clips, "", "").plan()
+
+    alone, shared = (plan(f"plan_{n}", n)["config"]["steps"] for n in (1, 2))
+    assert shared == pytest.approx(learnt.IN_COMPANY * alone, rel=0.02)
+    assert plan("plan_like", 2, like="plan_2")["config"]["steps"] == shared
+    with pytest.raises(RuntimeError, match="plan_nobody has made no plan of its steps"):
+        plan("plan_late", 2, seconds=0.5, like="plan_nobody")
+
+
 def test_a_long_history_is_thinned_with_both_ends():
     rows = [{"step": i} for i in range(1000)]
     thin = learnt.thinned(rows)

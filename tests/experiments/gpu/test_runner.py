@@ -15,7 +15,13 @@ import pytest
 import torch
 
 from audiossl_lite.experiments.gpu import command, runner
-from audiossl_lite.experiments.gpu.runner import GPURunError, allotment, choose_device, run_stages
+from audiossl_lite.experiments.gpu.runner import (
+    GPURunError,
+    allotment,
+    allotment_together,
+    choose_device,
+    run_stages,
+)
 from audiossl_lite.experiments.gpu.stages import STAGES
 from audiossl_lite.experiments.gpu.task import Stage, Task, record_path
 
@@ -74,6 +80,50 @@ class TestAllotment:
             left -= seconds
             waiting.pop(0)
         assert left >= -1e-6
+
+
+class TestTogether:
+    CHAIN = (
+        stage("a", share=8.0, beside=True),
+        stage("b", share=8.0, beside=True, at_least_s=40.0),
+        stage("c", share=2.0, beside=True, needs=("b",), at_least_s=30.0),
+    )
+
+    def test_a_group_has_the_share_of_all_of_its_stages(self):
+        assert allotment_together([*self.CHAIN, stage("d", share=2.0)], 200.0) == 180.0
+
+    def test_it_takes_what_would_be_too_little_for_the_others(self):
+        late = stage("d", share=2.0, at_least_s=75.0)
+        assert allotment_together([*self.CHAIN, late], 200.0) == 200.0
+
+    def test_it_takes_what_its_longest_chain_needs(self):
+        others = [stage("d", share=100.0, at_least_s=1.0)]
+        assert allotment_together([*self.CHAIN, *others], 100.0) == 70.0
+
+
+def test_stages_share_the_card_where_they_may_and_no_other_does(tmp_path):
+    def meeting(name: str, whom: str, patience_s: float = 60.0, **more) -> Stage:
+        options = {"whom": whom, "patience_s": patience_s}
+        return replace(stage("meets"), name=name, beside=True, options=options, **more)
+
+    stages = [
+        meeting("a", "b", share=2.0),
+        meeting(
+            "needing", "late", 0.5, needs=("b",)
+        ),  # waits for b, and does not hold up the others
+        meeting("b", "a"),
+        replace(stage("alone"), name="last"),
+        meeting("late", "a"),  # stands behind a stage that runs alone
+    ]
+    asked = {"minutes": 5.0, "device": CPU, "toy": True}
+    told = {o.stage: o for o in run_stages(stages, tmp_path / "two", **asked, together=2)}
+    assert told["a"].message == told["b"].message == "met"
+    assert told["needing"].message.startswith("RuntimeError: nobody came")
+    assert told["last"].message == "gpu_a gpu_b"
+    record = json.loads(record_path(tmp_path / "two", "a").read_text())
+    assert record["config"] == {"together": 2}
+    one = run_stages([meeting("a", "b", 0.5), meeting("b", "a")], tmp_path / "one", **asked)
+    assert [o.message.split(";")[0] for o in one] == ["RuntimeError: nobody came", "met"]
 
 
 def test_every_way_to_end_is_told_and_survived(tmp_path):

@@ -1,0 +1,241 @@
+"""Ship encoders of a run of `make gpu`: `python -m audiossl_lite.experiments.gpu.ship --help`.
+
+Every encoder is written with weights in 8 bits, and scored as it then is on all tasks of a folder of sounds, beside its
+untrained start and what needs no training. The model card says what it heard, what was chosen, and how it scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiossl_lite import encoders
+from audiossl_lite.data.joined import waveforms_of
+from audiossl_lite.evaluation.statistics import Scores
+from audiossl_lite.experiments import records
+from audiossl_lite.experiments.gpu.recipes import TITLES, encoder_path
+from audiossl_lite.experiments.gpu.scores import BASELINES, START, draw_scores, embed_all
+from audiossl_lite.experiments.gpu.sounds import decoded, described
+from audiossl_lite.experiments.gpu.task import record_path
+from audiossl_lite.experiments.records import record_row
+from audiossl_lite.pretrained.shipped import (
+    FOLDER,
+    describe_encoder,
+    load_encoder,
+    load_shipped,
+    save_encoder,
+)
+from audiossl_lite.training import load_checkpoint, save_checkpoint
+
+RECORD = "shipped_sounds"
+CARD = Path(__file__).with_name("ship_card.md")
+BITS = 8
+BEFORE = "cnn_events"  # the encoder that shipped before, scored beside the others
+LICENCE = (
+    "CC BY-NC-SA 4.0, the strictest of the sounds that it heard (RAVDESS; ESC-50 and UrbanSound8K are CC BY-NC): "
+    "not for commercial use"
+)
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A stage whose encoder ships: under which `name`, in one sentence `what` it is, and what was `chosen` and how."""
+
+    name: str
+    what: str
+    chosen: str
+
+
+SHIPS = {
+    "learnt_atst": Shipped(
+        "atst_sounds",
+        "ATST, a transformer of 256 channels and 8 blocks, trained by BYOL on two segments of a second of each clip.",
+        "None by a score: settings are those of the preset `gpu`, and the steps were set beforehand.",
+    ),
+    "learnt_uamix": Shipped(
+        "uamix_sounds",
+        "uaMix-MAE: an AudioMAE encoder of 256 channels and 8 blocks, of which the upper half was tuned by "
+        "nearest-neighbour contrastive learning with T-CutMix.",
+        "The rate of its AudioMAE (2e-3) was taken from runs on a CPU, scored on classes heard. T-CutMix ships since "
+        "it is the method of the paper; at this budget No Mixing and MixUp are not below it.",
+    ),
+}
+# Scored for comparison, but not shipped.
+BESIDE = ("learnt_cnn", "learnt_audiomae", "learnt_uamix_none")
+
+
+def write_encoders(run: Path, models: Path) -> dict[str, Path]:
+    """The encoders of `SHIPS` that the run holds, in 8 bits, by name of the stage.
+
+    Raises FileNotFoundError when there is none.
+    """
+    written = {}
+    for stage, ships in SHIPS.items():
+        source = encoder_path(run, stage)
+        if not source.is_file():
+            continue
+        loaded, said = load_encoder(source), describe_encoder(source)
+        made = said["encoder"]
+        path = models / f"{ships.name}.safetensors"
+        save_encoder(
+            path, loaded.encoder, loaded.frontend, maker=made["maker"], options=made["options"],
+            about=said["about"] | {"licence": LICENCE}, chunk_frames=made["chunk_frames"], bits=BITS,
+        )  # fmt: skip
+        written[stage] = path
+    if not written:
+        raise FileNotFoundError(
+            f"{run} holds no encoder of {', '.join(SHIPS)}; run `make gpu` first"
+        )
+    return written
+
+
+def untrained(path: Path, seed: int) -> Callable[[Tensor], Tensor]:
+    """The embedding of a file's network at its random start, with the same frontend and chunks."""
+    said = describe_encoder(path)
+    made = said["encoder"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = getattr(encoders, made["maker"])(**made["options"])
+    with tempfile.TemporaryDirectory() as folder:
+        start = Path(folder) / "start.safetensors"
+        save_encoder(
+            start, network, load_encoder(path).frontend, maker=made["maker"],
+            options=made["options"], chunk_frames=made["chunk_frames"],
+        )  # fmt: skip
+        return load_encoder(start).embed
+
+
+def rows_to_score(run: Path, written: dict[str, Path]) -> dict[str, Callable[..., Tensor]]:
+    """What is scored, by name of its row: baselines, then each method's start and what it became."""
+    rows: dict[str, Callable[..., Tensor]] = dict(BASELINES)
+    rows[f"{BEFORE}, shipped before"] = load_shipped(BEFORE).embed
+    for stage in (*SHIPS, *BESIDE):
+        path = written.get(stage, encoder_path(run, stage))
+        if not path.is_file():
+            continue
+        about = describe_encoder(path)["about"]
+        if (
+            about["method"] in TITLES.values()
+        ):  # tuning starts from AudioMAE, which has a row of its own
+            rows[f"{about['method']}, untrained"] = untrained(path, about["seed"])
+        rows[SHIPS[stage].name if stage in SHIPS else about["method"]] = load_encoder(path).embed
+    return rows
+
+
+def score(out: Path, data: Path, rows: dict[str, Callable[..., Tensor]]) -> tuple[Scores, dict]:
+    """Accuracy of every episode, `(1, episodes)` by row and column, and what a record says of the sounds.
+
+    Features are kept in `out`, so that a call that was stopped goes on.
+    """
+    corpus, _ = decoded(out, data)
+    scores = draw_scores(list(corpus.sounds), n_episodes=600)
+    clips = waveforms_of(corpus, torch.device("cpu"), scores.used)
+    by_row: Scores = {}
+    for number, (name, embed) in enumerate(rows.items()):
+        path = out / f"features_{number}.pt"
+        if path.is_file() and (kept := load_checkpoint(path))["name"] == name:
+            features = kept["features"]
+        else:
+            features = embed_all(clips, embed)
+            save_checkpoint(path, {"name": name, "features": features})
+        by_row[name] = scores.of(features)
+    about = {"data": described(corpus), "data_fingerprint": corpus.key, "ways": scores.ways()}
+    return by_row, about
+
+
+def record_scores(
+    path: Path, scores: Scores, about: dict[str, Any], seconds: float
+) -> dict[str, Any]:
+    """Write the scores as a record; gains are those over log-mel statistics."""
+    return records.record(
+        path,
+        experiment=RECORD,
+        scale="gpu",
+        data=about["data"],
+        data_fingerprint=about["data_fingerprint"],
+        device=records.device_name("cpu"),
+        seeds=[0],
+        seconds=seconds,
+        config={"ways": about["ways"], "n_episodes": 600, "bits": BITS},
+        values=[record_row(name, row, scores[START]) for name, row in scores.items()],
+        note="Encoders of `make gpu` as they ship. Intervals are over episodes; each was trained once.",
+    )
+
+
+def model_card(stage: str, path: Path, trained: dict[str, Any], scored: dict[str, Any]) -> str:
+    """The model card: from the file, the record of its training and the record of the scores."""
+    ships, said = SHIPS[stage], describe_encoder(path)
+    about, training = said["about"], trained["training"]
+    columns = [c for c in scored["config"]["ways"] if c.endswith("never heard")]
+    mine = [ships.name, f"{about['method']}, untrained", *BASELINES]
+    lines = [
+        "| features | " + " | ".join(c.removesuffix(", never heard") for c in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for row in scored["values"]:
+        if row["name"] in mine:
+            cells = (row["columns"][c] for c in columns)
+            shown = " | ".join(f"{c['mean']:.1f} ± {c['ci95']:.1f}" for c in cells)
+            lines.append(f"| {row['name']} | {shown} |")
+    return CARD.read_text().format(
+        name=ships.name, what=ships.what, chosen=ships.chosen, stage=stage,
+        megabytes=path.stat().st_size / 1e6, size=len(said["golden"]),
+        data=about["data"], licence=about["licence"], seed=about["seed"], steps=about["steps"],
+        batch=trained["config"]["batch_size"], seconds=training["seconds"], device=trained["device"],
+        commit=trained["commit"], note=trained["note"], record=RECORD, table="\n".join(lines),
+        golden=", ".join(f"{value:.4g}" for value in said["golden"][:4]),
+    )  # fmt: skip
+
+
+def beaten(
+    scored: dict[str, Any], name: str, column: str = "events, never heard"
+) -> dict[str, bool]:
+    """Whether the interval of `name` lies above that of each baseline, in one column."""
+    rows = {row["name"]: row["columns"][column] for row in scored["values"]}
+    low = rows[name]["mean"] - rows[name]["ci95"]
+    return {b: low > rows[b]["mean"] + rows[b]["ci95"] for b in BASELINES}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write, score, record, describe; exit status 0, or 1 when a baseline is not beaten on events never heard."""
+    parser = argparse.ArgumentParser(
+        prog="python -m audiossl_lite.experiments.gpu.ship", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--run", required=True, help="the folder of `make gpu`, e.g. runs/gpu")
+    parser.add_argument("--data", required=True, help="a folder of sounds, to be scored on")
+    parser.add_argument("--models", default="", help=f"where files go (default: {FOLDER.name})")
+    parser.add_argument("--record", default="", help="the record of the scores")
+    options = parser.parse_args(arguments)
+    run, models = Path(options.run), Path(options.models or FOLDER)
+    written = write_encoders(run, models)
+    began = time.monotonic()
+    scores, about = score(run / "ship", Path(options.data), rows_to_score(run, written))
+    path = Path(options.record or run / "records" / f"{RECORD}.json")
+    scored = record_scores(path, scores, about, time.monotonic() - began)
+    lost = []
+    for stage, file in written.items():
+        trained = records.load(record_path(run, stage))
+        file.with_suffix(".md").write_text(model_card(stage, file, trained, scored))
+        name = SHIPS[stage].name
+        lost += [f"{name} is not above {b}" for b, won in beaten(scored, name).items() if not won]
+        means = np.mean([c["mean"] for r in scored["values"] if r["name"] == name
+                         for k, c in r["columns"].items() if k.endswith("never heard")])  # fmt: skip
+        print(
+            f"{name}: {file.stat().st_size / 1e6:.1f} MB, {means:.1f} on average of what was never heard"
+        )
+    print("\n".join(lost))
+    return int(bool(lost))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
