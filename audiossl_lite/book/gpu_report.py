@@ -10,8 +10,11 @@ from audiossl_lite.evaluation.statistics import as_text
 from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu.runner import headline
 from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, TIMED
+from audiossl_lite.experiments.settings.uamix import START
 
 NOT_RUN = "not run"
+STARTS_OF_TUNING = ("untrained encoder", START)
+NEVER = ", never heard"  # what scores on unheard classes or speakers are called after their task
 # What others say of the GPU-hours of a pretraining run.
 PUBLISHED = (
     {"run": "EAT-B, 10 epochs of AudioSet-2M", "gpu_hours": 232.0, "how": "4 RTX 3090 for 58 h",
@@ -101,7 +104,8 @@ def kernel_rows(entry: dict[str, Any], most: int = 5) -> list[dict[str, Any]]:
 def learnt_rows(entries: Entries, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Few-shot accuracy of what was trained on real sounds: baselines once, then each run's start and end.
 
-    `columns`: by default those of classes or speakers never heard.
+    `columns`: by default those of classes or speakers never heard; their average comes last. A start that is another
+    run's end has no row of its own, and no student beside its teacher.
     """
     rows: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
@@ -110,15 +114,65 @@ def learnt_rows(entries: Entries, columns: Sequence[str] | None = None) -> list[
             continue
         seed = stage.options.get("seed", 0)
         for row in entry["values"]:
-            shown = columns or [c for c in row["columns"] if c.endswith("never heard")]
             name = row["name"] if not seed else f"{row['name']}, seed {seed}"
-            cells = {c: row["columns"][c] for c in shown if c in row["columns"]}
-            if name not in rows and not (seed and "statistics" in name):
-                rows[name] = {"features": name} | {
-                    c: as_text(v["mean"], float("nan") if v["ci95"] is None else v["ci95"])
-                    for c, v in cells.items()
-                }
+            if name in rows or name.endswith(", student") or (seed and "statistics" in name):
+                continue
+            cells = {
+                c: row["columns"][c] for c in columns or _never_heard(row) if c in row["columns"]
+            }
+            shown = {
+                c.removesuffix(NEVER): as_text(
+                    v["mean"], float("nan") if v["ci95"] is None else v["ci95"]
+                )
+                for c, v in cells.items()
+            }
+            if len(shown) > 1:
+                average = sum(v["mean"] for v in cells.values()) / len(cells)
+                shown["average"] = f"{average:.1f}"
+            known = any(shown.items() <= other.items() for other in rows.values())
+            if not (known and row["name"] in STARTS_OF_TUNING):
+                rows[name] = {"features": name} | shown
     return list(rows.values())
+
+
+def verdicts(entries: Entries) -> list[str]:
+    """One sentence a run: on how many tasks, never heard, it is above and below its start and both baselines.
+
+    Above and below: the 95 % intervals are apart.
+    """
+    sentences = []
+    for stage in STAGES:
+        rows = {row["name"]: row for row in entries.get(stage.name, {"values": []})["values"]}
+        trained = next((row for row in rows.values() if row.get("curve")), None)
+        if trained is None:
+            continue
+        names = list(rows)
+        start, baselines = names[names.index(trained["name"]) - 1], names[:2]
+        columns = _never_heard(trained)
+        title = stage.title.removeprefix("Learnt: ")
+        up, down = (_apart(trained, [rows[start]], columns, sign) for sign in (1, -1))
+        over = _apart(trained, [rows[name] for name in baselines], columns, 1)
+        sentences.append(
+            f"**{title}** is above its start ({start}) on {up} of {len(columns)} tasks and below on "
+            f"{down}; above both baselines on {over}."
+        )
+    return sentences
+
+
+def _never_heard(row: dict[str, Any]) -> list[str]:
+    return [column for column in row["columns"] if column.endswith(NEVER)]
+
+
+def _apart(row: dict, others: Sequence[dict], columns: Sequence[str], sign: int) -> int:
+    """In how many columns the interval of `row` is above (1) or below (-1) those of all `others`."""
+
+    def far(column: str, other: dict[str, Any]) -> bool:
+        a, b = row["columns"][column], other["columns"][column]
+        if a["ci95"] is None or b["ci95"] is None:
+            return False
+        return sign * (a["mean"] - b["mean"]) > a["ci95"] + b["ci95"]
+
+    return sum(all(far(column, other) for other in others) for column in columns)
 
 
 def curves(entries: Entries, column: str) -> dict[str, list[tuple[float, float]]]:

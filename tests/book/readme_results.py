@@ -1,9 +1,10 @@
-"""The table of results in the README, made from the records: `python -m tests.book.readme_results` writes it."""
+"""The tables of results in the README, made from the records: `python -m tests.book.readme_results` writes it."""
 
 from __future__ import annotations
 
 import re
 
+from audiossl_lite.book import gpu_report
 from audiossl_lite.book.report import recorded_rows
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.experiments.records import recorded
@@ -11,6 +12,7 @@ from tests.book.library_index import ROOT
 
 README = ROOT / "README.md"
 BEGIN, END = "<!-- results: made from book/results -->", "<!-- end of results -->"
+GPU_BEGIN, GPU_END = "<!-- results of a card: made from book/results -->", "<!-- end of them -->"
 # record -> columns of the README: (column of the record, its head)
 SHOWN = {
     "few_shot_workshop": {
@@ -61,12 +63,40 @@ def above(head: str, cells: dict[str, dict[str, str]], known: list[str]) -> str:
     return ", ".join(f for f in rows if f not in BASELINES and ends(f)[0] > bar) or "none"
 
 
-def with_results(text: str) -> str:
-    """The README with the table of the present records."""
-    start, stop = re.escape(BEGIN), re.escape(END)
-    return re.sub(
-        f"{start}.*?{stop}", lambda _: f"{BEGIN}\n{results_table()}\n{END}", text, flags=re.S
+def gpu_table() -> str:
+    """What a card trained, on what was never heard: the best of each column in bold, and what went down."""
+    entries = gpu_report.gpu_entries()
+    rows = gpu_report.learnt_rows(entries)
+    if not rows:
+        return "Not run."
+    heads = list(rows[0])
+    best = {h: max(_mean(row[h]) for row in rows) for h in heads[1:]}
+    lines = [f"| {' | '.join(heads)} |", f"|---{'|---' * (len(heads) - 1)}|"]
+    for row in rows:
+        cells = [f"**{row[h]}**" if _mean(row[h]) == best[h] else row[h] for h in heads[1:]]
+        lines.append(f"| {row['features']} | {' | '.join(cells)} |")
+    learnt = {name: entry for name, entry in entries.items() if name.startswith("learnt_")}
+    seconds = ", ".join(
+        f"{e['title'].removeprefix('Learnt: ')} {e['training']['seconds']:.0f} s"
+        for e in learnt.values()
     )
+    first = next(iter(learnt.values()))
+    about = f"One run each on one {first['device']}, {first['date']}, several at a time: {seconds}. {first['data']}."
+    said = "\n".join(f"- {sentence}" for sentence in gpu_report.verdicts(entries))
+    return "\n".join([*lines, "", said, "", f"{about} From `book/results/gpu_learnt_*.json`."])
+
+
+def _mean(cell: str) -> float:
+    return float(cell.partition(" ± ")[0])
+
+
+def with_results(text: str) -> str:
+    """The README with the tables of the present records."""
+    for begin, end, made in ((BEGIN, END, results_table), (GPU_BEGIN, GPU_END, gpu_table)):
+        between = f"{re.escape(begin)}.*?{re.escape(end)}"
+        made_now = f"{begin}\n{made()}\n{end}"
+        text = re.sub(between, lambda _, now=made_now: now, text, flags=re.S)
+    return text
 
 
 if __name__ == "__main__":

@@ -88,10 +88,50 @@ def test_scores_name_baselines_once_and_seeds_apart(entries):
         *("log-mel statistics", "ATST, untrained", "ATST"),
         *("ATST, untrained, seed 1", "ATST, seed 1"),
     ]
-    assert rows["ATST"]["events, never heard"].startswith("52.0 ± ")
+    assert rows["ATST"]["events"].startswith("52.0 ± ")
     assert "events, heard" not in rows["ATST"]
     heard = gpu_report.learnt_rows(entries, ["events, heard"])
     assert heard[0]["events, heard"].startswith("44.0 ± ")
+
+
+def test_a_verdict_counts_the_tasks_on_which_intervals_are_apart(entries):
+    said = gpu_report.verdicts(entries)
+    assert said[0] == (
+        "**ATST, compact** is above its start (ATST, untrained) on 1 of 1 tasks and below on 0; above both baselines "
+        "on 1."
+    )
+    columns = {
+        "a, never heard": 50.0,
+        "b, never heard": 50.0,
+        "c, never heard": 50.0,
+        "d, heard": 50.0,
+    }
+
+    def row(name: str, *means: float, **more) -> dict:
+        cells = zip(columns, (*means, 0.0), strict=True)
+        return {"name": name, "columns": {c: {"mean": m, "ci95": 1.0} for c, m in cells}, **more}
+
+    rows = [
+        row("log-mel", 50.0, 40.0, 40.0),
+        row("MFCC", 40.0, 47.9, 40.0),
+        row("start", 47.0, 48.5, 55.0),
+    ]
+    rows.append(row("ATST", 50.0, 50.0, 50.0, curve=[{}]))
+    said = gpu_report.verdicts({"learnt_atst": {"values": rows}})
+    assert said == [
+        "**ATST, compact** is above its start (start) on 1 of 3 tasks and below on 1; above both baselines on 2."
+    ]
+
+
+def test_a_start_that_is_the_end_of_another_run_has_one_row(entries, tmp_path):
+    values = [
+        record_row(name, scores(mean), scores(44.0))
+        for name, mean in (("log-mel statistics", 44.0), ("untrained encoder", 42.0), ("AudioMAE, as pretrained", 49.0))
+    ]  # fmt: skip
+    write(tmp_path, "learnt_uamix", values)
+    rows = gpu_report.learnt_rows(gpu_report.gpu_entries(tmp_path / "records"))
+    names = [row["features"] for row in rows]
+    assert "AudioMAE, as pretrained" in names and "untrained encoder" not in names
 
 
 def test_a_curve_begins_at_the_start_that_was_tuned(entries):

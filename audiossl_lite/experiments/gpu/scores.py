@@ -88,15 +88,22 @@ def load_scores(path: Path) -> TaskScores:
     )
 
 
-def draw_scores(sounds: list[Sound], n_episodes: int) -> TaskScores:
-    """Two columns a task: on what training heard, for choices, and on what it never heard, to be reported."""
+def draw_scores(sounds: list[Sound], n_episodes: int, *, heard: bool = True) -> TaskScores:
+    """Two columns a task: on what training heard, for choices, and on what it never heard, to be reported.
+
+    With `heard=False` only the latter, and no other clip is looked at.
+    """
     scores = TaskScores([], [])
     for pool, task in enumerate(tasks(sounds)):
-        scores.clips.append(task.clips)
+        of_use = torch.ones_like(task.never) if heard else task.never
+        rows = of_use.nonzero().flatten()
+        scores.clips.append(task.clips[rows])
         for kind, never in (("heard", False), ("never heard", True)):
+            if not (heard or never):
+                continue
             name = f"{task.name}, {kind}"
-            labels = task.labels_of(never=never)
-            column = draw_column(name, pool, labels, task.groups, n_episodes)
+            labels = task.labels_of(never=never)[rows]
+            column = draw_column(name, pool, labels, task.groups[rows], n_episodes)
             if isinstance(column, Column):
                 scores.columns.append(column)
             else:

@@ -1,0 +1,79 @@
+"""Encoders of a run of `make gpu` are shipped: written in 8 bits, scored on what they never heard, described."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audiossl_lite.data.corpus import embedded_sounds
+from audiossl_lite.data.joined import read_corpus
+from audiossl_lite.data.sounds.synthetic import POOLS, synthetic_clips
+from audiossl_lite.experiments.gpu import learnt, ship, sounds
+from audiossl_lite.experiments.gpu.scores import draw_scores
+from audiossl_lite.experiments.records import load
+from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
+from tests.experiments.gpu.tasks import toy_task
+
+
+def test_a_run_ships_its_encoders_with_scores_and_cards(tmp_path, monkeypatch, capsys):
+    run, models = tmp_path / "run", tmp_path / "models"
+    with pytest.raises(FileNotFoundError, match="holds no encoder of learnt_atst"):
+        ship.write_encoders(run, models)
+    sounds.run(toy_task("sounds", run))
+    for name in ("learnt_atst", "learnt_cnn"):
+        learnt.run(toy_task(name, run))
+    # The sounds of a folder would take long here; those of the run are the same thing.
+    monkeypatch.setattr(ship, "decoded", lambda out, data: (read_corpus(run / "sounds"), True))
+    (run / "ship").mkdir()
+    arguments = ["--run", str(run), "--data", "", "--models", str(models)]
+    assert ship.main(arguments) in (0, 1)
+    assert "atst_sounds: " in capsys.readouterr().out
+
+    path = models / "atst_sounds.safetensors"
+    scored = load(run / "records" / "shipped_sounds.json")
+    names = [row["name"] for row in scored["values"]]
+    assert names == [
+        "log-mel statistics", "MFCC statistics", "cnn_events, shipped before", "ATST, untrained",
+        "atst_sounds", "CNN, InfoNCE, untrained", "CNN, InfoNCE",
+    ]  # fmt: skip
+    assert all(column.endswith("never heard") for column in scored["config"]["ways"])
+    half = run / "encoders" / "learnt_atst.safetensors"
+    assert path.stat().st_size < 0.7 * half.stat().st_size
+    wave = 0.1 * torch.randn(2, 16_000)
+    before, after = load_encoder(half).embed(wave), load_encoder(path).embed(wave)
+    assert 0 < (after - before).norm() / before.norm() < 0.05
+    card = path.with_suffix(".md").read_text()
+    row = next(row for row in scored["values"] if row["name"] == "atst_sounds")
+    assert f"| atst_sounds | {row['mean']:.1f} ± {row['ci95']:.1f} |" in card
+    golden = describe_encoder(path)["golden"]
+    assert f"{golden[0]:.4g}, {golden[1]:.4g}" in card and "8 steps of 16 clips" in card
+    assert not (models / "uamix_sounds.safetensors").exists()
+
+    # A second call reads the features again; a row in another place is computed anew.
+    kept = sorted((run / "ship").glob("features_*.pt"))
+    stamps = [file.stat().st_mtime_ns for file in kept]
+    ship.main(arguments)
+    assert [file.stat().st_mtime_ns for file in kept] == stamps
+
+
+def test_scores_on_what_was_never_heard_are_those_of_all_tasks():
+    parts = [(pool, synthetic_clips(pool, clips_per_class=4, duration_s=0.55)) for pool in POOLS]
+    listed = embedded_sounds(parts)
+    every, never = draw_scores(listed, 5), draw_scores(listed, 5, heard=False)
+    assert len(never.used) < len(every.used)
+    assert [c.name for c in never.columns] == [c.name for c in every.columns if "never" in c.name]
+    for column in never.columns:
+        same = next(c for c in every.columns if c.name == column.name)
+        for a, b in ((same.episodes.support, column.episodes.support),
+                     (same.episodes.query.clamp_min(0), column.episodes.query.clamp_min(0))):  # fmt: skip
+            assert torch.equal(every.clips[same.pool][a], never.clips[column.pool][b])
+
+
+def test_a_baseline_that_is_not_beaten_is_named():
+    def row(name: str, mean: float) -> dict:
+        return {"name": name, "columns": {"events, never heard": {"mean": mean, "ci95": 1.0}}}
+
+    scored = {
+        "values": [row("log-mel statistics", 40.0), row("MFCC statistics", 44.5), row("mine", 45.0)]
+    }
+    assert ship.beaten(scored, "mine") == {"log-mel statistics": True, "MFCC statistics": False}
