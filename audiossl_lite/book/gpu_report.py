@@ -159,6 +159,25 @@ def verdicts(entries: Entries) -> list[str]:
     return sentences
 
 
+def against(entries: Entries, a: str, b: str) -> str:
+    """One sentence: on how many tasks, never heard, what stage `a` trained is above and below what `b` did.
+
+    Empty where one of them was not run.
+    """
+    rows = [
+        next((r for r in entries.get(name, {"values": []})["values"] if r.get("curve")), None)
+        for name in (a, b)
+    ]
+    if None in rows:
+        return ""
+    columns = _never_heard(rows[0])
+    up, down = (_apart(rows[0], [rows[1]], columns, sign) for sign in (1, -1))
+    return (
+        f"{rows[0]['name']} is above {rows[1]['name']} on {up} of {len(columns)} tasks and below on "
+        f"{down}, intervals apart."
+    )
+
+
 def _never_heard(row: dict[str, Any]) -> list[str]:
     return [column for column in row["columns"] if column.endswith(NEVER)]
 
