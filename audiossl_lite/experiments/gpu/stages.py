@@ -121,10 +121,10 @@ ROOM = "audiossl_lite.experiments.gpu"
 FIRST: tuple[Stage, ...] = (
     Stage("card", "Card", f"{ROOM}.card:run", 1.0, at_least_s=15.0, at_most_s=30.0),
     Stage("right", "Right", f"{ROOM}.right:run", 3.0, at_least_s=60.0, at_most_s=90.0),
-    *(fast(job, title) for job, title in FIRST_TIMED.items()),
-    Stage("fed", "Fed", f"{ROOM}.fed:run", 1.5, at_least_s=20.0, at_most_s=40.0, needs=("card",)),
     Stage("sounds", "Sounds, decoded", f"{ROOM}.sounds:run", 4.0, at_least_s=30.0, at_most_s=90.0),
     *LEARNT,
+    *(fast(job, title) for job, title in FIRST_TIMED.items()),
+    Stage("fed", "Fed", f"{ROOM}.fed:run", 1.5, at_least_s=20.0, at_most_s=40.0, needs=("card",)),
     *(fast(job, title) for job, title in THEN_TIMED.items()),
 )
 STAGES: tuple[Stage, ...] = (*FIRST, *LARGER, *SEEDS)
