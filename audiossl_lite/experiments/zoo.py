@@ -52,7 +52,13 @@ from audiossl_lite.pretrained import load_audiomae, load_shipped
 
 MAE, UAMIX = "AudioMAE", "uaMix-MAE"
 TUNED_AS = f"{UAMIX}: "  # and the name of a variant
-SHIPPED = "shipped CNN"  # `load_shipped("cnn_events")`, the same for every seed
+# Encoders that come with the project, the same for every seed: name in tables, and for `load_shipped`.
+SHIPPED = "shipped CNN"
+SHIPPED_ENCODERS = {
+    SHIPPED: "cnn_events",
+    "shipped ATST": "atst_sounds",
+    "shipped uaMix-MAE": "uamix_sounds",
+}
 
 
 def encoder_set(
@@ -163,14 +169,14 @@ class EncoderSet:
     def network(self, name: str, seed: int) -> Network:
         """One encoder of the set: a method, or its random start with `", untrained"` after it.
 
-        `"uaMix-MAE: No Mixing"` and the like name other ways of tuning (`VARIANTS`); `SHIPPED` is the encoder that
-        comes with the project. Raises KeyError for another name; see `train` for the errors of a run.
+        `"uaMix-MAE: No Mixing"` and the like name other ways of tuning (`VARIANTS`); `SHIPPED_ENCODERS` are those
+        that come with the project. Raises KeyError for another name; see `train` for the errors of a run.
 
         Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
         """
-        if name == SHIPPED:
-            ready = load_shipped("cnn_events")
-            return Network(SHIPPED, ready.encoder, ready.frontend)
+        if name in SHIPPED_ENCODERS:
+            ready = load_shipped(SHIPPED_ENCODERS[name])
+            return Network(name, ready.encoder, ready.frontend, ready.about["chunk_frames"])
         method = name.removesuffix(UNTRAINED)
         if name == f"{UAMIX}{UNTRAINED}":
             raise KeyError(f"unknown encoder {name!r}; it starts from {MAE}")

@@ -182,7 +182,7 @@ def load_encoder(path: str | Path) -> PretrainedEncoder:
     encoder.eval().requires_grad_(False)
 
     embed = _embedding(encoder, frontend, chunk_frames)
-    about = described["about"] | {"golden": described["golden"]}
+    about = described["about"] | {"golden": described["golden"], "chunk_frames": chunk_frames}
     return PretrainedEncoder(encoder, frontend, embed, about=about)
 
 

@@ -10,8 +10,9 @@ import torch
 from audiossl_lite.data.held_out import held_out_classes
 from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.zoo import SHIPPED, encoder_set
+from audiossl_lite.experiments.zoo import SHIPPED_ENCODERS, encoder_set
 from audiossl_lite.parameters import SCALES
+from audiossl_lite.pretrained import load_shipped
 
 TINY = {"byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2}
 FEW = {"clips_per_class": 3, "clip_s": 1.5}
@@ -67,12 +68,15 @@ def test_every_encoder_embeds_every_pool(trained, pools):
     assert not torch.equal(found["uaMix-MAE"][0], found["AudioMAE"][0])
 
 
-def test_the_shipped_encoder_is_one_for_all_seeds_and_not_of_the_set(trained, pools):
-    assert SHIPPED not in trained.names()
-    first, other = (trained.network(SHIPPED, seed) for seed in (0, 7))
+@pytest.mark.parametrize("name", SHIPPED_ENCODERS)
+def test_a_shipped_encoder_is_one_for_all_seeds_and_not_of_the_set(trained, pools, name):
+    assert name not in trained.names()
+    first, other = (trained.network(name, seed) for seed in (0, 7))
     clips = pools[0].test.subset(range(4))
-    assert torch.equal(first.embed(clips), other.embed(clips))
-    assert not first.encoder.training
+    embedded = first.embed(clips)
+    assert torch.equal(embedded, other.embed(clips)) and not first.encoder.training
+    ready = load_shipped(SHIPPED_ENCODERS[name])
+    torch.testing.assert_close(ready.embed(clips.waveforms, clips.lengths), embedded)
 
 
 def test_training_never_hears_the_held_out_classes(trained, pools):

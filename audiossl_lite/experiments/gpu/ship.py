@@ -8,6 +8,7 @@ chosen, and how it scores.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 import time
@@ -58,6 +59,11 @@ class Shipped:
 
 
 SHIPS = {
+    "learnt_cnn": Shipped(
+        "cnn_sounds",
+        "BYOL-A's network, trained by InfoNCE on two segments of a second of each clip.",
+        "The loss and its settings are those of `cnn_events`, the encoder that shipped before; none by a score since.",
+    ),
     "learnt_atst": Shipped(
         "atst_sounds",
         "ATST, a transformer of 256 channels and 8 blocks, trained by BYOL on two segments of a second of each clip.",
@@ -72,7 +78,7 @@ SHIPS = {
     ),
 }
 # Scored for comparison, but not shipped.
-BESIDE = ("learnt_cnn", "learnt_audiomae", "learnt_uamix_none")
+BESIDE = ("learnt_audiomae", "learnt_uamix_none")
 
 
 def write_encoders(run: Path, models: Path) -> dict[str, Path]:
@@ -142,13 +148,13 @@ def score(out: Path, data: Path, rows: dict[str, Callable[..., Tensor]]) -> tupl
     scores = draw_scores(list(corpus.sounds), n_episodes=600, heard=False)
     clips = waveforms_of(corpus, torch.device("cpu"), scores.used)
     by_row: Scores = {}
-    for number, (name, embed) in enumerate(rows.items()):
-        path = out / f"features_{number}.pt"
-        if path.is_file() and (kept := load_checkpoint(path))["name"] == name:
-            features = kept["features"]
+    for name, embed in rows.items():
+        path = out / f"features_{re.sub(r'[^a-z0-9]+', '_', name.lower())}.pt"
+        if path.is_file():
+            features = load_checkpoint(path)["features"]
         else:
             features = embed_all(clips, embed)
-            save_checkpoint(path, {"name": name, "features": features})
+            save_checkpoint(path, {"features": features})
         by_row[name] = scores.of(features)
     about = {"data": described(corpus), "data_fingerprint": corpus.key, "ways": scores.ways()}
     return by_row, about
