@@ -3,6 +3,7 @@
 from audiossl_lite.pretrained.audiomae import load_audiomae, load_masked_autoencoder
 from audiossl_lite.pretrained.embedding import embed_folder
 from audiossl_lite.pretrained.few_shot import embed_beside_baselines, score_embedded, shared_rows
+from audiossl_lite.pretrained.hub import from_pretrained, save_pretrained
 from audiossl_lite.pretrained.published import load_atst, load_byol_a
 from audiossl_lite.pretrained.recognise import load_any
 from audiossl_lite.pretrained.shipped import load_encoder, load_shipped, shipped_encoders
@@ -20,6 +21,7 @@ __all__ = [
     "WeightsError",
     "embed_beside_baselines",
     "embed_folder",
+    "from_pretrained",
     "load_any",
     "load_atst",
     "load_audiomae",
@@ -29,6 +31,7 @@ __all__ = [
     "load_shipped",
     "load_state",
     "read_weights",
+    "save_pretrained",
     "score_embedded",
     "shared_rows",
     "shipped_encoders",
