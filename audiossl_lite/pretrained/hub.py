@@ -57,9 +57,9 @@ def save_pretrained(name_or_file: str | Path, folder: str | Path) -> Path:
 def _card(name: str, described: dict[str, Any]) -> str:
     golden = ", ".join(f"{value:.4g}" for value in described["golden"][:4])
     lines = [f"- **{key}.** {value}" for key, value in described["about"].items()]
-    made = f"`{described['encoder']['maker']}` fed by `{described['frontend']['class']}`"
+    network = f"`{described['encoder']['maker']}` fed by `{described['frontend']['class']}`"
     return "\n".join(
-        [f"# {name}\n", f"{made}.\n", *lines, f"- **Golden vector.** It begins {golden}."]
+        [f"# {name}\n", f"{network}.\n", *lines, f"- **Golden vector.** It begins {golden}."]
     )
 
 
