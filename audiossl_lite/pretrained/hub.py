@@ -21,8 +21,6 @@ HEADER = """---
 library_name: audiossl_lite
 pipeline_tag: feature-extraction
 tags: [audio, self-supervised]
-license: other
----
 """
 USE = """
 ## How to load it
@@ -46,11 +44,12 @@ def save_pretrained(name_or_file: str | Path, folder: str | Path) -> Path:
     load_encoder(source)
     card = source.with_suffix(".md")
     body = card.read_text("utf-8") if card.is_file() else _card(source.stem, described)
+    licence = "license: other\n" if "licence" in described["about"] else ""  # the card names it
     config = {"library": f"audiossl_lite {__version__}"} | described
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, source.read_bytes())
     write_whole(folder / CONFIG, f"{json.dumps(config, indent=1)}\n".encode())
-    write_whole(folder / CARD, f"{HEADER}{body.rstrip()}\n{USE}".encode())
+    write_whole(folder / CARD, f"{HEADER}{licence}---\n{body.rstrip()}\n{USE}".encode())
     return folder
 
 

@@ -44,7 +44,7 @@ def test_others_read_its_weights_configuration_and_card(folder):
     assert config["encoder"]["maker"].startswith("byola")
     assert config["frontend"]["class"] == "BYOLAFrontend" and len(config["golden"]) == 512
     _, header, card = (folder / "README.md").read_text().split("---\n", 2)
-    assert "library_name: audiossl_lite" in header
+    assert "library_name: audiossl_lite\n" in header and "license: other\n" in header
     assert card.startswith("# cnn_events") and "CC BY-NC 3.0" in card and "from_pretrained" in card
 
 
