@@ -20,7 +20,8 @@ PARTS: tuple[tuple[str, range], ...] = (
     ("Masked autoencoders", range(6, 7)),
     ("Instance discrimination", range(7, 10)),
     ("Evaluation", range(10, 13)),
-    ("Scale", range(13, 100)),
+    ("Scale", range(13, 15)),
+    ("Appendices", range(15, 100)),
 )
 # Appendices that stand in this order; others follow by name, the references last.
 APPENDICES = ("notation", "glossary", "data", "data_guide", "differences", "api", "troubleshooting")
@@ -44,7 +45,7 @@ def table_of_contents(chapters: Sequence[Path], pages: Sequence[Path]) -> dict[s
         for title, part in PARTS
     }
     appendices = sorted((page for page in pages if page.stem != "intro"), key=appendix_rank)
-    files["Appendices"] = [f"book/{page.stem}" for page in appendices]
+    files["Appendices"] += [f"book/{page.stem}" for page in appendices]
     parts = [
         {"caption": title, "chapters": [{"file": name} for name in names]}
         for title, names in files.items()

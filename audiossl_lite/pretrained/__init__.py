@@ -2,6 +2,8 @@
 
 from audiossl_lite.pretrained.audiomae import load_audiomae, load_masked_autoencoder
 from audiossl_lite.pretrained.embedding import embed_folder
+from audiossl_lite.pretrained.few_shot import embed_beside_baselines, score_embedded, shared_rows
+from audiossl_lite.pretrained.hub import from_pretrained, save_pretrained
 from audiossl_lite.pretrained.published import load_atst, load_byol_a
 from audiossl_lite.pretrained.recognise import load_any
 from audiossl_lite.pretrained.shipped import load_encoder, load_shipped, shipped_encoders
@@ -17,7 +19,9 @@ __all__ = [
     "Embeddings",
     "PretrainedEncoder",
     "WeightsError",
+    "embed_beside_baselines",
     "embed_folder",
+    "from_pretrained",
     "load_any",
     "load_atst",
     "load_audiomae",
@@ -27,6 +31,9 @@ __all__ = [
     "load_shipped",
     "load_state",
     "read_weights",
+    "save_pretrained",
+    "score_embedded",
+    "shared_rows",
     "shipped_encoders",
     "write_table",
 ]

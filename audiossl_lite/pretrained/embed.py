@@ -15,8 +15,8 @@ from audiossl_lite.ranges import ranged
 
 EXAMPLE = "python -m audiossl_lite embed RECORDINGS --model cnn_events --out embeddings.npz"
 MODEL_HELP = (
-    "a shipped encoder (cnn_events), log-mel, mfcc, a file of this project or of ATST, AudioMAE or BYOL-A, or "
-    "package.module:attribute, or hear:package.module"
+    "a shipped encoder (cnn_events), log-mel, mfcc, a file of this project or of ATST, AudioMAE or BYOL-A, a folder "
+    "of save_pretrained or hf:owner/name, package.module:attribute, or hear:package.module"
 )
 REFUSED = (ValueError, OSError, KeyError)  # what a wrong request ends in
 

@@ -6,15 +6,16 @@ Log-mel and MFCC statistics, which no learning made, stand beside; all rows are 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from audiossl_lite.data.clips import Skip
-from audiossl_lite.data.corpus import Task, list_sounds, tasks
+from audiossl_lite.data.corpus import Sound, Task, list_sounds, tasks
 from audiossl_lite.evaluation.few_shot import (
     Episodes,
     draw_episodes,
@@ -26,6 +27,7 @@ from audiossl_lite.parameters import CommandParser, make_parameters
 from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, report_skips, sentence
 from audiossl_lite.pretrained.embedding import embed_sounds
 from audiossl_lite.pretrained.recognise import BASELINES, load_any
+from audiossl_lite.pretrained.tables import Embeddings
 from audiossl_lite.pretrained.weights import PretrainedEncoder
 from audiossl_lite.ranges import ranged
 
@@ -63,34 +65,49 @@ class FolderScores:
         return "\n".join(lines)
 
 
-def score_folder(
-    root: str | Path,
-    models: Sequence[PretrainedEncoder],
+def embed_beside_baselines(
+    root: str | Path, models: Sequence[PretrainedEncoder], *, device: str | torch.device = "cpu"
+) -> dict[str, Embeddings]:
+    """A folder embedded by log-mel and MFCC statistics and by `models`, by name: a row a file.
+
+    Raises ValueError when two encoders have one name, and as `embed_folder`.
+    """
+    sounds, embedded = list_sounds(root), {}
+    for model in [*map(load_any, BASELINES), *models]:
+        if model.name in embedded:
+            raise ValueError(f"two encoders are called {model.name!r}; give one file another name")
+        embedded[model.name] = embed_sounds(sounds, model, root, device=device)
+    return embedded
+
+
+def shared_rows(embedded: Mapping[str, Embeddings]) -> tuple[list[Sound], dict[str, Tensor]]:
+    """The n sounds that every encoder could embed, and their features `(n, D)` by encoder."""
+    places = [rows.places.tolist() for rows in embedded.values()]
+    usable = set(places[0]).intersection(*places)
+    features = {
+        name: torch.from_numpy(rows.vectors[[place in usable for place in rows.places.tolist()]])
+        for name, rows in embedded.items()
+    }
+    first = next(iter(embedded.values()))
+    return [s for s, place in zip(first.sounds, places[0]) if place in usable], features
+
+
+def score_embedded(
+    embedded: Mapping[str, Embeddings],
     *,
     n_way: int | None = None,
     k_shot: int = 1,
     n_episodes: int = 600,
     seed: int = 0,
-    device: str = "cpu",
 ) -> FolderScores:
-    """Few-shot accuracy of `models`, beside log-mel and MFCC, on every task of a folder (`data.corpus.tasks`).
+    """Few-shot accuracy of embeddings of one folder by several encoders, on every task of it (`data.corpus.tasks`).
 
     Groups of a manifest (recording, speaker) never stand on both sides of an episode. `n_way`: five by default, or as
     many classes as can be drawn. Raises ValueError, with the counts, when a folder has no classes to tell apart.
     """
-    sounds = list_sounds(root)
-    features, usable, skipped = {}, np.arange(len(sounds)), {}
-    for model in [*map(load_any, BASELINES), *models]:
-        if model.name in features:
-            raise ValueError(f"two encoders are called {model.name!r}; give one file another name")
-        rows = embed_sounds(sounds, model, root, device=device)
-        features[model.name] = torch.full((len(sounds), rows.vectors.shape[1]), torch.nan)
-        features[model.name][rows.places] = torch.from_numpy(rows.vectors)
-        usable = np.intersect1d(usable, rows.places)
-        skipped |= {skip.name: skip for skip in rows.skipped}
-    left = [sounds[i] for i in usable]
+    sounds, features = shared_rows(embedded)
     heads, scores, notes = {}, {name: {} for name in features}, []
-    for task in tasks(left):
+    for task in tasks(sounds):
         key = f"{task.source}, {task.name}"
         episodes = _episodes(task, n_way, k_shot, n_episodes, seed)
         if isinstance(episodes, str):
@@ -103,14 +120,32 @@ def score_folder(
                 "episode, and the accuracy is then too high; a manifest.csv with a column group keeps them apart"
             )
         for name, x in features.items():
-            scores[name][key] = 100.0 * score_episodes(x[usable][task.clips], episodes).numpy()
+            scores[name][key] = 100.0 * score_episodes(x[task.clips], episodes).numpy()
     if not heads:
+        sources = ", ".join(sorted({sound.source for sound in sounds}))
         raise ValueError(
-            f"{root}: no classes to tell apart among {len(left)} sounds; give folders of class/clip.wav, or a "
+            f"{sources}: no classes to tell apart among {len(sounds)} sounds; give folders of class/clip.wav, or a "
             f"manifest.csv with the columns path, label and group. {' '.join(notes)}"
         )
-    notes += [f"{m.name} was trained on: {m.about['data']}" for m in models if "data" in m.about]
+    skipped = {skip.name: skip for rows in embedded.values() for skip in rows.skipped}
     return FolderScores(heads, scores, tuple(notes), tuple(skipped.values()))
+
+
+def score_folder(
+    root: str | Path,
+    models: Sequence[PretrainedEncoder],
+    *,
+    n_way: int | None = None,
+    k_shot: int = 1,
+    n_episodes: int = 600,
+    seed: int = 0,
+    device: str = "cpu",
+) -> FolderScores:
+    """`score_embedded` for a folder by `models`, beside log-mel and MFCC, with what the models were trained on."""
+    embedded = embed_beside_baselines(root, models, device=device)
+    result = score_embedded(embedded, n_way=n_way, k_shot=k_shot, n_episodes=n_episodes, seed=seed)
+    data = [f"{m.name} was trained on: {m.about['data']}" for m in models if "data" in m.about]
+    return replace(result, notes=(*result.notes, *data))
 
 
 def _episodes(

@@ -19,10 +19,12 @@ from audiossl_lite.parameters import nearest
 from audiossl_lite.pretrained.adapters.from_hear import PREFIX, from_hear
 from audiossl_lite.pretrained.audiomae import audiomae_from
 from audiossl_lite.pretrained.foreign import is_foreign, load_foreign
+from audiossl_lite.pretrained.hub import from_pretrained
 from audiossl_lite.pretrained.published import atst_from, byol_a_from
 from audiossl_lite.pretrained.shipped import load_encoder, shipped_encoders
 from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError, read_weights
 
+HUB = "hf:"
 BASELINES = {"log-mel": lambda: BYOLAFrontend(0.0, 1.0), "mfcc": MFCCFrontend}
 
 
@@ -64,11 +66,12 @@ OTHERS = {
 def load_any(name_or_file: str | Path) -> PretrainedEncoder:
     """An encoder in eval mode, whatever it is called or lies in; `.embed(waveform, lengths) -> (B, D)`.
 
-    A shipped encoder by name; `log-mel` or `mfcc`, statistics without learning; a file of this project; a file of
-    ATST, AudioMAE (pretrained, fine-tuned or under timm's names) or BYOL-A v1, told by its keys and shapes; or
-    `package.module:attribute` for anyone's (see `pretrained.foreign`), `hear:package.module` for one under the HEAR
-    protocol. Code in a file never runs. Raises WeightsError naming the keys that are wrong or the other family that a
-    file belongs to, FileNotFoundError, and KeyError with the nearest name.
+    A shipped encoder by name; `log-mel` or `mfcc`, statistics without learning; a file of this project, a folder of
+    `save_pretrained`, or `hf:owner/name` for one on the hub; a file of ATST, AudioMAE (pretrained, fine-tuned or under
+    timm's names) or BYOL-A v1, told by its keys and shapes; or `package.module:attribute` for anyone's (see
+    `pretrained.foreign`), `hear:package.module` for one under the HEAR protocol. Code in a file never runs. Raises
+    WeightsError naming the keys that are wrong or the other family that a file belongs to, FileNotFoundError, and
+    KeyError with the nearest name.
     """
     text, path = str(name_or_file), Path(name_or_file).expanduser()
     shipped = shipped_encoders()
@@ -76,6 +79,10 @@ def load_any(name_or_file: str | Path) -> PretrainedEncoder:
         return _baseline(text)
     if text in shipped:
         path = shipped[text]
+    elif path.is_dir():
+        return from_pretrained(path)
+    elif text.startswith(HUB):
+        return from_pretrained(text.removeprefix(HUB))
     elif text.startswith(PREFIX):
         return from_hear(*text.removeprefix(PREFIX).split(":", 1))
     elif is_foreign(text) and not path.exists():

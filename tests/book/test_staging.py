@@ -60,7 +60,9 @@ def test_other_code_is_refused() -> None:
 
 
 def test_contents_hold_what_exists_in_its_part_and_order() -> None:
-    chapters = [Path(f"{name}.ipynb") for name in ("10_few_shot", "02_b", "05_atst", "01_a")]
+    chapters = [
+        Path(f"{name}.ipynb") for name in ("10_few_shot", "02_b", "15_z", "05_atst", "01_a")
+    ]
     pages = [
         Path(f"{name}.md") for name in ("intro", "appendix_references", "appendix_glossary", "zoo")
     ]
@@ -73,7 +75,10 @@ def test_contents_hold_what_exists_in_its_part_and_order() -> None:
         ("Foundations", ["notebooks/01_a", "notebooks/02_b"]),
         ("Teacher-student", ["notebooks/05_atst"]),
         ("Evaluation", ["notebooks/10_few_shot"]),
-        ("Appendices", ["book/appendix_glossary", "book/zoo", "book/appendix_references"]),
+        (
+            "Appendices",
+            ["notebooks/15_z", "book/appendix_glossary", "book/zoo", "book/appendix_references"],
+        ),
     ]
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
 
 from audiossl_lite.evaluation import few_shot_accuracy
-from audiossl_lite.pretrained import embed_folder, few_shot, load_any
+from audiossl_lite.pretrained import (
+    embed_beside_baselines,
+    embed_folder,
+    few_shot,
+    load_any,
+    score_embedded,
+    shared_rows,
+)
 from audiossl_lite.pretrained.few_shot import score_folder
 
 
@@ -71,6 +80,23 @@ def test_without_groups_there_is_a_warning_and_bad_files_are_left_out(folder, ca
         == 0
     )
     assert "2-way 2-shot" in capsys.readouterr().out
+
+
+def test_a_sound_that_one_encoder_cannot_take_is_left_out_of_all_rows(folder):
+    write_manifest(folder)
+    embedded = embed_beside_baselines(folder, [load_any("cnn_events")])
+    whole = embedded["mfcc"]
+    part = {field: getattr(whole, field)[1:] for field in ("sounds", "places", "files", "vectors")}
+    sounds, features = shared_rows(embedded | {"mfcc": dataclasses.replace(whole, **part)})
+    assert [sound.name for sound in sounds] == [sound.name for sound in whole.sounds[1:]]
+    for name, rows in embedded.items():
+        np.testing.assert_array_equal(features[name].numpy(), rows.vectors[1:])
+    scores, in_one = (
+        score_embedded(embedded, n_episodes=20),
+        score_folder(folder, [], n_episodes=20),
+    )
+    key = next(iter(scores.heads))
+    np.testing.assert_array_equal(scores.scores["mfcc"][key], in_one.scores["mfcc"][key])
 
 
 def test_wrong_requests_say_why(folder, tmp_path, capsys):

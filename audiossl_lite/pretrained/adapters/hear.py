@@ -46,15 +46,19 @@ def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
     return model(audio)
 
 
-def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
-    """An embedding every 50 ms, `(n, N, D)`, and its times in milliseconds `(n, N)`.
+def get_timestamp_embeddings(
+    audio: Tensor, model: HearModel, hop_ms: float = HOP_MS
+) -> tuple[Tensor, Tensor]:
+    """An embedding every `hop_ms`, `(n, N, D)`, and its times in milliseconds `(n, N)`.
 
     Each is that of the second of sound around its time, zeros beyond the ends of the clip.
     """
-    hop, window = round(HOP_MS * SAMPLE_RATE_HZ / 1000), round(WINDOW_S * SAMPLE_RATE_HZ)
+    hop, window = round(hop_ms * SAMPLE_RATE_HZ / 1000), round(WINDOW_S * SAMPLE_RATE_HZ)
     n_times = audio.shape[1] // hop + 1
     padded = nn.functional.pad(audio, (window // 2, window // 2))
-    windows = padded.unfold(1, window, hop)[:, :n_times].flatten(0, 1)  # (n * N, window)
-    vectors = torch.cat([model(part) for part in windows.split(WINDOWS_AT_ONCE)])
-    times = (torch.arange(n_times, device=audio.device) * HOP_MS).expand(len(audio), -1)
-    return vectors.unflatten(0, (len(audio), n_times)), times
+    windows = padded.unfold(1, window, hop)[
+        :, :n_times
+    ]  # (n, N, window), a view: nothing is copied
+    vectors = [torch.cat([model(w) for w in clip.split(WINDOWS_AT_ONCE)]) for clip in windows]
+    times = (torch.arange(n_times, device=audio.device) * hop_ms).expand(len(audio), -1)
+    return torch.stack(vectors), times
