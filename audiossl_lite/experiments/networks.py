@@ -12,8 +12,16 @@ from audiossl_lite.data.clips import Clips
 from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.embed import embed_clips
+from audiossl_lite.pretrained import load_shipped
 
 UNTRAINED = ", untrained"
+# Encoders that come with the project, the same for every seed: name in tables, and for `load_shipped`.
+SHIPPED = "shipped CNN"
+SHIPPED_ENCODERS = {
+    SHIPPED: "cnn_events",
+    "shipped ATST": "atst_sounds",
+    "shipped uaMix-MAE": "uamix_sounds",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,12 @@ class Network:
             features=features or in_chunks(self.encoder, self.chunk_frames),
             device=device,
         )
+
+
+def shipped_network(name: str) -> Network:
+    """The network of `SHIPPED_ENCODERS` that tables call by this name."""
+    ready = load_shipped(SHIPPED_ENCODERS[name])
+    return Network(name, ready.encoder, ready.frontend, ready.about["chunk_frames"])
 
 
 def baseline_features(clips: Sequence[Clips]) -> dict[str, list[Tensor]]:

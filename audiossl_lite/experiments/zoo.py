@@ -42,23 +42,22 @@ from audiossl_lite.experiments.build_mae import (
     prepare_mae,
 )
 from audiossl_lite.experiments.build_uamix import tuning_parts
-from audiossl_lite.experiments.networks import UNTRAINED, Network, baseline_features
+from audiossl_lite.experiments.networks import (
+    SHIPPED_ENCODERS,
+    UNTRAINED,
+    Network,
+    baseline_features,
+    shipped_network,
+)
 from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.presets import Pretraining, encoder_configs
 from audiossl_lite.experiments.settings.uamix import VARIANTS, Tuning
 from audiossl_lite.experiments.studies import Finished
 from audiossl_lite.frontends import AudioMAEFrontend
-from audiossl_lite.pretrained import load_audiomae, load_shipped
+from audiossl_lite.pretrained import load_audiomae
 
 MAE, UAMIX = "AudioMAE", "uaMix-MAE"
 TUNED_AS = f"{UAMIX}: "  # and the name of a variant
-# Encoders that come with the project, the same for every seed: name in tables, and for `load_shipped`.
-SHIPPED = "shipped CNN"
-SHIPPED_ENCODERS = {
-    SHIPPED: "cnn_events",
-    "shipped ATST": "atst_sounds",
-    "shipped uaMix-MAE": "uamix_sounds",
-}
 
 
 def encoder_set(
@@ -175,8 +174,7 @@ class EncoderSet:
         Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
         """
         if name in SHIPPED_ENCODERS:
-            ready = load_shipped(SHIPPED_ENCODERS[name])
-            return Network(name, ready.encoder, ready.frontend, ready.about["chunk_frames"])
+            return shipped_network(name)
         method = name.removesuffix(UNTRAINED)
         if name == f"{UAMIX}{UNTRAINED}":
             raise KeyError(f"unknown encoder {name!r}; it starts from {MAE}")

@@ -16,7 +16,23 @@ from tests.chapters import CHAPTERS
 MAX_CELL_LINES = 40
 MAX_CLASS_LINES = 25
 MAX_COLUMNS = 76
-PROMISED = ("01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15")
+PROMISED = (
+    "01",
+    "02",
+    "03",
+    "04",
+    "05",
+    "06",
+    "07",
+    "08",
+    "09",
+    "10",
+    "11",
+    "12",
+    "13",
+    "14",
+    "15",
+)
 
 
 def python_of(cell: dict) -> ast.Module:
