@@ -55,8 +55,10 @@ class Network:
         )
 
 
-def shipped_network(name: str) -> Network:
-    """The network of `SHIPPED_ENCODERS` that tables call by this name."""
+def shipped_network(name: str) -> Network | None:
+    """The network of `SHIPPED_ENCODERS` that tables call by this name; None for another name."""
+    if name not in SHIPPED_ENCODERS:
+        return None
     ready = load_shipped(SHIPPED_ENCODERS[name])
     return Network(name, ready.encoder, ready.frontend, ready.about["chunk_frames"])
 

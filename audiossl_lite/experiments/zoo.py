@@ -24,6 +24,7 @@ from audiossl_lite.encoders.atst import ATSTEncoder
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import Scores
+from audiossl_lite.experiments import networks
 from audiossl_lite.experiments.build import (
     Parts,
     Prepared,
@@ -42,13 +43,7 @@ from audiossl_lite.experiments.build_mae import (
     prepare_mae,
 )
 from audiossl_lite.experiments.build_uamix import tuning_parts
-from audiossl_lite.experiments.networks import (
-    SHIPPED_ENCODERS,
-    UNTRAINED,
-    Network,
-    baseline_features,
-    shipped_network,
-)
+from audiossl_lite.experiments.networks import UNTRAINED, Network, baseline_features
 from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.presets import Pretraining, encoder_configs
 from audiossl_lite.experiments.settings.uamix import VARIANTS, Tuning
@@ -173,8 +168,8 @@ class EncoderSet:
 
         Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
         """
-        if name in SHIPPED_ENCODERS:
-            return shipped_network(name)
+        if ready := networks.shipped_network(name):
+            return ready
         method = name.removesuffix(UNTRAINED)
         if name == f"{UAMIX}{UNTRAINED}":
             raise KeyError(f"unknown encoder {name!r}; it starts from {MAE}")

@@ -16,23 +16,7 @@ from tests.chapters import CHAPTERS
 MAX_CELL_LINES = 40
 MAX_CLASS_LINES = 25
 MAX_COLUMNS = 76
-PROMISED = (
-    "01",
-    "02",
-    "03",
-    "04",
-    "05",
-    "06",
-    "07",
-    "08",
-    "09",
-    "10",
-    "11",
-    "12",
-    "13",
-    "14",
-    "15",
-)
+PROMISED = tuple(f"{number:02}" for number in range(1, 16))
 
 
 def python_of(cell: dict) -> ast.Module:
