@@ -19,6 +19,7 @@ UNTRAINED = ", untrained"
 SHIPPED = "shipped CNN"
 SHIPPED_ENCODERS = {
     SHIPPED: "cnn_events",
+    "shipped CNN, six hours": "cnn_sounds",
     "shipped ATST": "atst_sounds",
     "shipped uaMix-MAE": "uamix_sounds",
 }

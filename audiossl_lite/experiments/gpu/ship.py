@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -238,11 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file.with_suffix(".md").write_text(model_card(stage, file, trained, scored))
         name = SHIPS[stage].name
         lost += [f"{name} is not above {b}" for b, won in beaten(scored, name).items() if not won]
-        means = np.mean([c["mean"] for r in scored["values"] if r["name"] == name
-                         for k, c in r["columns"].items() if k.endswith("never heard")])  # fmt: skip
-        print(
-            f"{name}: {file.stat().st_size / 1e6:.1f} MB, {means:.1f} on average of what was never heard"
-        )
+        columns = next(row["columns"] for row in scored["values"] if row["name"] == name)
+        mean = sum(column["mean"] for column in columns.values()) / len(columns)
+        print(f"{name}: {file.stat().st_size / 1e6:.1f} MB, {mean:.1f} % on average over tasks")
     print("\n".join(lost))
     return int(bool(lost))
 
