@@ -13,7 +13,11 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
-OF_CHAPTERS = ("tests/book/test_browser.py", "tests/book/test_pages.py", "tests/notebooks/")
+# Files whose tests share what takes long to make run in one process.
+TOGETHER = {
+    "chapters": ("tests/book/test_browser.py", "tests/book/test_pages.py", "tests/notebooks/"),
+    "sets": ("tests/experiments/test_zoo.py", "tests/experiments/test_differences.py"),
+}
 
 
 def shared_folder() -> Path | None:
@@ -25,7 +29,7 @@ def shared_folder() -> Path | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Keep a file's tests in one process (`-n`), and in one of them all that executes chapters or reads the site.
+    """Keep a file's tests in one process (`-n`), and those of files that stand `TOGETHER`.
 
     The marks of `--dist loadgroup` would say it, but pytest-xdist 3.8 cannot hand them on in pytest 9.2.
     """
@@ -33,7 +37,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "chapters" if nodeid.startswith(OF_CHAPTERS) else nodeid.split("::")[0]
+            shared = [name for name, files in TOGETHER.items() if nodeid.startswith(files)]
+            return shared[0] if shared else nodeid.split("::")[0]
 
     config.option.loadscopereorder = (
         False  # the chapters take longest, and come first by their folder's name

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +14,8 @@ from audiossl_lite.experiments.settings.presets import FAMILIES, preset
 from audiossl_lite.experiments.settings.scales import Scales
 from audiossl_lite.ranges import RANGES, check_range, check_ranges
 from audiossl_lite.training import Compute, TrainConfig
+from tests.data_scripts.script import data_set, module
 
-ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {type(s[scale]): s[scale] for s in FAMILIES.values() for scale in s}
 SETTINGS |= {TrainConfig: TrainConfig(5, 2, 0.1), Compute: Compute()}
 WRONG = {
@@ -78,6 +75,7 @@ COMMANDS = [
     (cost.main, ["a.yaml", "--steps", "0"], "steps"),
     (command.main, ["--minutes", "nan"], "minutes"),
     (ship.main, ["--data-root", "a", "--output-dir", "b", "--seeds", "0"], "seeds"),
+    (lambda words: module("common").run(data_set("esc50"), words), ["fetch", "--timeout", "nan"], "patience"),
 ]  # fmt: skip
 
 
@@ -87,20 +85,6 @@ def test_commands_refuse_it_before_anything_is_read(main, arguments, name, capsy
         main(arguments)
     assert ending.value.code == 2
     assert f"argument {arguments[-2]}: {name} must be between" in capsys.readouterr().err
-
-
-def test_the_scripts_of_data_sets_refuse_it_too(tmp_path):
-    command = [
-        sys.executable,
-        "data_scripts/esc50.py",
-        "fetch",
-        "--to",
-        str(tmp_path),
-        "--timeout",
-        "nan",
-    ]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 2 and "argument --timeout: patience must be between" in ended.stderr
 
 
 def test_what_is_no_number_and_a_number_without_a_range():

@@ -20,7 +20,8 @@ from audiossl_lite.book.run import summary
 from audiossl_lite.book.staging import StagingError, stage_book
 
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
-JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+# After `audiossl_lite.book`, without which jupyter_book takes 2.4 s of processor time more to start.
+JUPYTER_BOOK = "import audiossl_lite.book; from jupyter_book.cli.main import main; main()"
 STRICT = ("-W", "-n", "--keep-going", "--quiet")
 
 

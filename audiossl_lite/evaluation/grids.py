@@ -101,7 +101,7 @@ def class_pools(clips: Sequence[Clips]) -> list[Pool]:
         voices = PLURALS.get(part.task, part.task)
         pools += [_pool(voices, part, index, part.task), *heard_pools(part, index)]
         for task in (t for t in part.labels if t in SPOKEN and t != part.task):
-            name = f"{PLURALS[task]}, {_apart(part, task)} apart"
+            name = f"{PLURALS[task]}, {apart_of(part, task)} apart"
             never = split_heard(part)[1]
             pools.append(_pool(name, part, index, task))
             pools.append(_pool(f"{name}, {voices} never heard", part, index, task, never))
@@ -114,10 +114,10 @@ def _pool(name: str, part: Clips, index: int, task: str, clips: Tensor | None = 
     if clips is not None:
         labels = torch.full_like(labels, -1)
         labels[clips] = part.labels[task][clips]
-    return Pool(name, index, labels, part.groups.get(task), _apart(part, task))
+    return Pool(name, index, labels, part.groups.get(task), apart_of(part, task))
 
 
-def _apart(clips: Clips, task: str) -> str:
+def apart_of(clips: Clips, task: str) -> str:
     """What the groups of a task are called: the plural of the task whose classes they are."""
     groups = clips.groups.get(task)
     for other, labels in clips.labels.items():

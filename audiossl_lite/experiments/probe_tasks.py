@@ -11,11 +11,9 @@ from torch import Tensor
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.evaluation.folds import hold_out, make_folds
-from audiossl_lite.evaluation.grids import PLURALS
+from audiossl_lite.evaluation.grids import PLURALS, apart_of
 from audiossl_lite.evaluation.labelled import Labelled, labelled
 
-# What the groups of a task of voices are: a digit is said by a speaker, a speaker says a word.
-APART = {"speaker": "words", "digit": "speakers", "word": "speakers"}
 N_FOLDS = 5
 
 
@@ -23,7 +21,7 @@ N_FOLDS = 5
 class ProbeTask:
     """One column of a table: the clips `kept (n,)` of a pool that take part, and which of them training heard.
 
-    `apart` says what never lies on both sides of a division: source recordings, speakers or words; empty where the
+    `apart` says what never lies on both sides of a division: recordings, speakers or words; empty where the
     clips name no groups. `heard (n,)` is True for clips of classes (or speakers) that training heard, without labels.
 
     Where: ATST Sec. 3.2; chapter 11
@@ -83,8 +81,10 @@ def probe_tasks(pools: Sequence[Clips]) -> tuple[list[ProbeTask], dict[str, str]
     for index, clips in enumerate(pools):
         voices = [name for name in ("digit", "word", "speaker") if name in clips.labels]
         for name in [clips.task] if not index or not voices else voices:
-            apart = APART.get(name, "source recordings") if name in clips.groups else ""
-            column = PLURALS.get(name, name) + (f", {apart} apart" if name in APART else "")
+            apart = apart_of(clips, name) if name in clips.groups else ""
+            column = PLURALS.get(name, name) + (
+                f", {apart} apart" if apart and name in voices else ""
+            )
             try:
                 tasks.append(_probe_task(clips, index, name, column, apart))
             except ValueError as error:

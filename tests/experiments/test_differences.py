@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 import pytest
 
 from audiossl_lite.experiments import differences
-from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.differences import (
     BASE,
     CHANGES,
@@ -24,31 +23,21 @@ from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.zoo import encoder_set
 from audiossl_lite.parameters import SCALES
 from audiossl_lite.ranges import RANGES
+from tests.experiments.tiny_sets import shared_set, tiny_pools, tiny_set
 
-TINY = {"byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2}
 LABELS = [f"{family}: {name}" for family, changes in CHANGES.items() for name in changes]
 
 
 @pytest.fixture(scope="module")
-def pools():
-    return tuning_pools("", preset("audiomae", "lite", {"clips_per_class": 3, "clip_s": 1.5}))
+def zoo():
+    return shared_set()
 
 
-@pytest.fixture(scope="module")
-def zoo(pools):
-    return tiny_set(pools)
-
-
-def tiny_set(pools, **options):
-    runs = preset("encoders", "lite", TINY | {"byola_batch_size": 8, "atst_batch_size": 8})
-    return encoder_set(pools, runs, device="cpu", n_episodes=20, **options)
-
-
-def test_a_change_changes_what_it_names_and_nothing_else(pools):
+def test_a_change_changes_what_it_names_and_nothing_else():
     faults = []
     for scale, label in itertools.product(SCALES, LABELS):
         family, name = label.split(": ")
-        zoo = encoder_set(pools, preset("encoders", scale), scale, device="cpu")
+        zoo = encoder_set(tiny_pools(), preset("encoders", scale), scale, device="cpu")
         change = CHANGES[family][name]
         other = changed_set(zoo, family, change)
         before, after = asdict(zoo.configs[family]), asdict(other.configs[family])
@@ -74,11 +63,11 @@ def test_without_a_change_a_run_repeats_itself_and_is_that_of_the_set(zoo, famil
     assert changed_score(zoo, family, "nothing", 0) == once, "trained anew"
 
 
-def test_finished_scores_are_read_back(pools, tmp_path, monkeypatch):
-    once = changed_score(tiny_set(pools, output_dir=tmp_path), "ATST", "student kept", 0)
+def test_finished_scores_are_read_back(tmp_path, monkeypatch):
+    once = changed_score(tiny_set(tmp_path), "ATST", "student kept", 0)
     assert len(list(tmp_path.rglob("score_*.json"))) == 1
     monkeypatch.setattr(differences.EncoderSet, "trained", lambda *a: pytest.fail("trained again"))
-    again = changed_score(tiny_set(pools, output_dir=tmp_path), "ATST", "student kept", 0)
+    again = changed_score(tiny_set(tmp_path), "ATST", "student kept", 0)
     assert again == once
 
 

@@ -281,8 +281,11 @@ def test_several_processes_run_here_leave_their_result_and_say_what_failed(tmp_p
     state = load_checkpoint(tmp_path / "two" / "last.pt")
     assert state["step"] == FEW["steps"]
     assert "byola: 2 steps" in (tmp_path / "two" / "torchrun.log").read_text()
-    wrong = replace(asked, output_dir=str(tmp_path / "no"), compute=Compute(n_parts=2))
-    with pytest.raises(RuntimeError, match=r"torchrun\.log(.|\n)*encoder has batch norm"):
+    (tmp_path / "empty").mkdir()
+    wrong = replace(asked, data_root=str(tmp_path / "empty"), output_dir=str(tmp_path / "no"))
+    with pytest.raises(
+        RuntimeError, match=r"torchrun\.log(.|\n)*ValueError: .*no audio file found"
+    ):
         wrong.run()
 
 

@@ -69,7 +69,7 @@ def test_tasks_are_the_events_then_what_is_said_then_who_says_it(pools):
     tasks, left_out = probe_tasks([pool.test for pool in pools])
     assert [t.column for t in tasks] == ["events", "words, speakers apart", "speakers, words apart"]
     assert [t.pool for t in tasks] == [0, 1, 1] and not left_out
-    assert [t.apart for t in tasks] == ["source recordings", "speakers", "words"]
+    assert [t.apart for t in tasks] == ["recordings", "speakers", "words"]
 
 
 def test_no_group_straddles_and_seeds_divide_anew(pools):

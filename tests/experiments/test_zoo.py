@@ -8,30 +8,22 @@ import pytest
 import torch
 
 from audiossl_lite.data.held_out import held_out_classes
-from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.networks import SHIPPED_ENCODERS
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.zoo import encoder_set
 from audiossl_lite.parameters import SCALES
 from audiossl_lite.pretrained import load_shipped
-
-TINY = {"byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2}
-FEW = {"clips_per_class": 3, "clip_s": 1.5}
+from tests.experiments.tiny_sets import shared_set, tiny_pools, tiny_set
 
 
 @pytest.fixture(scope="module")
 def pools():
-    return tuning_pools("", preset("audiomae", "lite", FEW))
-
-
-def make(pools, folder=None):
-    runs = preset("encoders", "lite", TINY | {"byola_batch_size": 8, "atst_batch_size": 8})
-    return encoder_set(pools, runs, device="cpu", output_dir=folder)
+    return tiny_pools()
 
 
 @pytest.fixture(scope="module")
-def trained(pools):
-    return make(pools)
+def trained():
+    return shared_set()
 
 
 def test_paper_steps_are_those_of_the_methods():
@@ -91,8 +83,8 @@ def test_training_never_hears_the_held_out_classes(trained, pools):
     assert trained.unlabelled.labels["none"].unique().tolist() == [-1]
 
 
-def test_a_random_start_is_where_training_starts(pools):
-    made = make(pools)
+def test_a_random_start_is_where_training_starts():
+    made = tiny_set()
     made = made.changed("ATST", replace(made.configs["ATST"], steps=1))
     start = made.network("ATST, untrained", 3).encoder
     other = made.network("ATST, untrained", 4).encoder
@@ -107,8 +99,8 @@ def test_a_random_start_is_where_training_starts(pools):
 
 
 def test_finished_runs_are_read_back(pools, tmp_path, trained):
-    first = make(pools, tmp_path)
-    second = make(pools, tmp_path)
+    first = tiny_set(tmp_path)
+    second = tiny_set(tmp_path)
     for name in ("BYOL-A", "ATST"):
         once = first.network(name, 0)
         files = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.pt")}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,31 +20,27 @@ from audiossl_lite.methods.distributed import (
     join_batch_norms,
     total,
 )
-from audiossl_lite.training import load_checkpoint
+from audiossl_lite.training import load_checkpoint, loop
+from tests.training import tiny_run
 from tests.training.parallel_run import METHODS, PROCESSES, STEPS, train_some
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def torchrun(*arguments: str, processes: int = PROCESSES) -> subprocess.CompletedProcess:
-    """`torchrun` on this machine's CPU, with a free port."""
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        f"--nproc-per-node={processes}", *arguments,
-    ]  # fmt: skip
-    env = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "AUDIOSSL_PROGRESS": "off",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """What two processes left of every method."""
     folder = tmp_path_factory.mktemp("two")
-    done = torchrun("-m", "tests.training.parallel_run", str(folder))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        f"--nproc-per-node={PROCESSES}", "-m", "tests.training.parallel_run", str(folder),
+    ]  # fmt: skip
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "AUDIOSSL_PROGRESS": "off",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -146,7 +143,7 @@ def test_joint_batch_norm_alone_is_batch_norm(norm, shape, training):
         torch.testing.assert_close(a, b)
 
 
-def test_a_batch_that_does_not_divide_is_refused(tmp_path):
-    done = torchrun("-m", "tests.training.parallel_run", str(tmp_path), processes=3)
-    assert done.returncode != 0
-    assert "a batch of 8 clips does not divide among 3 processes" in done.stderr
+def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
+    monkeypatch.setattr(loop, "make_fabric", lambda *_: SimpleNamespace(world_size=3))
+    with pytest.raises(ValueError, match="a batch of 16 clips does not divide among 3 processes"):
+        tiny_run.run()

@@ -108,21 +108,33 @@ def test_an_exception_between_checkpoints_loses_only_steps_that_run_again(
     assert_same_end(tmp_path, uninterrupted[0])
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("kill_at", [4, 14])
-def test_a_killed_process_can_be_resumed(tmp_path, uninterrupted, kill_at):
-    command = [sys.executable, "-m", "tests.training.tiny_run", str(tmp_path), str(kill_at)]
+KILLS = (4, 14)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Folders of runs whose processes were killed in the middle of a step."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-m", "tests.training.tiny_run", str(folder), *map(str, KILLS)]
     environment = os.environ | {"AUDIOSSL_PROGRESS": "off", "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    left = [row["step"] for row in rows(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(KILLS), done.stderr
+    return folder
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("kill_at", KILLS)
+def test_a_killed_process_can_be_resumed(killed, uninterrupted, kill_at):
+    folder = killed / str(kill_at)
+    left = [row["step"] for row in rows(folder)]
     assert left == [s for s in (1, 3, 6, 9, 12) if s < kill_at]
-    assert (tmp_path / "last.pt").exists() == (kill_at > 5)
-    result = run(tmp_path)
+    assert (folder / "last.pt").exists() == (kill_at > 5)
+    result = run(folder)
     assert result.started_at == (10 if kill_at > 5 else 0)
-    assert_same_end(tmp_path, uninterrupted[0])
-    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
+    assert_same_end(folder, uninterrupted[0])
+    assert not list(folder.glob("*.part")) and not list(folder.glob(".*.part"))
 
 
 def test_a_finished_run_is_returned_as_it_ended(tmp_path, uninterrupted):

@@ -1,7 +1,7 @@
 """A run small enough to repeat many times: 40 short clips, a linear encoder with dropout, BYOL, mixup.
 
-As a program, `python -m tests.training.tiny_run FOLDER KILL_AT` trains and kills itself in the middle of step
-KILL_AT.
+As a program, `python -m tests.training.tiny_run FOLDER STEP...` trains in a process of its own for each STEP, into
+FOLDER/STEP; it kills itself in the middle of that step, and its exit status is printed.
 """
 
 from __future__ import annotations
@@ -86,4 +86,7 @@ def kill_at(byol: BYOL, step: int) -> BYOL:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(sys.argv[1], method=kill_at(make_method(), int(sys.argv[2])))
+    for step in sys.argv[2:]:
+        if not (child := os.fork()):
+            run(f"{sys.argv[1]}/{step}", method=kill_at(make_method(), int(step)))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
