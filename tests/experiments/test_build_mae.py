@@ -48,11 +48,11 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("changes", [{"mask_ratio": 0.7}, {"structured": True}, {"gain_db": 1.0}])
-def test_a_folder_is_never_continued_with_other_settings(tmp_path, changes):
+def test_a_folder_is_never_continued_with_other_settings(tmp_path):
     pretrain_mae(tones(), tiny(), device="cpu", output_dir=tmp_path)
-    with pytest.raises(ValueError, match="other settings"):
-        pretrain_mae(tones(), tiny(**changes), device="cpu", output_dir=tmp_path)
+    for changes in ({"mask_ratio": 0.7}, {"structured": True}, {"gain_db": 1.0}):
+        with pytest.raises(ValueError, match="other settings"):
+            pretrain_mae(tones(), tiny(**changes), device="cpu", output_dir=tmp_path)
 
 
 def test_seeds_decide():
