@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from audiossl_lite.book import chapters
 from audiossl_lite.book.chapters import (
     BUILD_FILES,
     Project,
@@ -18,6 +19,8 @@ from audiossl_lite.book.chapters import (
     refresh_chapters,
     this_project,
 )
+from audiossl_lite.book.execute import RunRecord
+from audiossl_lite.book.gate import cell_source, code_cells, read_notebook
 from audiossl_lite.parameters import ParameterError
 from tests.tiny import tiny_project
 
@@ -29,6 +32,22 @@ def edit_notebook(path: Path, cell: int, source: str) -> None:
     notebook = json.loads(path.read_text())
     notebook["cells"][cell]["source"] = source
     path.write_text(json.dumps(notebook))
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chapters run in this process, without a kernel: `test_execute.py` holds how one runs in its own."""
+
+    def run(source: Path, output: Path, parameters: dict, **limits: object) -> RunRecord:
+        notebook, names = read_notebook(source), {}
+        for cell in code_cells(notebook):
+            exec(cell_source(cell), names)
+            cell["execution_count"] = 1
+        notebook["metadata"]["papermill"] = {"end_time": "now"}
+        output.write_text(json.dumps(notebook))
+        return RunRecord(source.stem, "ok", 0.0, None, "", str(output), "")
+
+    monkeypatch.setattr(chapters, "run_notebook", run)
 
 
 class Counted:
@@ -49,6 +68,7 @@ class Counted:
         return self.marks.stat().st_size - before
 
 
+@pytest.mark.usefixtures("at_once")
 def test_only_what_can_change_a_result_executes_again(tmp_path: Path) -> None:
     counted = Counted(tmp_path)
     project = counted.project
@@ -68,6 +88,7 @@ def test_only_what_can_change_a_result_executes_again(tmp_path: Path) -> None:
     assert counted.runs_after(texts={"seed": "3"}) == 0
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_new_record_runs_the_chapters_that_show_records_and_no_other(tmp_path: Path) -> None:
     counted = Counted(tmp_path)
     results = counted.project.book / "results"
@@ -85,6 +106,7 @@ def test_a_new_record_runs_the_chapters_that_show_records_and_no_other(tmp_path:
     assert counted.runs_after((results / "run.json").unlink) == 1
 
 
+@pytest.mark.usefixtures("at_once")
 def test_data_of_a_folder_counts_and_has_its_own_results(tmp_path: Path) -> None:
     counted = Counted(tmp_path)
     folder = tmp_path / "audio"
