@@ -64,7 +64,8 @@ class Item:
 class Packed:
     """Raw data of a clip, `(S,)` int16 or `(T, F)` float16, several for a long file; `reason` when there are none.
 
-    `spans`: where each piece of a waveform sounds. `cut_off`: the file has lost its end. `file`: state and content of what was read, see `is_as_before`.
+    `spans`: where each piece of a waveform sounds. `cut_off`: the file has lost its end.
+    `file`: state and content of what was read, see `is_as_before`.
     """
 
     pieces: list[np.ndarray] = field(default_factory=list)

@@ -158,7 +158,7 @@ class _Job:
         return hashlib.sha256(json.dumps([settings, known]).encode()).hexdigest()[:24]
 
     def compute(self, files: Sequence[Path]) -> dict[str, np.ndarray]:
-        """Rows of the files: `place` in the batch, `start` and `end` in samples, `vectors`; what was `skipped` or is `cut_off`."""
+        """Rows: `place` in the batch, `start` and `end` in samples, `vectors`; which are `skipped` or `cut_off`."""
         with ThreadPoolExecutor(DECODING_THREADS) as threads:
             decoded = list(threads.map(_decode, files))
         reasons = {i: text for i, text in enumerate(decoded) if isinstance(text, str)}

@@ -76,8 +76,8 @@ def _is_installed(package: str) -> bool:
 def write_table(path: str | Path, embeddings: Embeddings) -> Path:
     """Write embeddings with their files, seconds, labels and groups; a file that exists is replaced when all is ready.
 
-    npz: arrays `file`, `start_s`, `end_s`, `label`, `group`, `embedding (n, D)`, and `skipped`, `reason`, `cut_off`. CSV and
-    parquet: these columns, and `e0`, `e1`, ... for the embedding. Errors as `check_table`.
+    npz: arrays `file`, `start_s`, `end_s`, `label`, `group`, `embedding (n, D)`, `skipped`, `reason`, `cut_off`.
+    CSV and parquet: these columns, and `e0`, `e1`, ... for the embedding. Errors as `check_table`.
     """
     path = check_table(path)
     columns = {
