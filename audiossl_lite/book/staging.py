@@ -24,7 +24,16 @@ PARTS: tuple[tuple[str, range], ...] = (
     ("Appendices", range(15, 100)),
 )
 # Appendices that stand in this order; others follow by name, the references last.
-APPENDICES = ("notation", "glossary", "data", "data_guide", "differences", "api", "troubleshooting")
+APPENDICES = (
+    "notation",
+    "glossary",
+    "data",
+    "data_guide",
+    "differences",
+    "api",
+    "troubleshooting",
+    "faults",
+)
 
 
 class StagingError(RuntimeError):
