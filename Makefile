@@ -5,6 +5,8 @@ PORT ?= 8888
 # Of `make gpu`: minutes in all, folder of its results (runs/gpu), and cpu for a trial at toy sizes.
 MINUTES ?= 9
 OUT ?=
+# Of `make faults`: sounds, files, stores, names, tests; by default all.
+PARTS ?=
 DEVICE ?= auto
 # Processes that run tests; one of them executes the chapters. More to pytest: make test PYTEST_ARGS="-x -k resume".
 WORKERS ?= 2
@@ -30,7 +32,7 @@ help:
 	@echo "make strip               remove results from notebooks/ before a commit"
 	@echo "make gpu                 everything that needs a GPU, in MINUTES=9 (DATA=<folder of sounds>, OUT=runs/gpu)"
 	@echo "make bench               time the library's fast paths beside the obvious ones"
-	@echo "make faults              damage checkpoints, weights, stores and sounds in hundreds of ways; none may pass in silence"
+	@echo "make faults              damage checkpoints, stores, sounds and names in hundreds of ways, record it (PARTS=sounds)"
 	@echo "make clean               remove everything that was built (make distclean: also .venv)"
 	@echo "PYTHON=python3.12 make book   choose the interpreter (3.11 or newer)"
 
@@ -68,9 +70,8 @@ gpu: $(STAMP)
 	@$(BIN)/python -m audiossl_lite gpu --data "$(DATA)" --minutes "$(MINUTES)" --out "$(OUT)" --device "$(DEVICE)"
 
 faults: $(STAMP)
-	$(BIN)/python -m tests.faults.flips
-	$(BIN)/python -m tests.data.store_flips
-	$(BIN)/python -m tests.data.bad_sounds --bad 1000 --good 100
+	$(BIN)/python -m tests.faults $(PARTS)
+	$(BIN)/python -m tests.book.reference_pages
 
 strip: $(STAMP)
 	$(BIN)/nbstripout --keep-id --drop-tagged-cells "injected-parameters" --extra-keys \

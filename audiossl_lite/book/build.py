@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audiossl_lite.book.chapters import Project, refresh_chapters
+from audiossl_lite.book.execute import REFUSED
 from audiossl_lite.book.run import summary
 from audiossl_lite.book.staging import StagingError, stage_book
 
@@ -70,6 +71,7 @@ def make_book(
 ) -> Path:
     """Bring every page up to date and return the path of the page to open first.
 
+    The page of a chapter that refused its data as too few says so.
     Errors: StagingError when a chapter failed, BuildError when the pages do not build cleanly.
     """
     output = project.build / "html"
@@ -77,12 +79,14 @@ def make_book(
     records = refresh_chapters(project, data_root=data_root, only=only, texts=texts)
     if records:
         print(summary(records), flush=True)
-    failed = [record.name for record in records if not record.ok]
+    refused = {record.name: record.reason for record in records if record.status == REFUSED}
+    failed = [record.name for record in records if not record.ok and record.name not in refused]
     if failed:
         raise StagingError(f"no book was built, since these chapters failed: {', '.join(failed)}.")
     ran_s = time.monotonic() - start
     staged = output.with_name("html.staged")
-    stage_book(project, staged, data_root=data_root, chapters=project.chosen_chapters(only))
+    chapters = project.chosen_chapters(only)
+    stage_book(project, staged, data_root=data_root, chapters=chapters, refused=refused)
     build_html(staged, output, log=output.with_name("html.log"))
     print(f"chapters {ran_s:.0f} s, pages {time.monotonic() - start - ran_s:.0f} s", flush=True)
     return output / "index.html"

@@ -25,6 +25,7 @@ from audiossl_lite.book.gate import problems, read_notebook, warning_lines
 AUTOSAVE_S = 10
 GRACE_S = 10.0
 OK, FAILED, TIMED_OUT, KILLED = "ok", "failed", "timed out", "killed"
+REFUSED = "refused"  # the data are too few for this chapter, which says so in its first cell
 # Threads of OpenMP that wait for work give their core away after a moment (turns for GNU's library, milliseconds for
 # Intel's): beside another program a training step takes a fraction of the time. The Makefile has the same.
 WAITING_THREADS = {
@@ -36,7 +37,7 @@ WAITING_THREADS = {
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How a run ended: status is ok, failed, timed out or killed; `output` is the notebook that it left."""
+    """How a run ended: status is ok, refused, failed, timed out or killed; `output` is the notebook that it left."""
 
     name: str
     status: str
@@ -179,11 +180,18 @@ def _classify(error: BaseException) -> tuple[str, str]:
         return TIMED_OUT, "a cell took longer than its limit"
     if name == "PapermillExecutionError":
         cause = f"{getattr(error, 'ename', 'error')}: {getattr(error, 'evalue', '')}"
+        if cause.startswith("TooFewClips: "):
+            return REFUSED, " ".join(str(error.evalue).split())
         if cause.startswith("MemoryError"):
             return KILLED, "a cell ran out of memory"
     else:
         cause = f"{name}: {(str(error).strip().splitlines() or [''])[0]}"
     return FAILED, " ".join(cause.split())[:300]
+
+
+def literal_path(path: str) -> str:
+    """A path for papermill, which puts values of parameters where it finds braces."""
+    return path.replace("{", "{{").replace("}", "}}")
 
 
 def worker_main(job: dict[str, Any]) -> int:
@@ -198,8 +206,8 @@ def worker_main(job: dict[str, Any]) -> int:
     status, reason = OK, ""
     try:
         papermill.execute_notebook(
-            job["source"],
-            job["partial"],
+            literal_path(job["source"]),
+            literal_path(job["partial"]),
             parameters=job["parameters"],
             kernel_name="python3",
             progress_bar=False,

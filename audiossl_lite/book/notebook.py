@@ -32,6 +32,7 @@ from audiossl_lite.book.words import (
     side_by_side,
     verdict,
 )
+from audiossl_lite.data.enough import MIN_CLASSES, MIN_CLIPS, check_enough
 from audiossl_lite.experiments.records import (
     current_commit,
     device_name,
@@ -83,12 +84,16 @@ def check_parameters(namespace: Mapping[str, Any]) -> Parameters:
     return make_parameters({name: namespace[name] for name in DEFAULTS})
 
 
-def open_chapter(namespace: Mapping[str, Any]) -> Parameters:
-    """Check a chapter's parameters and set the look of its figures: the first line of every chapter.
+def open_chapter(
+    namespace: Mapping[str, Any], *, classes: int = MIN_CLASSES, clips: int = MIN_CLIPS
+) -> Parameters:
+    """Check a chapter's parameters and data, and set the look of its figures: the first line of every chapter.
 
-    namespace: `globals()` of the notebook. Errors: ParameterError, as `check_parameters`.
+    namespace: `globals()` of the notebook. Of data of one's own the chapter needs so many `classes`, and `clips` in
+    all. Errors: ParameterError, as `check_parameters`; TooFewClips.
     """
     parameters = check_parameters(namespace)
+    check_enough(parameters.data_root, classes, clips)
     figure_style()
     return parameters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,16 @@ PARTS: tuple[tuple[str, range], ...] = (
     ("Appendices", range(15, 100)),
 )
 # Appendices that stand in this order; others follow by name, the references last.
-APPENDICES = ("notation", "glossary", "data", "data_guide", "differences", "api", "troubleshooting")
+APPENDICES = (
+    "notation",
+    "glossary",
+    "data",
+    "data_guide",
+    "differences",
+    "api",
+    "troubleshooting",
+    "faults",
+)
 
 
 class StagingError(RuntimeError):
@@ -86,25 +95,47 @@ def graft(
         cell |= {key: copy.deepcopy(done.get(key)) for key in ("outputs", "execution_count")}
     if widgets := executed.get("metadata", {}).get("widgets"):
         page["metadata"]["widgets"] = widgets
-    cells = [cell for cell in page["cells"] if INJECTED_TAG not in cell_tags(cell)]
+    page["cells"] = [cell for cell in page["cells"] if INJECTED_TAG not in cell_tags(cell)]
+    return with_strip(page, run_strip(record))
+
+
+def with_strip(page: dict[str, Any], strip: str) -> dict[str, Any]:
+    """A page with a line of HTML under its title, if it has one."""
+    cells = page["cells"]
     is_title = [
         cell["cell_type"] == "markdown" and cell_source(cell).lstrip().startswith("# ")
         for cell in cells
     ]
     if any(is_title):
-        strip = {"cell_type": "markdown", "id": "run-strip", "metadata": {}}
-        cells.insert(is_title.index(True) + 1, strip | {"source": run_strip(record)})
-    page["cells"] = cells
+        cell = {"cell_type": "markdown", "id": "run-strip", "metadata": {}, "source": strip}
+        cells.insert(is_title.index(True) + 1, cell)
     return page
 
 
-def stage_chapter(source: Path, executed: Path, target: Path) -> None:
-    """Write the page of one chapter; StagingError names it when no complete run of its code exists."""
+def without_results(current: dict[str, Any], reason: str) -> dict[str, Any]:
+    """The text and the code of a chapter that refused its data, and why under its title."""
+    page = copy.deepcopy(current)
+    for cell in code_cells(page):
+        cell |= {"outputs": [], "execution_count": None}
+    line = f'<p class="provenance"><strong>This page was not run: {escaped(reason)}</strong></p>'
+    return with_strip(page, line)
+
+
+def stage_chapter(source: Path, executed: Path, target: Path, refusal: str = "") -> None:
+    """Write the page of one chapter; StagingError names it when no complete run of its code exists.
+
+    `refusal`: why it refused its data, when it did.
+    """
     record = read_record(executed)
-    if not record:
+    if not record and not refusal:
         raise StagingError(f"{source.stem} has no complete run; nothing of it can be shown.")
     try:
-        page = graft(read_notebook(source), read_notebook(executed), record)
+        current = read_notebook(source)
+        page = (
+            without_results(current, refusal)
+            if refusal
+            else graft(current, read_notebook(executed), record)
+        )
     except StagingError as error:
         raise StagingError(f"{source.stem} cannot be shown: {error}.") from error
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,12 +143,18 @@ def stage_chapter(source: Path, executed: Path, target: Path) -> None:
 
 
 def stage_book(
-    project: Project, target: Path, *, data_root: str = "", chapters: Sequence[Path] | None = None
+    project: Project,
+    target: Path,
+    *,
+    data_root: str = "",
+    chapters: Sequence[Path] | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> None:
     """Fill an empty folder with everything that the HTML is made from, with these chapters (default: all).
 
     The folder mirrors the repository (`book/`, `notebooks/`), so a relative link means the same in
-    both. Errors: StagingError for a chapter that cannot be shown.
+    both. `refused`: chapters whose data are too few, with the reason.
+    Errors: StagingError for a chapter that cannot be shown.
     """
     import yaml
 
@@ -133,7 +170,8 @@ def stage_book(
     chapters = project.chapter_paths() if chapters is None else chapters
     for path in chapters:
         executed = project.executed(data_root) / path.name
-        stage_chapter(path, executed, target / "notebooks" / path.name)
+        refusal = (refused or {}).get(path.stem, "")
+        stage_chapter(path, executed, target / "notebooks" / path.name, refusal)
     pages = sorted((target / "book").glob("*.md"))
     filled = {
         "appendix_api": with_modules,

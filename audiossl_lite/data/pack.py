@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{store.source}; {store.nbytes / 1e6:.1f} MB, digest {store.digest()}")
     for reason, count in Counter(skip.reason for skip in store.skipped).most_common():
         print(f"  {count} x {reason}")
+    for name in store.manifest["cut_off"]:
+        print(f"  has lost its end: {name}")
     if asked.verify:
         problems = verify_store(asked.store)
         print("\n".join(problems) if problems else "verified: every part is whole")

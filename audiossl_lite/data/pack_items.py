@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, load_audio
+from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, read_audio
 from audiossl_lite.data.layouts import Listing, find_listing, is_esc50, is_fsdd
 from audiossl_lite.data.recipes import Recipe, bytes_per_second, encode
 from audiossl_lite.data.sounds import POOLS
@@ -64,12 +64,14 @@ class Item:
 class Packed:
     """Raw data of a clip, `(S,)` int16 or `(T, F)` float16, several for a long file; `reason` when there are none.
 
-    `spans`: where each piece of a waveform sounds. `file`: state and content of what was read, see `is_as_before`.
+    `spans`: where each piece of a waveform sounds. `cut_off`: the file has lost its end.
+    `file`: state and content of what was read, see `is_as_before`.
     """
 
     pieces: list[np.ndarray] = field(default_factory=list)
     spans: list[tuple[int, int] | None] = field(default_factory=list)
     clipped: bool = False
+    cut_off: bool = False
     reason: str = ""
     file: tuple[int, int, str] = (*NO_FILE, "")
 
@@ -122,7 +124,8 @@ def pack_item(item: Item, recipe: Recipe) -> Packed:
     """Decode, cut and encode one clip; what is wrong with a file becomes a reason, never an exception."""
     state = item.state()
     try:
-        waveform = load_audio(item.sound) if isinstance(item.sound, Path) else item.sound()
+        is_file = isinstance(item.sound, Path)
+        waveform, cut_off = read_audio(item.sound) if is_file else (item.sound(), False)
         file = (*state, item.content())
         scaled = central(waveform, recipe["max_s"]) * recipe.get("gain", 1.0)
         raw, clipped = encode(scaled, recipe)
@@ -132,7 +135,7 @@ def pack_item(item: Item, recipe: Recipe) -> Packed:
         return Packed(reason=f"cannot be packed: {str(error).splitlines()[0]}", file=(*state, ""))
     pieces = _pieces(raw.numpy(), recipe.get("piece_s"))
     spans = [sounding_span(piece) if piece.ndim == 1 else None for piece in pieces]
-    return Packed(pieces, spans, clipped, "" if pieces else "silent", file)
+    return Packed(pieces, spans, clipped, cut_off, "" if pieces else "silent", file)
 
 
 def _pieces(raw: np.ndarray, piece_s: float | None) -> list[np.ndarray]:

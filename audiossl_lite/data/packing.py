@@ -30,6 +30,7 @@ from audiossl_lite.data.store import PackedStore
 from audiossl_lite.data.store_format import (
     COLUMNS,
     HEADER,
+    REMARKS,
     VERSION,
     StoreError,
     checksum_of,
@@ -267,7 +268,7 @@ def _make_parts(
 
 def _write_part(folder: Path, number: int, clips: Iterable[tuple[Item, Packed]]) -> None:
     """Write the data of a part, then its manifest; when anything goes wrong, nothing of it counts."""
-    manifest: dict[str, Any] = {key: [] for key in (*COLUMNS, "clipped")}
+    manifest: dict[str, Any] = {key: [] for key in (*COLUMNS, *REMARKS)}
     with whole_file(part_path(folder, number, ".bin")) as file:
         for item, packed in clips:
             for piece, span in zip(packed.pieces, packed.spans):
@@ -277,8 +278,9 @@ def _write_part(folder: Path, number: int, clips: Iterable[tuple[Item, Packed]])
                 row = (item.name, len(piece), total, span, item.about, packed.file)
                 for key, value in zip(COLUMNS, row, strict=True):
                     manifest[key].append(value)
-            if packed.clipped:
-                manifest["clipped"].append(item.name)
+            for remark in REMARKS:
+                if getattr(packed, remark):
+                    manifest[remark].append(item.name)
     described = [manifest[key] for key in COLUMNS if key != "files"]
     manifest["content"] = checksum_of(to_json(described))
     write_whole(part_path(folder, number, ".json"), sealed(manifest))

@@ -24,6 +24,7 @@ from audiossl_lite.data.recipes import FULL_SCALE, decode_raw
 from audiossl_lite.data.resident import Joined, free_bytes
 from audiossl_lite.data.store_format import (
     COLUMNS,
+    REMARKS,
     StoreError,
     checksum_of,
     frame_type,
@@ -218,16 +219,17 @@ class PackedStore:
     def manifest(self) -> dict[str, list[Any]]:
         """What is known of the clips besides their sound; read when first asked for, training needs none of it.
 
-        The columns of `store_format`, and `clipped`: names of clips with samples beyond full scale.
+        The columns of `store_format` and its remarks; stores packed before there was a remark have none.
         """
         parts = self._manifests()
-        return {key: list(chain(*(part[key] for part in parts))) for key in (*COLUMNS, "clipped")}
+        keys = (*COLUMNS, *REMARKS)
+        return {key: list(chain(*(part.get(key, ()) for part in parts))) for key in keys}
 
     @property
     def source(self) -> str:
         """One line that a page can print: which data, how many clips."""
-        counts = (len(self.skipped), "skipped"), (len(self.manifest["clipped"]), "clipped")
-        note = "".join(f", {n} {word}" for n, word in counts if n)
+        counts = {"skipped": len(self.skipped)} | {key: len(self.manifest[key]) for key in REMARKS}
+        note = "".join(f", {n} {word.replace('_', ' ')}" for word, n in counts.items() if n)
         return f"{self.data}: {len(self)} clips{note}, packed as {self.made['name']}"
 
 

@@ -25,6 +25,8 @@ VERSION = 2
 HEADER = "store.json"
 # One entry a clip: its name, frames, checksum, span of sound, what is known of it, and what its file was like.
 COLUMNS = ("names", "lengths", "sums", "spans", "about", "files")
+# Names of clips with samples beyond full scale, and of those whose file has lost its end.
+REMARKS = ("clipped", "cut_off")
 SEALED = re.compile(rb'\{"checksum":"([0-9a-f]{32})","content":(.*)\}\n', re.DOTALL)
 COPY_AGAIN = "copy the store again, or pack into a new folder"
 

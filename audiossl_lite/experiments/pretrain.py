@@ -33,6 +33,7 @@ from audiossl_lite.parameters import (
     typed_value,
 )
 from audiossl_lite.training import CollapseError, Compute, NotFiniteError, TrainingResult
+from audiossl_lite.training.compute import LAUNCHER
 
 if TYPE_CHECKING:
     from audiossl_lite.experiments.cost import Estimate
@@ -121,7 +122,8 @@ class JobRequest:
         ]  # fmt: skip
         log = folder / "torchrun.log"
         with log.open("w") as output:
-            done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT)
+            environment = os.environ | {LAUNCHER: str(os.getpid())}
+            done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         if done.returncode:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
             raise RuntimeError(

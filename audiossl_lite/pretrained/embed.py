@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{out}: {len(rows)} rows of {width} numbers, from {n_files} files, {len(rows.skipped)} left out"
     )
     report_skips(rows.skipped)
+    for name in rows.cut_off:
+        print(f"  has lost its end: {name}", file=sys.stderr)
     return 1 if rows.skipped else 0
 
 

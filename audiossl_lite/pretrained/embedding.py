@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from audiossl_lite._version import __version__
-from audiossl_lite.data.audio import AudioError, load_audio
+from audiossl_lite.data.audio import AudioError, read_audio
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.corpus import Sound, list_sounds
 from audiossl_lite.data.store_format import write_whole
@@ -32,6 +32,7 @@ BATCH_S = (
 )
 CHUNKS_AT_ONCE = 32
 DECODING_THREADS = 4
+PART_VERSION = 2  # of what a finished batch says: one of an older version is done again
 
 
 def embed_folder(
@@ -74,6 +75,7 @@ def embed_sounds(
     job = _Job(model.to(device), device, round(chunk_s * SAMPLE_RATE_HZ), keep_chunks)
     rows: list[tuple[int, int, int, np.ndarray]] = []
     skipped: dict[int, str] = {}
+    cut_off: list[int] = []
     with progress_bar(len(sounds), f"embedding, {model.name or 'encoder'}") as bar:
         for batch in _batches([_seconds(sound.path) for sound in sounds]):
             content = job.finished([Path(sounds[i].path) for i in batch], parts)
@@ -83,6 +85,7 @@ def embed_sounds(
                 rows.append((batch[place], int(start), int(end), vector))
             for place, reason in zip(content["skipped"], content["reasons"]):
                 skipped[batch[place]] = str(reason)
+            cut_off += [batch[place] for place in content["cut_off"]]
             bar.update(len(batch))
     names = [Path(os.path.relpath(sound.path, base)).as_posix() for sound in sounds]
     left_out = tuple(Skip(names[i], skipped[i]) for i in sorted(skipped))
@@ -98,6 +101,7 @@ def embed_sounds(
         end_s=np.array([row[2] for row in rows]) / SAMPLE_RATE_HZ,
         vectors=np.stack([row[3] for row in rows]),
         skipped=left_out,
+        cut_off=tuple(names[i] for i in sorted(cut_off)),
     )
 
 
@@ -143,18 +147,25 @@ class _Job:
     def _key(self, files: Sequence[Path]) -> str:
         """Names the result: the encoder, the way of cutting, and each file by name, size and time of change."""
         known = [[str(f), *_size_and_time(f)] for f in files]
-        settings = [__version__, self.model.name, self.model.identity, self.chunk, self.keep_chunks]
+        settings = [
+            PART_VERSION,
+            __version__,
+            self.model.name,
+            self.model.identity,
+            self.chunk,
+            self.keep_chunks,
+        ]
         return hashlib.sha256(json.dumps([settings, known]).encode()).hexdigest()[:24]
 
     def compute(self, files: Sequence[Path]) -> dict[str, np.ndarray]:
-        """Rows of the files: `place` in the batch, `start` and `end` in samples, `vectors`; and what was `skipped`."""
+        """Rows: `place` in the batch, `start` and `end` in samples, `vectors`; which are `skipped` or `cut_off`."""
         with ThreadPoolExecutor(DECODING_THREADS) as threads:
             decoded = list(threads.map(_decode, files))
         reasons = {i: text for i, text in enumerate(decoded) if isinstance(text, str)}
+        whole = {i: pair for i, pair in enumerate(decoded) if i not in reasons}
         pieces = [
             (i, start, wave[start : start + self.chunk])
-            for i, wave in enumerate(decoded)
-            if isinstance(wave, Tensor)
+            for i, (wave, _) in whole.items()
             for start in range(0, len(wave), self.chunk)
             if start == 0 or len(wave) - start >= SHORTEST
         ]
@@ -180,6 +191,9 @@ class _Job:
             "vectors": np.array([row[3] for row in rows], dtype=np.float32),
             "skipped": np.array(sorted(reasons), dtype=np.int64),
             "reasons": np.array([reasons[i] for i in sorted(reasons)], dtype=np.str_),
+            "cut_off": np.array(
+                [i for i in whole.keys() - reasons.keys() if whole[i][1]], dtype=np.int64
+            ),
         }
 
     def _embed(self, waves: Sequence[Tensor]) -> list[np.ndarray | str]:
@@ -194,10 +208,10 @@ class _Job:
             return [self._embed([wave])[0] for wave in waves]
 
 
-def _decode(path: Path) -> Tensor | str:
-    """The waveform of a file `(S,)`, or why it cannot be used."""
+def _decode(path: Path) -> tuple[Tensor, bool] | str:
+    """The waveform of a file `(S,)` and whether its end is lost, or why it cannot be used."""
     try:
-        return load_audio(path)
+        return read_audio(path)
     except AudioError as error:
         return error.reason
 

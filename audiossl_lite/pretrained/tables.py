@@ -25,7 +25,7 @@ class Embeddings:
     """Rows of an embedded folder: `sounds (n)`, from second `start_s (n,)` to `end_s (n,)`, `vectors (n, D)` float32.
 
     A row is a file, or a chunk of one. `files`: paths as the folder has them; `places (n,)`: of their sounds in the
-    list that was embedded; `skipped`: what could not be used.
+    list that was embedded; `skipped`: what could not be used; `cut_off`: files that have lost their end.
     """
 
     sounds: tuple[Sound, ...]
@@ -35,6 +35,7 @@ class Embeddings:
     end_s: np.ndarray
     vectors: np.ndarray
     skipped: tuple[Skip, ...] = ()
+    cut_off: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -75,8 +76,8 @@ def _is_installed(package: str) -> bool:
 def write_table(path: str | Path, embeddings: Embeddings) -> Path:
     """Write embeddings with their files, seconds, labels and groups; a file that exists is replaced when all is ready.
 
-    npz: arrays `file`, `start_s`, `end_s`, `label`, `group`, `embedding (n, D)`, and `skipped`, `reason`. CSV and
-    parquet: these columns, and `e0`, `e1`, ... for the embedding. Errors as `check_table`.
+    npz: arrays `file`, `start_s`, `end_s`, `label`, `group`, `embedding (n, D)`, `skipped`, `reason`, `cut_off`.
+    CSV and parquet: these columns, and `e0`, `e1`, ... for the embedding. Errors as `check_table`.
     """
     path = check_table(path)
     columns = {
@@ -95,6 +96,7 @@ def _npz(columns: dict[str, np.ndarray], embeddings: Embeddings) -> bytes:
         "skipped": np.array([skip.name for skip in embeddings.skipped], dtype=np.str_),
         "reason": np.array([skip.reason for skip in embeddings.skipped], dtype=np.str_),
     }
+    skipped["cut_off"] = np.array(embeddings.cut_off, dtype=np.str_)
     return pack_arrays(columns | {"embedding": embeddings.vectors} | skipped)
 
 

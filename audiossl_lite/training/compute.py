@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import threading
+import time
 from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING
@@ -19,6 +23,7 @@ from audiossl_lite.ranges import check_ranges
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+LAUNCHER = "AUDIOSSL_LAUNCHER"  # number of the process that started torchrun, where that was ours
 COMPILED = ("none", "blocks", "step")
 # Dropout and dropped paths draw what the plain code draws; a program's own generator would draw something else.
 PLAIN_DRAWS = {"fallback_random": True}
@@ -97,7 +102,7 @@ def device_type(device: str) -> str:
 def make_fabric(device: str, precision: str) -> Fabric:
     """Devices and precision of a run; under `torchrun` all its processes, on this host and others, train together.
 
-    Processes that outnumber the GPUs of a host share them, and talk by gloo.
+    Processes that outnumber the GPUs of a host share them, and talk by gloo. They end with `torchrun`.
     `precision`: "32-true", "bf16-mixed" or "auto", see `precision_for`. ValueError for a device that is not here.
     """
     from lightning.fabric import Fabric  # takes as long to import as torch
@@ -111,6 +116,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
         # The GPU that this process has chosen need not be the first one.
         devices = [int(index) if index else torch.cuda.current_device()] if on_gpu else 1
         return Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if index:
         raise ValueError(
             f"{processes} processes share the GPUs: device must be cuda, got {device!r}"
@@ -135,3 +141,17 @@ def make_fabric(device: str, precision: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _end_with(parent: int) -> None:
+    """Wait until the process that started this one is gone, or the one that started that, then end.
+
+    A killed `torchrun` cannot end its processes: they would wait for each other, and hold the GPUs, for ever.
+    """
+    launcher = int(os.environ.get(LAUNCHER, parent))
+    with contextlib.suppress(ProcessLookupError):
+        while os.getppid() == parent:
+            os.kill(launcher, 0)  # no signal: it raises once the process is gone
+            time.sleep(0.5)
+    print("the process that started this training was killed; it ends too", file=sys.stderr)
+    os._exit(1)

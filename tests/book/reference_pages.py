@@ -11,7 +11,9 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from audiossl_lite.experiments.records import recorded
 from tests.book import bad_inputs
 from tests.book.library_index import (
     ROOT,
@@ -20,6 +22,7 @@ from tests.book.library_index import (
     places,
     relative,
 )
+from tests.faults.kinds import KINDS
 
 COMMAND = "python -m tests.book.reference_pages"
 PART = re.compile(r"^% made: (\w+)\n.*?^% end of \1$", re.MULTILINE | re.DOTALL)
@@ -74,11 +77,56 @@ def request_messages() -> str:
     return _table(("what is wrong", "message"), [(s.what, _code(s.message)) for s in made])
 
 
+def fault_kinds() -> str:
+    """Kinds of fault: what happens, the tests, and how many of them passed in the last full sweep."""
+    rows = {row["name"]: row["outcome"] for row in _faults() if row["part"] == "tests"}
+    return _table(
+        ("what goes wrong", "what happens", "tests", "last sweep"),
+        [
+            (
+                kind.name,
+                kind.happens,
+                "<br>".join(map(_code, kind.tests)),
+                rows.get(kind.name, "not run"),
+            )
+            for kind in KINDS
+        ],
+    )
+
+
+def fault_sweeps() -> str:
+    """Faults that were injected by the hundred, and how the record says they ended."""
+    rows = [row for row in _faults() if row["part"] != "tests"]
+    return _table(
+        ("what was damaged", "how it ended", "seconds of its part", "commit"),
+        [
+            (row["name"], row["outcome"], f"{row['seconds']:.0f}", _code(row["commit"]))
+            for row in rows
+        ],
+    )
+
+
+def fault_circumstances() -> str:
+    """When and where the sweeps ran."""
+    entry = recorded("faults")
+    if entry is None:
+        return "The sweeps were not run in this checkout."
+    return f"Last sweep: {entry['date']}, {entry['device']}, {entry['seconds']:.0f} s in all."
+
+
+def _faults() -> list[dict[str, Any]]:
+    entry = recorded("faults")
+    return entry["values"] if entry else []
+
+
 PARTS = {
     "papers": papers,
     "skips": skips,
     "file_messages": file_messages,
     "request_messages": request_messages,
+    "fault_kinds": fault_kinds,
+    "fault_sweeps": fault_sweeps,
+    "fault_circumstances": fault_circumstances,
 }
 
 

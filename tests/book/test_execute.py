@@ -143,6 +143,14 @@ def test_worker_and_kernel_end_with_the_runner(tmp_path: Path, number: signal.Si
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.failed.ipynb", "a.log"]
 
 
+def test_braces_in_a_path_are_a_name(tmp_path: Path) -> None:
+    """papermill puts parameters into paths; a data folder may be called anything."""
+    source = write_notebook(tmp_path / "{seed} {" / "a.ipynb", ["print(seed)"])
+    record = run_notebook(source, tmp_path / "{{seed}} }" / "out.ipynb", {"seed": 3})
+    assert record.ok, record.reason
+    assert outputs_text(tmp_path / "{{seed}} }" / "out.ipynb") == "3\n"
+
+
 def test_a_notebook_that_is_no_notebook_is_a_failure_with_a_reason(tmp_path: Path) -> None:
     source = tmp_path / "a.ipynb"
     source.write_text(json.dumps({"cells": "none"}))

@@ -142,6 +142,7 @@ def test_the_recorded_runs_of_this_checkout_can_be_shown():
     known |= {f"differences_{scale}" for scale in SCALES}  # of the appendix
     known |= {f"shipped_{scale}" for scale in SCALES}  # of the model card
     known |= {"bench_paper", "plan_paper"}  # of chapter 13
+    known |= {"faults"}  # of the appendix
     known |= {f"gpu_{stage.name}" for stage in STAGES}
     assert files
     for path in files:

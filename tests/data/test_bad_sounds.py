@@ -11,7 +11,7 @@ import soundfile
 import torch
 import torchaudio.functional
 
-from audiossl_lite.data import audio
+from audiossl_lite.data import audio, pack
 from audiossl_lite.data.audio import AudioError, load_audio, read_audio, resample
 from audiossl_lite.data.datasets import load_clips
 from tests.data import bad_sounds
@@ -69,7 +69,7 @@ def test_blocks_give_what_reading_at_once_gives(tmp_path, monkeypatch):
             assert torch.equal(load_audio(path), at_once), suffix
 
 
-def test_files_that_lost_their_end_are_kept_and_named(tmp_path):
+def test_files_that_lost_their_end_are_kept_and_named(tmp_path, tmp_path_factory, capsys):
     for suffix in ("wav", "aiff", "mp3"):
         path = put(tmp_path / "dog" / f"cut.{suffix}", hum(4.0))
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -85,6 +85,14 @@ def test_files_that_lost_their_end_are_kept_and_named(tmp_path):
     assert clips.cut_off == ("dog/cut.aiff", "dog/cut.mp3", "dog/cut.ogg", "dog/cut.wav")
     assert "4 clips have lost their end (for example dog/cut.aiff)" in clips.report()
     assert len(clips) == 10 and clips.skipped == ()
+    folder = tmp_path_factory.mktemp("packed") / "store"
+    for _ in range(2):  # packed again, nothing is forgotten
+        assert pack.main([str(tmp_path), str(folder), "--workers", "0"]) == 0
+        said = capsys.readouterr().out
+        assert ", 4 cut off, packed as waveform" in said
+        assert [line[20:] for line in said.splitlines() if "lost its end" in line] == list(
+            clips.cut_off
+        )
 
 
 def test_tags_and_chunks_behind_the_sound_are_no_sound(tmp_path):

@@ -114,6 +114,21 @@ def test_ten_damaged_files_are_named_and_the_others_are_as_before(folder, tmp_pa
     }
 
 
+def test_files_that_lost_their_end_and_joined_streams_are_named(folder, tmp_path, capsys):
+    whole = (folder / "b" / "1.wav").read_bytes()
+    (folder / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    for name in ("a/1.ogg", "a/2.mp3"):
+        (folder / name).write_bytes((folder / name).read_bytes() * 2)
+    assert embed.main([str(folder), "--model", "mfcc", "--out", str(tmp_path / "a.npz")]) == 1
+    said = capsys.readouterr()
+    assert "4 rows of 40 numbers, from 4 files, 2 left out" in said.out
+    assert said.err.count("has lost its end") == 1
+    assert "  has lost its end: cut.wav\n" in said.err
+    for name in ("a/1.ogg", "a/2.mp3"):
+        assert f"left out: {name}: more than its header says\n" in said.err
+    assert np.load(tmp_path / "a.npz")["cut_off"].tolist() == ["cut.wav"]
+
+
 def test_when_no_file_is_left_that_is_an_error(tmp_path, capsys):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a.wav").write_bytes(b"nothing")

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -21,10 +23,27 @@ from audiossl_lite.methods.distributed import (
     total,
 )
 from audiossl_lite.training import load_checkpoint, loop
+from audiossl_lite.training.compute import LAUNCHER
 from tests.training import tiny_run
 from tests.training.parallel_run import METHODS, PROCESSES, STEPS, train_some
 
 ROOT = Path(__file__).resolve().parents[2]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+# Two processes that train nothing and never end; each leaves a file with its number.
+ENDLESS = """
+import os, sys, time
+from pathlib import Path
+from audiossl_lite.training.compute import make_fabric
+make_fabric("cpu", "32-true")
+Path(sys.argv[1], f"{os.getpid()}.worker").touch()
+time.sleep(600)
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, for one quiet thread without a GPU."""
+    quiet = {"OMP_NUM_THREADS": "1", "AUDIOSSL_PROGRESS": "off", "CUDA_VISIBLE_DEVICES": ""}
+    return os.environ | quiet | more
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +166,31 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
     monkeypatch.setattr(loop, "make_fabric", lambda *_: SimpleNamespace(world_size=3))
     with pytest.raises(ValueError, match="a batch of 16 clips does not divide among 3 processes"):
         tiny_run.run()
+
+
+@pytest.mark.parametrize("killed", ["torchrun", "what started torchrun"])
+def test_processes_end_with_what_started_them(tmp_path, killed):
+    """A closed terminal or a SIGKILL must not leave processes that wait for each other for ever."""
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    launcher = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    command = [*TORCHRUN, "--nproc-per-node=2", str(tmp_path / "endless.py"), str(tmp_path)]
+    agent = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(**{LAUNCHER: str(launcher.pid)}),
+        stderr=subprocess.DEVNULL,
+    )
+    while len(workers := list(tmp_path.glob("*.worker"))) < 2:
+        assert agent.poll() is None
+        time.sleep(0.1)
+    family = [psutil.Process(int(path.stem)) for path in workers]
+    victim = agent if killed == "torchrun" else launcher
+    victim.kill()
+    victim.wait()
+    try:
+        assert psutil.wait_procs(family, timeout=60)[1] == []
+        assert agent.wait(timeout=60) != 0
+    finally:
+        for process in (agent, launcher):
+            process.kill()
+            process.wait()
