@@ -51,15 +51,15 @@ def folder(tmp_path_factory) -> Path:
     """What two processes left of every method."""
     folder = tmp_path_factory.mktemp("two")
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        f"--nproc-per-node={PROCESSES}", "-m", "tests.training.parallel_run", str(folder),
-    ]  # fmt: skip
-    env = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "AUDIOSSL_PROGRESS": "off",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
+        *TORCHRUN,
+        f"--nproc-per-node={PROCESSES}",
+        "-m",
+        "tests.training.parallel_run",
+        str(folder),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
