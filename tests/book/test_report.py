@@ -143,6 +143,7 @@ def test_the_recorded_runs_of_this_checkout_can_be_shown():
     known |= {f"shipped_{scale}" for scale in SCALES}  # of the model card
     known |= {"bench_paper", "plan_paper"}  # of chapter 13
     known |= {"faults"}  # of the appendix
+    known |= {"shipped_sounds"}  # of chapter 10 and the model cards
     known |= {f"gpu_{stage.name}" for stage in STAGES}
     assert files
     for path in files:

@@ -66,7 +66,7 @@ def test_sounds_are_decoded_once_and_again_when_a_file_changed(folder, tmp_path,
     out = tmp_path / "out"
     corpus, reused = sounds.decoded(out, folder)
     assert not reused
-    monkeypatch.setattr(pack_items, "load_audio", lambda path: pytest.fail("decoded twice"))
+    monkeypatch.setattr(pack_items, "read_audio", lambda path: pytest.fail("decoded twice"))
     again, reused = sounds.decoded(out, folder)
     assert reused and again.sounds == corpus.sounds
     monkeypatch.undo()
