@@ -55,7 +55,7 @@ def learnt(
     )
 
 
-# What is trained on real sounds: transformers small enough to see hundreds of epochs in their minute, to bring back and
+# What is trained on real sounds: transformers small enough to see some hundred epochs in a minute, to bring back and
 # to ship (a file of 13 MB in 16 bits, where ATST-Small has 43). A stage that is `like` another takes its steps and
 # sizes, so that the two differ in what its options say alone; where they take longer than its share, a second call
 # goes on.

@@ -92,7 +92,7 @@ AUDIOMAE_GPU = GPU | {
     "normalisation": ("fitted", "chosen by the data: other sounds than AudioSet"),
     "gain_db": (2.0, "as workshop"),
     "count_padding": (False, "chosen by the clips: padding is not to be predicted"),
-    "encoder": ("audiomae_compact", "chosen by time: hundreds of epochs in a minute; its file can be shipped"),
+    "encoder": ("audiomae_compact", "chosen by time: some hundred epochs in a minute; its file can be shipped"),
     "decoder": ("global", "chosen by length: with 2 s all patches fit in one window"),
     "decoder_dim": (256, "chosen by time"),
     "decoder_depth": (4, "chosen by time"),

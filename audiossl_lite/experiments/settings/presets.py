@@ -211,7 +211,7 @@ BYOL_GPU = GPU | {
     "final_momentum": (0.99, "chosen by the teacher's lag: at few steps, rising to 1 freezes it on early weights"),
 }  # fmt: skip
 ATST_GPU = BYOL_GPU | {
-    "encoder": ("atst_compact", "chosen by time: ATST-Small sees a third of the clips; its file is too large to ship"),
+    "encoder": ("atst_compact", "chosen by time: a third of the weights of ATST-Small; its file can be shipped"),
     "segment_s": (1.0, BYOL_GPU["segment_s"][1]),
     "learning_rate": (1e-3, "chosen by scaling: 5e-4 learned at batch 32, the official rate for 512 clips is 1e-3"),
 }  # fmt: skip
