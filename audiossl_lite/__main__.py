@@ -25,6 +25,8 @@ COMMANDS = {
                  "pretrain notebooks/jobs/workshop_atst_small.yaml -p data_root=AUDIO"),
     "gpu": ("everything that needs a GPU, in some minutes", "audiossl_lite.experiments.gpu.command",
             "gpu --data SOUNDS --minutes 9"),
+    "workshop": ("every method on real sounds over seeds, an hour of a core each",
+                 "audiossl_lite.experiments.workshop", "workshop --data SOUNDS"),
 }  # fmt: skip
 
 

@@ -67,6 +67,8 @@ class Attention(nn.Module):
         # Each (B, heads, N, D / heads).
         q, k, v = (part.view(b, n, self.heads, -1).transpose(1, 2) for part in parts)
         mask = None if visible is None else visible[:, None, None, :]
+        if q.device.type == "cpu":  # torch's half-precision kernel there takes ten times as long backwards
+            q, k, v = q.float(), k.float(), v.float()
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(x.transpose(1, 2).reshape(b, n, d))
 

@@ -69,7 +69,8 @@ def run(task: Task) -> None:
     """Train the method that the stage's options name, score it and write its encoder; see the module.
 
     Options: `method` (a key of `recipes.METHODS`), `seed`, any setting of its preset (`mixing`, `encoder`), `like`
-    (a stage whose steps and sizes are taken over), `start` (the stage whose encoder is tuned), `largest` (of AudioMAE's
+    (a stage whose steps and sizes are taken over), `points` (shares of the preset's steps at which the encoder is
+    scored; without them both are chosen by time), `start` (the stage whose encoder is tuned), `largest` (of AudioMAE's
     encoders the largest that sees `EPOCHS` epochs).
     Raises RuntimeError without the sounds of the run, and what `train` raises.
     """
@@ -147,6 +148,9 @@ class _Stage:
         if "like" in self.options:
             return self._keep(path, self._like(self._plan_of(self.options["like"])))
         config = self.recipe.config
+        if shares := self.options.get("points"):
+            points = sorted({max(round(share * config.steps), 1) for share in shares})
+            return self._keep(path, {"config": asdict(config), "points": points})
         scoring_s = self._seconds_of_scoring(config)
         shares = TOY_POINTS if self.task.toy else POINTS
         if scoring_s * len(shares) > MOST_SCORING * self.task.left():

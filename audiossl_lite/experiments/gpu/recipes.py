@@ -88,7 +88,9 @@ def settings_of(options: dict[str, Any], device: torch.device, *, toy: bool) -> 
     config = preset(experiment, "gpu", changes | (small if toy else {}))
     known = {f.name for f in dataclasses.fields(config)}
     config = override(config, {k: v for k, v in options.items() if k in known and k != "method"})
-    return config if device.type == "cuda" else replace(config, precision="32-true")
+    if device.type == "cuda" or "precision" in options:
+        return config
+    return replace(config, precision="32-true")
 
 
 def make_recipe(

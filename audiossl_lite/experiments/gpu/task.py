@@ -52,11 +52,12 @@ class Task:
     data: Path | None = None
     toy: bool = False
     together: int = 1
+    scale_of_runs: str = "gpu"
 
     @property
     def scale(self) -> str:
-        """Scale of what is recorded: "gpu", or "toy"."""
-        return "toy" if self.toy else "gpu"
+        """Scale of what is recorded: "gpu" or "workshop", or "toy"."""
+        return "toy" if self.toy else self.scale_of_runs
 
     @property
     def folder(self) -> Path:

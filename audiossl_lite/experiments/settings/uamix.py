@@ -157,4 +157,6 @@ VARIANTS: dict[str, dict[str, Any]] = TABLE | {
     "InfoNCE, no neighbours": {"mixing": "none", "k": 0},
     "No Mixing, both directions": {"mixing": "none", "symmetric": True},
     "T-CutMix, both directions": {"mixing": "t_cutmix", "rule": "paper", "symmetric": True},
+    "MixUp + LS, both directions": {"mixing": "mixup", "symmetric": True},
+    "InfoNCE, both directions": {"mixing": "none", "k": 0, "symmetric": True},
 }
