@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from audiossl_lite.devices import in_float32
+
 
 class DropPath(nn.Module):
     """Skip a residual branch for some items while training, and scale up the others to keep the mean.
@@ -67,9 +69,10 @@ class Attention(nn.Module):
         # Each (B, heads, N, D / heads).
         q, k, v = (part.view(b, n, self.heads, -1).transpose(1, 2) for part in parts)
         mask = None if visible is None else visible[:, None, None, :]
-        if q.device.type == "cpu":  # torch's half-precision kernel there takes ten times as long backwards
-            q, k, v = q.float(), k.float(), v.float()
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        attend = F.scaled_dot_product_attention
+        if x.device.type == "cpu":  # where torch's bf16 kernel takes ten times as long backwards
+            attend = in_float32(attend)
+        x = attend(q, k, v, attn_mask=mask)
         return self.proj(x.transpose(1, 2).reshape(b, n, d))
 
 

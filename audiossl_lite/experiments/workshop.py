@@ -38,8 +38,7 @@ SHARED = {
     "batch_size": 64,
     "log_every": 50,
     "save_every": 100,
-    # A core with matrix units for bf16 takes a step in two thirds of the time.
-    "precision": "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true",
+    "precision": "auto",
 }
 BYOL = SHARED | {"hidden_dim": 1024, "learning_rate": 1e-3}
 ATST = BYOL | {
@@ -66,6 +65,8 @@ RUNS: dict[str, dict[str, Any]] = {
         "method": "audiomae",
         "encoder": "audiomae_tiny",
         "n_mels": 64,
+        "decoder_dim": 128,
+        "decoder_depth": 2,
         "steps": 3000,
         "warmup_steps": 300,
         "points": POINTS,

@@ -93,7 +93,8 @@ def scored(task: Task, corpus: Corpus) -> TaskScores:
     path = Path(task.out) / "sounds" / "scores.pt"
     if path.is_file():
         return load_scores(path)
-    heard = task.scale != "workshop"  # where an hour is for training, only what is reported is scored
+    # Where an hour is for training, only what is reported is scored.
+    heard = task.scale != "workshop"
     scores = draw_scores(list(corpus.sounds), n_episodes=20 if task.toy else 600, heard=heard)
     if not scores.columns:
         raise ValueError(f"these sounds allow no few-shot task: {scores.left_out or 'no labels'}")
