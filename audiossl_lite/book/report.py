@@ -187,7 +187,7 @@ def status_rows(paper: str | None = None, folder: str | Path | None = None) -> l
             | {"the paper": DRAWING if drawn else printed}
             | {"ours is": "–" if drawn else what_is_shown(item)}
             | {scale: "–" if drawn else headline(item, scale, folder) for scale in SCALES[:2]}
-            | {"beside it": "–" if drawn else beside(item, SCALES[1], folder)}
+            | {"beside it, at workshop": "–" if drawn else beside(item, SCALES[1], folder)}
             | {scale: "–" if drawn else headline(item, scale, folder) for scale in SCALES[2:]}
         )
     return rows
