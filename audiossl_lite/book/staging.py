@@ -27,6 +27,7 @@ PARTS: tuple[tuple[str, range], ...] = (
 # Appendices that stand in this order; others follow by name, the references last.
 APPENDICES = (
     "notation",
+    "equations",
     "glossary",
     "data",
     "data_guide",
@@ -34,6 +35,7 @@ APPENDICES = (
     "api",
     "troubleshooting",
     "faults",
+    "teaching",
 )
 
 
