@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audiossl_lite.book.exercises import attempt
 from audiossl_lite.book.figures import (
     figure_style,
     frames_slider,
@@ -51,7 +52,7 @@ from audiossl_lite.parameters import (
 from audiossl_lite.progress import progress, progress_bar
 
 __all__ = [
-    "ParameterError", "Parameters", "check_parameters", "compare", "counted", "differences",
+    "ParameterError", "Parameters", "attempt", "check_parameters", "compare", "counted", "differences",
     "figure_style", "frames_slider", "interval_bars", "interval_panels", "judged", "legend_name", "levelled",
     "open_chapter", "ordered", "paired", "plain", "play_grid", "progress", "progress_bar", "provenance",
     "reveal", "say", "show_entry", "show_figure", "show_record", "show_source", "show_spectrogram",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from audiossl_lite.book.gate import cell_source, cell_tags
+from audiossl_lite.book.words import plain
 
 WORDS_A_MINUTE = 200  # of prose, by an adult reader
 LINES_A_MINUTE = 15  # of code that stands open
 PLACE = re.compile(r"^% build: (\w+) ?(.*)$", re.MULTILINE)
+SHOWN = re.compile(r'<figure class="shown">.*?<figcaption>(.*?)</figcaption>', re.DOTALL)
 CAPTION = re.compile(r'(<caption>|<figure class="shown">.*?<figcaption>)', re.DOTALL)
 
 
@@ -90,10 +93,21 @@ def excerpt(pages: Mapping[str, dict[str, Any]], where: str) -> str:
     return f"``````{{raw}} html\n{body}\n``````"
 
 
+def figures(pages: Mapping[str, dict[str, Any]]) -> str:
+    """A list of the numbered figures of all chapters, folded."""
+    lines = []
+    for name, page in pages.items():
+        found = [m[1] for data in html_outputs(page) for m in SHOWN.finditer(data["text/html"])]
+        texts = [html.unescape(re.sub(r"<[^>]+>", "", caption)) for caption in found]
+        lines += [f"- [{name[:2]}](../notebooks/{name}.ipynb): {plain(text)}" for text in texts]
+    return "\n".join([":::{admonition} Figures", ":class: dropdown", *lines, ":::"])
+
+
 def filled(text: str, pages: Mapping[str, dict[str, Any]], seconds: Mapping[str, float]) -> str:
     """The first page with what the build knows in place of its lines `% build: times` and `% build: excerpt ...`."""
     makers: dict[str, Callable[[str], str]] = {
         "times": lambda _: times(pages, seconds),
         "excerpt": lambda where: excerpt(pages, where),
+        "figures": lambda _: figures(pages),
     }
     return PLACE.sub(lambda match: makers[match[1]](match[2]), text)

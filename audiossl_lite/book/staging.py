@@ -184,6 +184,7 @@ def stage_book(
     made = {p.stem: read_notebook(target / "notebooks" / p.name) for p in chapters}
     fill = {
         "intro": lambda text: filled(text, made, seconds),
+        "appendix_teaching": lambda text: filled(text, made, seconds),
         "appendix_api": with_modules,
         "appendix_differences": lambda text: fill_effects(text, project.book / "results"),
     }

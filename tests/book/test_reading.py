@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 
 from audiossl_lite.book.chapters import this_project
 from audiossl_lite.book.figures import caption_of
-from audiossl_lite.book.gate import read_notebook
+from audiossl_lite.book.gate import cell_source, code_cells, read_notebook
 from audiossl_lite.book.reading import PLACE, filled, minutes_to_read, number_captions, times
 from tests.chapters import CHAPTERS
 
@@ -72,6 +73,32 @@ def test_the_places_of_the_first_page_name_cells_that_exist() -> None:
     for _, where in (place for place in found if place[0] == "excerpt"):
         name, cell_id = where.split()
         assert cell_id in cells[name]
+
+
+def test_figures_are_listed_by_their_numbers() -> None:
+    page = copy.deepcopy(PAGE)
+    number_captions(page, 4)
+    listed = filled("% build: figures", {"04_x": page}, {})
+    assert listed.splitlines()[2:-1] == [
+        "- [04](../notebooks/04_x.ipynb): Figure 4&#46;1&#46; A curve"
+    ]
+
+
+def test_every_chapter_has_a_question_an_assignment_and_a_slide_that_exists() -> None:
+    text = (this_project().book / "appendix_teaching.md").read_text()
+    lessons = re.findall(
+        r"^### (\d\d)\. .*?\*\*Question\.\*\* .*?:class: dropdown\n\S.*?\*\*Assignment\.\*\* .*?\n\| passed \|"
+        r".*?\n\|---\|---\|---\|\n\| [^|]+ \| [^|]+ \| [^|]+ \|$",
+        text, re.MULTILINE | re.DOTALL,
+    )  # fmt: skip
+    chapters = [path.stem[:2] for path in CHAPTERS if path.stem < "15"]
+    assert lessons == chapters
+    slides = re.findall(r"^\| (\d\d) \| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE)
+    assert [number for number, _ in slides] == chapters
+    for path, (_, caption) in zip(CHAPTERS, slides, strict=False):
+        code = "".join(cell_source(c) for c in code_cells(read_notebook(path)))
+        alts = re.sub(r'"\s*\n\s*f?"', "", code)
+        assert f'show_figure("{caption}' in alts or f'"{caption}' in alts, caption
 
 
 @pytest.mark.parametrize(
