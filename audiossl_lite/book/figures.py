@@ -21,7 +21,7 @@ from audiossl_lite.evaluation.statistics import Scores, mean_interval
 
 DPI = 110
 MIN_ALT_CHARACTERS = 12
-MIN_CAPTION_CHARACTERS = 25
+MIN_CAPTION_CHARACTERS, MAX_CAPTION_CHARACTERS = 25, 110
 LOOK = {
     "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white",
     "savefig.transparent": False, "figure.figsize": (7.0, 3.2), "figure.dpi": DPI,
@@ -97,10 +97,16 @@ def image_html(png: bytes, alt: str, width_px: int) -> str:
 def caption_of(alt: str) -> str:
     """The first words of a description that say what a figure is: to its first full stop, colon or semicolon.
 
-    A piece that is too short to say something ("Left") is lengthened to the next stop.
+    A piece that is too short to say something ("Left") is lengthened to the next stop, one that fills more than a line
+    ends at its last comma within the line, or with a dash.
     """
     ends = [m.start() for m in re.finditer(r"[.:;](?=\s|$)", alt)]
-    return alt[: next((end for end in ends if end >= MIN_CAPTION_CHARACTERS), len(alt))]
+    text = alt[: next((end for end in ends if end >= MIN_CAPTION_CHARACTERS), len(alt))]
+    if len(text) <= MAX_CAPTION_CHARACTERS:
+        return text
+    line = text[:MAX_CAPTION_CHARACTERS]
+    comma = line.rfind(", ")
+    return line[:comma] if comma >= MIN_CAPTION_CHARACTERS else f"{line.rpartition(' ')[0]} \u2013"
 
 
 def show_figure(alt: str, figure: Figure | None = None, *, dpi: int = DPI) -> None:

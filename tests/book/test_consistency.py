@@ -14,6 +14,7 @@ from tests.book.consistency import contradictions, page_contradictions, seeds_cl
 from tests.book.pages import read_page, site_pages
 from tests.chapters import CHAPTERS
 
+MAX_CAPTION = 130
 # How long a chapter runs is measured and stands under its title; a typed time is wrong on the next machine.
 RUN_TIME = re.compile(
     r"(?:\b(?:minutes?|seconds?)\b[^.;]{0,25}`lite`|`lite`[^.;]{0,25}\b(?:minutes?|seconds?)\b)"
@@ -74,6 +75,19 @@ def test_an_interval_over_seeds_needs_seeds() -> None:
 def test_no_page_contradicts_its_own_numbers(site: Path) -> None:
     faults = {path.name: found for path in site_pages(site) if (found := page_contradictions(path))}
     assert faults == {}
+
+
+@pytest.mark.book
+@pytest.mark.notebook
+def test_captions_are_one_line_with_a_number(site: Path) -> None:
+    faults = []
+    for path in sorted((site / "notebooks").glob("*.html")):
+        for tag in read_page(path).select("table.dataframe caption, figure.shown figcaption"):
+            text = tag.get_text()
+            number = re.match(rf"(?:Table|Figure) {int(path.stem[:2])}\.\d+\. \S", text)
+            if not number or len(text) > MAX_CAPTION:
+                faults.append(f"{path.stem}: {text}")
+    assert faults == []
 
 
 @pytest.mark.book

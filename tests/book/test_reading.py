@@ -109,6 +109,11 @@ def test_every_chapter_has_a_question_an_assignment_and_a_slide_that_exists() ->
             "Loss over the steps of two runs",
         ),
         ("Left: the loss of both runs. Right: the drift.", "Left: the loss of both runs"),
+        (
+            "Bars of accuracy, " + "long " * 15 + "words, and more of them than a line",
+            "Bars of accuracy, " + "long " * 15 + "words",
+        ),
+        ("word " * 30, "word " * 22 + "\u2013"),
         ("Accuracy at 0.5 s and 2.5 s", "Accuracy at 0.5 s and 2.5 s"),
     ],
 )
