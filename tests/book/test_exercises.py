@@ -10,7 +10,14 @@ from audiossl_lite.book.exercises import OPEN, PASSED, attempt
 from audiossl_lite.book.gate import cell_source, code_cells, read_notebook
 from tests.chapters import CHAPTERS, executed_chapter
 
-WITH_CHECKS = {"04_byol": 3, "08_t_cutmix": 3, "10_few_shot": 3}  # three levels
+WITH_CHECKS = {
+    "01_frontends": 3,
+    "02_sounds": 3,
+    "04_byol": 3,
+    "07_nnclr": 3,
+    "08_t_cutmix": 3,
+    "10_few_shot": 3,
+}
 
 
 def check(answer) -> None:
