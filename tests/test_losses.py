@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiossl_lite.losses import byol_loss, info_nce
+from audiossl_lite.losses import byol_loss, info_nce, masked_reconstruction_loss
 
 
 def pair(b: int, d: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,3 +103,24 @@ def test_unequal_shapes_are_refused(loss):
 def test_info_nce_refuses_a_temperature_not_above_zero(temperature):
     with pytest.raises(ValueError, match="temperature must be positive"):
         info_nce(torch.ones(2, 2), torch.ones(2, 2), temperature)
+
+
+def test_masked_reconstruction_is_a_loop_over_hidden_patches():
+    draw = torch.Generator().manual_seed(3)
+    predicted, patches = torch.randn(2, 3, 7, 16, generator=draw, dtype=torch.float64)
+    mask = (torch.rand(3, 7, generator=draw) < 0.6).double()
+    errors = []
+    for b in range(3):
+        for n in range(7):
+            if mask[b, n]:
+                x = patches[b, n]
+                mean = sum(x) / len(x)
+                variance = sum((cell - mean) ** 2 for cell in x) / (len(x) - 1)
+                target = (x - mean) / torch.sqrt(variance + 1e-6)
+                errors.append(sum((predicted[b, n] - target) ** 2) / len(x))
+    loss = masked_reconstruction_loss(predicted, patches, mask)
+    assert loss.item() == pytest.approx(float(sum(errors) / len(errors)), rel=1e-5)
+    raw = masked_reconstruction_loss(patches, patches, mask, norm_patches=False)
+    assert raw == 0.0, "without normalisation a perfect copy costs nothing"
+    with pytest.raises(ValueError, match="no patch is hidden"):
+        masked_reconstruction_loss(predicted, patches, torch.zeros(3, 7))

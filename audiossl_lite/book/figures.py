@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from audiossl_lite.evaluation.statistics import Scores, mean_interval
 
 DPI = 110
 MIN_ALT_CHARACTERS = 12
+MIN_CAPTION_CHARACTERS, MAX_CAPTION_CHARACTERS = 25, 110
 LOOK = {
     "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white",
     "savefig.transparent": False, "figure.figsize": (7.0, 3.2), "figure.dpi": DPI,
@@ -92,8 +94,23 @@ def image_html(png: bytes, alt: str, width_px: int) -> str:
     )
 
 
+def caption_of(alt: str) -> str:
+    """The first words of a description that say what a figure is: to its first full stop, colon or semicolon.
+
+    A piece that is too short to say something ("Left") is lengthened to the next stop, one that fills more than a line
+    ends at its last comma within the line, or with a dash.
+    """
+    ends = [m.start() for m in re.finditer(r"[.:;](?=\s|$)", alt)]
+    text = alt[: next((end for end in ends if end >= MIN_CAPTION_CHARACTERS), len(alt))]
+    if len(text) <= MAX_CAPTION_CHARACTERS:
+        return text
+    line = text[:MAX_CAPTION_CHARACTERS]
+    comma = line.rfind(", ")
+    return line[:comma] if comma >= MIN_CAPTION_CHARACTERS else f"{line.rpartition(' ')[0]} \u2013"
+
+
 def show_figure(alt: str, figure: Figure | None = None, *, dpi: int = DPI) -> None:
-    """Show a figure (default: the current one) as PNG with its description, and close it.
+    """Show a figure (default: the current one) as PNG with its description and a caption, and close it.
 
     alt: a sentence on what the picture shows, for those who cannot see it. Errors: ValueError when it is too short.
     """
@@ -101,7 +118,8 @@ def show_figure(alt: str, figure: Figure | None = None, *, dpi: int = DPI) -> No
 
     text = _check_alt(alt)
     figure = figure or plt.gcf()
-    page = image_html(figure_png(figure, dpi), text, round(figure.get_figwidth() * 100))
+    image = image_html(figure_png(figure, dpi), text, round(figure.get_figwidth() * 100))
+    page = f'<figure class="shown">{image}<figcaption>{escaped(caption_of(text))}</figcaption></figure>'
     plt.close(figure)
     display({"text/html": page, "text/plain": f"Figure: {text}"}, raw=True)
 

@@ -142,10 +142,10 @@ def verdicts(entries: Entries) -> list[str]:
     """
     sentences = []
     for stage in STAGES:
-        rows = {row["name"]: row for row in entries.get(stage.name, {"values": []})["values"]}
-        trained = next((row for row in rows.values() if row.get("curve")), None)
+        trained = _trained(entries, stage.name)
         if trained is None:
             continue
+        rows = {row["name"]: row for row in entries[stage.name]["values"]}
         names = list(rows)
         start, baselines = names[names.index(trained["name"]) - 1], names[:2]
         columns = _never_heard(trained)
@@ -164,18 +164,50 @@ def against(entries: Entries, a: str, b: str) -> str:
 
     Empty where one of them was not run.
     """
-    rows = [
-        next((r for r in entries.get(name, {"values": []})["values"] if r.get("curve")), None)
-        for name in (a, b)
-    ]
-    if None in rows:
+    first, second = _trained(entries, a), _trained(entries, b)
+    if not (first and second):
         return ""
-    columns = _never_heard(rows[0])
-    up, down = (_apart(rows[0], [rows[1]], columns, sign) for sign in (1, -1))
+    columns = _never_heard(first)
+    up, down = (_apart(first, [second], columns, sign) for sign in (1, -1))
     return (
-        f"{rows[0]['name']} is above {rows[1]['name']} on {up} of {len(columns)} tasks and below on "
+        f"{first['name']} is above {second['name']} on {up} of {len(columns)} tasks and below on "
         f"{down}, intervals apart."
     )
+
+
+def answer(entries: Entries, a: str, b: str) -> str:
+    """One word or two on whether what stage `a` trained is ahead of what `b` did; empty where one was not run."""
+    first, second = _trained(entries, a), _trained(entries, b)
+    if not (first and second):
+        return ""
+    up, down = (_apart(first, [second], _never_heard(first), sign) for sign in (1, -1))
+    if up and down:
+        return "**It depends on the task.**"
+    return "**Yes, here.**" if up else "**No sign of it here.**"
+
+
+def _trained(entries: Entries, stage: str) -> dict[str, Any] | None:
+    """The row of what a stage trained."""
+    rows = entries.get(stage, {"values": []})["values"]
+    return next((row for row in rows if row.get("curve")), None)
+
+
+def moved_rows(entries: Entries) -> list[dict[str, Any]]:
+    """One row a task, never heard: how many runs ended above and below their start, intervals apart."""
+    pairs = []
+    for stage in STAGES:
+        if trained := _trained(entries, stage.name):
+            rows = entries[stage.name]["values"]
+            pairs.append((trained, rows[rows.index(trained) - 1]))
+    tasks = dict.fromkeys(column for trained, _ in pairs for column in _never_heard(trained))
+    rows = []
+    for task in tasks:
+        of = [(trained, start) for trained, start in pairs if task in trained["columns"]]
+        up, down = (sum(_apart(a, [b], [task], sign) for a, b in of) for sign in (1, -1))
+        rows.append(
+            {"task": task.removesuffix(NEVER), "runs above": up, "runs below": down, "of": len(of)}
+        )
+    return rows
 
 
 def _never_heard(row: dict[str, Any]) -> list[str]:
@@ -198,11 +230,10 @@ def curves(entries: Entries, column: str) -> dict[str, list[tuple[float, float]]
     """Accuracy against seconds of training, by title of the stage: points `(seconds, per cent)`, the start at 0 s."""
     lines = {}
     for stage in STAGES:
-        rows = entries.get(stage.name, {"values": []})["values"]
-        trained = next((row for row in rows if row.get("curve")), None)
+        trained = _trained(entries, stage.name)
         if trained and column in trained["columns"]:
-            index = rows.index(trained)
-            start = rows[index - 1]["columns"][column]["mean"]
+            rows = entries[stage.name]["values"]
+            start = rows[rows.index(trained) - 1]["columns"][column]["mean"]
             points = [(point["seconds"], point[column]) for point in trained["curve"]]
             lines[stage.title.removeprefix("Learnt: ")] = [(0.0, start), *points]
     return lines

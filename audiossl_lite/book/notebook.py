@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audiossl_lite.book.exercises import attempt
 from audiossl_lite.book.figures import (
     figure_style,
     frames_slider,
@@ -24,6 +25,7 @@ from audiossl_lite.book.words import (
     escaped,
     judged,
     legend_name,
+    ordered,
     paired,
     plain,
     printable,
@@ -50,10 +52,10 @@ from audiossl_lite.parameters import (
 from audiossl_lite.progress import progress, progress_bar
 
 __all__ = [
-    "ParameterError", "Parameters", "check_parameters", "compare", "counted", "differences",
+    "ParameterError", "Parameters", "attempt", "check_parameters", "compare", "counted", "differences",
     "figure_style", "frames_slider", "interval_bars", "interval_panels", "judged", "legend_name", "levelled",
-    "open_chapter", "paired", "plain", "play_grid", "progress", "progress_bar", "provenance",
-    "reveal", "say", "show_figure", "show_record", "show_source", "show_spectrogram",
+    "open_chapter", "ordered", "paired", "plain", "play_grid", "progress", "progress_bar", "provenance",
+    "reveal", "say", "show_entry", "show_figure", "show_record", "show_source", "show_spectrogram",
     "show_table", "verdict",
 ]  # fmt: skip
 
@@ -138,24 +140,32 @@ def provenance(
     seeds: Sequence[int] | None = None,
     note: str = "",
 ) -> None:
-    """Show under a result the strip scale | device | seconds | seed | data | commit: no lite number is a paper's.
+    """Show under a result a fold with the strip scale | device | seconds | seed | data | commit.
 
-    seconds: how long it took. data: usually `clips.source`. seeds: when there are several.
+    Its title says scale and seed, so that no lite number is taken for a paper's. seconds: how long it took. data:
+    usually `clips.source`. seeds: when there are several.
     """
     seeds = [parameters.seed] if seeds is None else list(seeds)
+    which = ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))
     parts = [
         parameters.preset,
         device_name(parameters.torch_device),
         "" if seconds is None else f"{seconds:.0f} s" if seconds >= 1 else "under 1 s",
-        ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)),
+        which,
         data or parameters.data_name,
         current_commit(),
         " ".join(f"{key}={value}" for key, value in parameters.overrides.items()),
         note,
     ]
     line = printable(" | ".join(filter(None, parts)))
-    style = "font-size:0.8em;opacity:0.85"
-    _display_html(f'<div class="provenance" style="{style}">{escaped(line)}</div>', line)
+    _display_html(_provenance_html(f"{parameters.preset}, {which}: how this was made", line), line)
+
+
+def _provenance_html(title: str, line: str) -> str:
+    return (
+        '<details class="provenance" style="font-size:0.8em">'
+        f"<summary>{escaped(title)}</summary>{escaped(line)}</details>"
+    )
 
 
 def _cell_text(value: Any, digits: int) -> str:
@@ -216,7 +226,7 @@ def compare(
 
 def show_record(
     name: str,
-    caption: str = "Recorded: accuracy (%), ±: 95 % over seeds",
+    caption: str = "Recorded: accuracy (%)",
     rows: Callable[[dict[str, Any]], Sequence[Mapping[str, Any]]] = table_rows,
 ) -> dict[str, Any] | None:
     """Show the scores of a record with its circumstances, or that it was not run; return the record or None.
@@ -231,5 +241,14 @@ def show_record(
     scores = recorded_scores(entry)
     if shown := entry.get("config", {}).get("shown"):
         scores = {n: {c: x[c] for c in shown if c in x} for n, x in scores.items()}
-    show_table(rows(scores), f"{caption}; {circumstances(entry)}")
+    show_entry(entry, rows(scores), caption)
     return entry
+
+
+def show_entry(entry: dict[str, Any], rows: Any, caption: str) -> None:
+    """Show a table of a recorded run, and in a fold below how it was recorded."""
+    show_table(rows, caption)
+    seeds = len(entry.get("seeds", []))
+    title = f"{entry.get('scale', '')}, {seeds} seed{'s' * (seeds != 1)}: how this was recorded"
+    line = circumstances(entry)
+    _display_html(_provenance_html(title, line), printable(line))

@@ -22,8 +22,9 @@ class Item:
 
     `gpu`: the stages of `make gpu` that train what it is about; their records are those of the scale `gpu`.
 
-    At scale `lite` its chapter computes it whenever the book is built. `paper`: row and column of the paper's number
-    that stands for the item; `ours`: row and column (empty: the row's mean) of the first record.
+    At scale `lite` its chapter computes it whenever the book is built. `beside`: rows of the same record that say what
+    the number is worth: the start of the training, a baseline without learning. `paper`: row and column of the paper's
+    number that stands for the item; `ours`: row and column (empty: the row's mean) of the first record.
     """
 
     chapter: str = ""
@@ -32,6 +33,7 @@ class Item:
     paper: tuple[str, str] | None = None
     ours: tuple[str, str] | None = None
     gpu: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -64,26 +66,41 @@ OF_ALL = ("learnt_uamix", "learnt_audiomae", "learnt_atst", "learnt_byola", "lea
 ITEMS: dict[tuple[str, str], Item] = {
     ("ATST", "Table 1"): Item(
         "05_atst", ("atst_table1", "atst_views_contrastive"), LENGTHS,
-        ("Small, two, 6 s", "average"), ("transformer, two", ""), ("learnt_byola", "learnt_atst")),
-    ("ATST", "Table 2"): Item("11_probes", ("linear",), PROBES, ("Small", "us8k"), ("ATST", "events")),
+        ("Small, two, 6 s", "average"), ("transformer, two", ""), ("learnt_byola", "learnt_atst"),
+        ("untrained", "MFCC statistics")),
+    ("ATST", "Table 2"): Item(
+        "11_probes", ("linear",), PROBES, ("Small", "us8k"), ("ATST", "events"),
+        beside=("ATST, untrained", "MFCC statistics")),
     ("ATST", "Table 3"): Item(
-        "11_probes", ("finetune",), PROBES, ("Small", "spcv2"), ("ATST, fine-tuned", "")),
+        "11_probes", ("finetune",), PROBES, ("Small", "spcv2"), ("ATST, fine-tuned", "events"),
+        beside=("ATST, from scratch", "log-mel statistics, linear probe")),
     ("ATST", "Figure 2"): Item("05_atst", ("atst_sweep_contrastive",), LENGTHS),
     ("uaMix-MAE", "Table 1"): Item("14_report", (), COUNTS),
     ("uaMix-MAE", "Table 2"): Item(
         "10_few_shot", ("few_shot",), FEW_SHOT,
-        ("uaMix-MAE", "esc50"), ("uaMix-MAE", NEVER), OF_ALL),
+        ("uaMix-MAE", "esc50"), ("uaMix-MAE", NEVER), OF_ALL, ("AudioMAE", "MFCC statistics")),
     ("uaMix-MAE", "Table 3"): Item(
         "09_uamix", ("uamix",), FEW_SHOT,
         ("uaMix-MAE", "esc50"), ("T-CutMix, rule paper", "events, never heard"),
-        ("learnt_uamix", "learnt_uamix_mixup", "learnt_uamix_none")),
+        ("learnt_uamix", "learnt_uamix_mixup", "learnt_uamix_none"),
+        ("No Mixing", "AudioMAE, as pretrained", "MFCC statistics")),
     ("uaMix-MAE", "Table 4"): Item(
-        "11_probes", ("finetune",), PROBES, ("uaMix-MAE", "esc50"), ("uaMix-MAE, fine-tuned", "")),
+        "11_probes", ("finetune",), PROBES, ("uaMix-MAE", "esc50"), ("uaMix-MAE, fine-tuned", "events"),
+        beside=("uaMix-MAE, from scratch", "log-mel statistics, linear probe")),
     ("uaMix-MAE", "Figure 3"): Item("10_few_shot", ("few_shot",), SPEAKERS),
     ("uaMix-MAE", "Figure 4"): Item("10_few_shot", ("few_shot",), SPEAKERS),
     ("uaMix-MAE", "Figure 5"): Item("10_few_shot", ("few_shot",), SPEAKERS),
     ("uaMix-MAE", "Figure 6"): Item("12_tsne", ("tsne",), MAPS),
 }  # fmt: skip
+
+
+# Records that another chapter shows, by the number of that chapter; those of a card stand in chapter 13.
+ELSEWHERE = {"uamix_workshop": "09"}
+
+
+def place(experiment: str) -> str:
+    """The number of the chapter that shows a record."""
+    return ELSEWHERE.get(experiment, "13")
 
 
 def item_of(table: PaperTable) -> Item:
@@ -118,15 +135,33 @@ def headline(item: Item, scale: str, folder: str | Path | None = None) -> str:
     found = entries(item, scale, folder)
     if not found or item.ours is None:
         return state(item, scale, folder)
+    return _score(found[0]["values"], *item.ours) or state(item, scale, folder)
+
+
+def beside(item: Item, scale: str, folder: str | Path | None = None) -> str:
+    """What stands beside that number in the same record: the start of the training, a baseline; or nothing."""
+    found = entries(item, scale, folder)
+    if not found or item.ours is None:
+        return "–"
     name, column = item.ours
-    values = found[0]["values"]
+    scores = {other: _score(found[0]["values"], other, column) for other in item.beside}
+    start = _row(found[0]["values"], name).get("untrained")  # where a row holds its own start
+    if start is not None:
+        scores["untrained"] = _text(start, None)
+    return "; ".join(f"{other} {text}" for other, text in scores.items() if text) or "–"
+
+
+def _row(values: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The row of a name; of several that only begin so (segments of several lengths), the last: the longest."""
     rows = [row for row in values if row["name"] == name]
-    rows = rows or [row for row in values if row["name"].startswith(name)]
-    if not rows or (column and column not in rows[0].get("columns", {})):
-        return state(item, scale, folder)
-    # Of several rows that only begin so (segments of several lengths), the last is the longest.
-    cell = rows[-1]["columns"][column] if column else rows[-1]
-    return _text(cell["mean"], cell["ci95"])
+    return (rows or [row for row in values if row["name"].startswith(name)] or [{}])[-1]
+
+
+def _score(values: list[dict[str, Any]], name: str, column: str) -> str:
+    """A number with its interval, or nothing where the row or the column is missing."""
+    row = _row(values, name)
+    cell = row.get("columns", {}).get(column) if column else row
+    return _text(cell["mean"], cell["ci95"]) if cell and "mean" in cell else ""
 
 
 def what_is_shown(item: Item) -> str:
@@ -151,7 +186,9 @@ def status_rows(paper: str | None = None, folder: str | Path | None = None) -> l
             {"of": table.paper, "item": table.id, "about": table.title}
             | {"the paper": DRAWING if drawn else printed}
             | {"ours is": "–" if drawn else what_is_shown(item)}
-            | {scale: "–" if drawn else headline(item, scale, folder) for scale in SCALES}
+            | {scale: "–" if drawn else headline(item, scale, folder) for scale in SCALES[:2]}
+            | {"beside it, at workshop": "–" if drawn else beside(item, SCALES[1], folder)}
+            | {scale: "–" if drawn else headline(item, scale, folder) for scale in SCALES[2:]}
         )
     return rows
 

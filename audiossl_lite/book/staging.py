@@ -12,6 +12,7 @@ from typing import Any
 from audiossl_lite._version import __version__
 from audiossl_lite.book.chapters import Project, read_record
 from audiossl_lite.book.gate import INJECTED_TAG, cell_source, cell_tags, code_cells, read_notebook
+from audiossl_lite.book.reading import filled, minutes_to_read, number_captions
 from audiossl_lite.book.words import escaped
 
 PARTS: tuple[tuple[str, range], ...] = (
@@ -26,6 +27,7 @@ PARTS: tuple[tuple[str, range], ...] = (
 # Appendices that stand in this order; others follow by name, the references last.
 APPENDICES = (
     "notation",
+    "equations",
     "glossary",
     "data",
     "data_guide",
@@ -33,6 +35,7 @@ APPENDICES = (
     "api",
     "troubleshooting",
     "faults",
+    "teaching",
 )
 
 
@@ -63,8 +66,8 @@ def table_of_contents(chapters: Sequence[Path], pages: Sequence[Path]) -> dict[s
     return {"format": "jb-book", "root": "book/intro", "parts": parts}
 
 
-def run_strip(record: dict[str, Any]) -> str:
-    """Return the line under a chapter's title that says how its numbers were made."""
+def run_strip(record: dict[str, Any], minutes: int = 0) -> str:
+    """Return the line under a chapter's title: how its numbers were made, and how many minutes it takes to read."""
     parameters = record.get("parameters", {})
     data_root = parameters.get("data_root")
     parts = [
@@ -76,6 +79,7 @@ def run_strip(record: dict[str, Any]) -> str:
         f"audiossl_lite {__version__}",
     ]
     line = escaped(" | ".join(parts))
+    line += f"<br>About {minutes} minutes to read." * bool(minutes)
     return f'<p class="provenance"><small>This page as run: {line}</small></p>'
 
 
@@ -96,7 +100,7 @@ def graft(
     if widgets := executed.get("metadata", {}).get("widgets"):
         page["metadata"]["widgets"] = widgets
     page["cells"] = [cell for cell in page["cells"] if INJECTED_TAG not in cell_tags(cell)]
-    return with_strip(page, run_strip(record))
+    return with_strip(page, run_strip(record, minutes_to_read(page)))
 
 
 def with_strip(page: dict[str, Any], strip: str) -> dict[str, Any]:
@@ -136,6 +140,7 @@ def stage_chapter(source: Path, executed: Path, target: Path, refusal: str = "")
             if refusal
             else graft(current, read_notebook(executed), record)
         )
+        number_captions(page, int(source.stem[:2]))
     except StagingError as error:
         raise StagingError(f"{source.stem} cannot be shown: {error}.") from error
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,18 +173,24 @@ def stage_book(
     for name in beside:
         shutil.copytree(project.book / name, target / name)
     chapters = project.chapter_paths() if chapters is None else chapters
+    records = {}
     for path in chapters:
         executed = project.executed(data_root) / path.name
+        records[path.stem] = read_record(executed)
         refusal = (refused or {}).get(path.stem, "")
         stage_chapter(path, executed, target / "notebooks" / path.name, refusal)
     pages = sorted((target / "book").glob("*.md"))
-    filled = {
+    seconds = {p.stem: record["seconds"] for p in chapters if (record := records[p.stem])}
+    made = {p.stem: read_notebook(target / "notebooks" / p.name) for p in chapters}
+    fill = {
+        "intro": lambda text: filled(text, made, seconds),
+        "appendix_teaching": lambda text: filled(text, made, seconds),
         "appendix_api": with_modules,
         "appendix_differences": lambda text: fill_effects(text, project.book / "results"),
     }
     for page in pages:
-        if page.stem in filled:
-            page.write_text(filled[page.stem](page.read_text("utf-8")), "utf-8")
+        if page.stem in fill:
+            page.write_text(fill[page.stem](page.read_text("utf-8")), "utf-8")
     toc = table_of_contents(chapters, pages)
     (target / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     config = yaml.safe_load((project.book / "_config.yml").read_text(encoding="utf-8"))

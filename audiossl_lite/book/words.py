@@ -12,6 +12,7 @@ from audiossl_lite.evaluation.statistics import (
     Scores,
     as_text,
     difference,
+    judged,
     mean_interval,
 )
 from audiossl_lite.evaluation.statistics import verdict as word_for
@@ -116,11 +117,21 @@ def paired(a: Any, b: Any) -> tuple[float, float]:
     return mean_interval((a.per_episode - b.per_episode)[None])
 
 
-def judged(values: Any) -> str:
-    """A paired difference (seeds, episodes) as text, with what its interval allows to say: `+1.2 ± 0.4: better`."""
-    gap, half_width = mean_interval(values)
-    text = as_text(gap, half_width, signed=True)
-    return f"{text}: {word_for(gap, half_width)}" if math.isfinite(half_width) else text
+def ordered(
+    a: float,
+    b: float,
+    digits: int = 2,
+    *,
+    words: tuple[str, str, str] = ("higher", "lower", "the same"),
+    unit: str = "",
+) -> str:
+    """What number `a` is to `b` as both are printed, with the two: `lower (0.86 against 0.89)`.
+
+    For numbers without an interval, of which nothing but their order can be said. words: greater, smaller, equal.
+    """
+    left, right = f"{a:.{digits}f}", f"{b:.{digits}f}"
+    word = words[2 if left == right else float(left) < float(right)]
+    return f"{word} ({left}{unit} against {right}{unit})"
 
 
 def differences(

@@ -40,10 +40,21 @@ def difference(scores: Scores, a: str, b: str, column: str) -> np.ndarray:
 
 
 def verdict(gap: float, half_width: float) -> str:
-    """What an interval allows to say of a difference."""
+    """What an interval allows to say of a difference, both to the tenth that `as_text` prints."""
+    gap, half_width = round(gap, 1), round(half_width, 1)
     if not abs(gap) > half_width:  # also when there is no interval
         return "unclear"
     return "better" if gap > 0 else "worse"
+
+
+def judged(values: np.ndarray) -> str:
+    """A paired difference (seeds, episodes) as text, with what its interval allows to say: `+1.2 ± 0.4: better`.
+
+    Without an interval there is a number and no word.
+    """
+    gap, half_width = mean_interval(values)
+    text = as_text(gap, half_width, signed=True)
+    return f"{text}: {verdict(gap, half_width)}" if math.isfinite(half_width) else text
 
 
 def as_text(mean: float, half_width: float, *, signed: bool = False) -> str:

@@ -10,13 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from audiossl_lite.evaluation.statistics import (
-    Scores,
-    as_text,
-    difference,
-    mean_interval,
-    verdict,
-)
+from audiossl_lite.evaluation.statistics import Scores, difference, judged
 from audiossl_lite.experiments.networks import UNTRAINED
 from audiossl_lite.experiments.records import mean_curve, record_row
 from audiossl_lite.experiments.settings.uamix import START
@@ -126,15 +120,12 @@ def answers(scores: Scores) -> list[dict[str, str]]:
     for question, a, b in QUESTIONS:
         if a in scores and b in scores:
             row = {"question": question, "a minus b": f"{a} − {b}"}
-            for column in scores[a]:
-                gap, half_width = mean_interval(difference(scores, a, b, column))
-                row[column] = f"{as_text(gap, half_width, signed=True)}: {verdict(gap, half_width)}"
-            rows.append(row)
+            rows.append(row | {c: judged(difference(scores, a, b, c)) for c in scores[a]})
     return rows
 
 
 def in_words(rows: list[dict[str, str]]) -> list[str]:
-    """The rows of `answers` as one line each: the question, then the columns by what they say.
+    """The rows of `answers` as one line each, where an interval allows a word: the question, the columns by word.
 
     Where: uaMix-MAE Sec. 4; chapter 09
     """
@@ -142,8 +133,9 @@ def in_words(rows: list[dict[str, str]]) -> list[str]:
     for row in rows:
         said: dict[str, list[str]] = {"better": [], "worse": [], "unclear": []}
         for column, text in row.items():
-            if column not in ("question", "a minus b"):
-                said[text.rsplit(": ", 1)[1]].append(column)
+            if (word := text.rpartition(": ")[2]) in said:
+                said[word].append(column)
         parts = [f"{word} on {' and '.join(where)}" for word, where in said.items() if where]
-        lines.append(f"**{row['question']}** {'; '.join(parts).capitalize()}.")
+        if parts:
+            lines.append(f"**{row['question']}** {'; '.join(parts).capitalize()}.")
     return lines

@@ -22,7 +22,7 @@ from audiossl_lite.evaluation.few_shot import (
     score_episodes,
     usable_classes,
 )
-from audiossl_lite.evaluation.statistics import as_text, mean_interval, verdict
+from audiossl_lite.evaluation.statistics import as_text, judged, mean_interval
 from audiossl_lite.parameters import CommandParser, make_parameters
 from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, report_skips, sentence
 from audiossl_lite.pretrained.embedding import embed_sounds
@@ -58,8 +58,8 @@ class FolderScores:
         for name, row in self.scores.items():
             cells = []
             for task in self.heads:
-                gain = mean_interval((row[task] - self.scores[first][task])[None])
-                known = f"{as_text(*gain, signed=True)}, {verdict(*gain)}" if name != first else ""
+                gain = judged((row[task] - self.scores[first][task])[None])
+                known = gain if name != first else ""
                 cells += [as_text(*mean_interval(row[task][None])), known]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         return "\n".join(lines)

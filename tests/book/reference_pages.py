@@ -26,7 +26,8 @@ from tests.faults.kinds import KINDS
 
 COMMAND = "python -m tests.book.reference_pages"
 PART = re.compile(r"^% made: (\w+)\n.*?^% end of \1$", re.MULTILINE | re.DOTALL)
-TABLE_OF_PAPERS = ("ATST", "BYOL-A", "AudioMAE")
+TABLE_OF_PAPERS = ("ATST", "BYOL-A", "AudioMAE", "uaMix-MAE", "NNCLR")
+EQUATIONS = re.compile(r"^\| (.+?) \| .+ \| `(audiossl_lite/[^`]+)`<br>`([^`]+)` \|$", re.MULTILINE)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -50,6 +51,19 @@ def papers() -> str:
                 rows[place].append((place, f"{_code(f'{item.file}: {item.name}')}<br>{test}"))
     in_order = sorted(rows, key=lambda p: (TABLE_OF_PAPERS.index(p.split(" ")[0]), p))
     return _table(("place", "code and test"), [row for place in in_order for row in rows[place]])
+
+
+def by_code() -> str:
+    """The functions of the table of equations in the order of the library: where their equations stand, their test."""
+    text = (ROOT / "book" / "appendix_equations.md").read_text()
+    typed = text.split("## From the code back")[0]
+    rows: dict[str, tuple[list[str], str]] = {}
+    for place, code, test in EQUATIONS.findall(typed):
+        rows.setdefault(code, ([], test))[0].append(place)
+    return _table(
+        ("code", "equations", "test"),
+        [(_code(c), ", ".join(where), _code(test)) for c, (where, test) in sorted(rows.items())],
+    )
 
 
 def _said(make: Callable[[Path], Iterable[bad_inputs.Said]]) -> list[bad_inputs.Said]:
@@ -121,6 +135,7 @@ def _faults() -> list[dict[str, Any]]:
 
 PARTS = {
     "papers": papers,
+    "by_code": by_code,
     "skips": skips,
     "file_messages": file_messages,
     "request_messages": request_messages,

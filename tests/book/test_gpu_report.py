@@ -138,3 +138,18 @@ def test_a_curve_begins_at_the_start_that_was_tuned(entries):
     lines = gpu_report.curves(entries, "events, never heard")
     assert lines["ATST, compact"] == [(0.0, 42.0), (5.0, 47.0), (10.0, 52.0)]
     assert gpu_report.curves(entries, "notes, never heard") == {}
+
+
+def test_tasks_count_the_runs_that_left_their_start(entries):
+    rows = {row["task"]: row for row in gpu_report.moved_rows(entries)}
+    assert rows == {"events": {"task": "events", "runs above": 2, "runs below": 0, "of": 2}}
+
+
+def test_an_answer_says_who_is_ahead(entries):
+    def run(mean):
+        return {"values": [record_row("x", scores(mean), scores(44.0)) | {"curve": [1]}]}
+
+    both = {"a": run(50.0), "b": run(40.0)}
+    assert gpu_report.answer(both, "a", "b") == "**Yes, here.**"
+    assert gpu_report.answer(both, "b", "a") == "**No sign of it here.**"
+    assert gpu_report.answer(both, "a", "c") == ""

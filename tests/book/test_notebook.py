@@ -103,10 +103,12 @@ def test_a_record_is_shown_with_its_circumstances_or_said_to_be_missing(
     assert shown[0].data == "Record `theirs`: **not run** in this checkout."
     assert show_record("ours", "Scores", rows) == {"commit": "abc"}
     assert shown[1]["text/plain"].splitlines() == [
-        "Scores; code abc",
+        "Scores",
         "features | mean",
         "ATST | 51.0",
     ]
+    assert shown[2]["text/plain"] == "code abc"
+    assert shown[2]["text/html"].startswith("<details") and "0 seeds" in shown[2]["text/html"]
 
 
 def test_two_settings_or_two_results_stand_side_by_side(shown: list) -> None:

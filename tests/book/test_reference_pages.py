@@ -15,7 +15,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_pages_with_made_parts_are_found():
     names = {path.name for path in reference_pages.pages()}
-    assert names == {"appendix_data.md", "appendix_faults.md", "appendix_notation.md"}
+    assert names == {"appendix_data.md", "appendix_equations.md", "appendix_faults.md"}
     text = "".join((ROOT / "book" / name).read_text() for name in names)
     assert all(f"% made: {part}\n" in text for part in reference_pages.PARTS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from audiossl_lite.book.gpu_report import gpu_entries, stage_rows
 from audiossl_lite.book.paper_tables import paper_table, paper_tables
 from audiossl_lite.book.report import (
@@ -9,6 +11,7 @@ from audiossl_lite.book.report import (
     ITEMS,
     NOT_RUN,
     SCALES,
+    beside,
     circumstances,
     entries,
     headline,
@@ -153,3 +156,20 @@ def test_the_recorded_runs_of_this_checkout_can_be_shown():
             assert stage_rows(gpu_entries()) and entry["commit"]
             continue
         assert recorded_rows(entry) and entry["seeds"] and entry["commit"]
+
+
+def test_the_start_and_a_baseline_stand_beside_a_number(tmp_path):
+    rows = [
+        ROW | {"name": name, "columns": COLUMNS} for name in ("No Mixing", "T-CutMix, rule paper")
+    ]
+    write(tmp_path, "uamix_workshop", rows)
+    item = ITEMS["uaMix-MAE", "Table 3"]
+    item = dataclasses.replace(item, ours=("T-CutMix, rule paper", "events, heard"))
+    assert beside(item, "workshop", tmp_path) == "No Mixing 42.0 ± 5.0"
+    assert beside(item, "paper", tmp_path) == "–"
+    write(
+        tmp_path,
+        "atst_table1_workshop",
+        [ROW | {"name": "transformer, two, 3 s", "untrained": 44.9}],
+    )
+    assert beside(ITEMS["ATST", "Table 1"], "workshop", tmp_path) == "untrained 44.9"

@@ -27,6 +27,7 @@ from audiossl_lite.book.words import (
     differences,
     judged,
     legend_name,
+    ordered,
     paired,
     plain,
     printable,
@@ -34,6 +35,7 @@ from audiossl_lite.book.words import (
     say,
     verdict,
 )
+from audiossl_lite.evaluation.statistics import verdict as word_for
 from audiossl_lite.parameters import Parameters
 
 matplotlib.use("Agg")
@@ -116,7 +118,20 @@ def test_every_helper_shows_hostile_names_as_text(seen: list[str]) -> None:
     for page in seen:
         soup = BeautifulSoup(page, "html.parser")
         known = {"table", "caption", "thead", "tbody", "tr", "th", "td", "div", "audio", "img"}
-        known |= {"figure", "svg", "g", "title", "text", "circle", "polygon", "button", "noscript"}
+        known |= {
+            "figure",
+            "figcaption",
+            "details",
+            "summary",
+            "svg",
+            "g",
+            "title",
+            "text",
+            "circle",
+            "polygon",
+            "button",
+            "noscript",
+        }
         assert {t.name for t in soup.find_all(True)} <= known | {"style", "script", "small"}
         assert all(s.get("src") is None and "alert" not in s.get_text() for s in soup("script"))
         assert not [t for t in soup.find_all(True) if any(a.startswith("on") for a in t.attrs)]
@@ -184,8 +199,16 @@ def test_differences_are_paired_and_counted() -> None:
     assert list(rows[2]) == ["question", "a minus b", "x"]
     assert counted(rows) == "1 better, 1 worse, 1 unclear"
     assert judged(np.array([[15.6]])) == "+15.6", "no interval, no word"
+    assert word_for(0.14, 0.06) == "unclear", "it is printed as +0.1 ± 0.1"
     one, two = (SimpleNamespace(per_episode=scores[n]["x"][0]) for n in "ab")
     assert paired(one, two) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-9))
+
+
+def test_two_numbers_are_ordered_as_they_are_printed() -> None:
+    assert ordered(0.894, 0.889) == "the same (0.89 against 0.89)"
+    assert ordered(0.894, 0.889, 3) == "higher (0.894 against 0.889)"
+    assert ordered(41.0, 43.2, 0, unit=" %") == "lower (41 % against 43 %)"
+    assert ordered(1, 2, 0, words=("farther", "nearer", "as far")) == "nearer (1 against 2)"
 
 
 def test_a_missing_record_is_said_to_be_missing(seen: list[str]) -> None:

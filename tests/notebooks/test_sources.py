@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from itertools import pairwise
 
 import nbformat
 
@@ -16,7 +17,7 @@ from tests.chapters import CHAPTERS
 MAX_CELL_LINES = 40
 MAX_CLASS_LINES = 25
 MAX_COLUMNS = 76
-PROMISED = tuple(f"{number:02}" for number in range(1, 16))
+PROMISED = tuple(f"{number:02}" for number in range(1, 17))
 
 
 def python_of(cell: dict) -> ast.Module:
@@ -137,3 +138,15 @@ def test_no_chapter_installs_packages_or_names_a_place_on_one_machine() -> None:
         if words in cell_source(cell)
     ]
     assert named == []
+
+
+def test_every_chapter_ends_with_the_question_that_the_next_one_answers() -> None:
+    faults = []
+    for path, following in pairwise(CHAPTERS):
+        prose = [c for c in read_notebook(path)["cells"] if c["cell_type"] == "markdown"]
+        last = cell_source(prose[-1]).rstrip().splitlines()[-1]
+        if path.stem[:2] < "15" and not (
+            last.startswith("**Next.** ") and "? " in last and f"({following.name})" in last
+        ):
+            faults.append(f"{path.stem}: {last[:60]}")
+    assert faults == []
