@@ -48,14 +48,8 @@ SIZES = ("audiomae_base", "audiomae_small", "audiomae_compact", "audiomae_tiny")
 SHOWN_ROWS = 200  # of the history, in the record
 FILE_BYTES = 16 * 2**20  # a larger encoder stays in the stage's folder
 AT_HAND = Compute(prefetch=0)  # the clips are on the device: nothing is read ahead
-# The job whose timed step says what to compile.
-TIMED_BY = {
-    "atst": "atst_small",
-    "byola": "byola",
-    "cnn": "byola",
-    "audiomae": "audiomae",
-    "uamix": "uamix",
-}
+# The job whose timed step says what to compile, where it is not called as the method is.
+TIMED_BY = {"atst": "atst_small", "cnn": "byola"}
 COMPANY = (
     "Other stages ran on the same card meanwhile, since steps of small encoders wait for their host; seconds are those "
     "of the shared card."
@@ -215,7 +209,8 @@ class _Stage:
 
     def _program(self, config: Any, step_s: float) -> tuple[str, float]:
         """What to compile, and the seconds of a step then; "none" and `step_s` where a program is not faster."""
-        record = self.task.record_of(f"fast_{TIMED_BY[self.options['method']]}", partly=True)
+        method = self.options["method"]
+        record = self.task.record_of(f"fast_{TIMED_BY.get(method, method)}", partly=True)
         compile = "none" if self.task.toy else way_to_compile(record, self.task.left())
         if compile == "none":
             return compile, step_s

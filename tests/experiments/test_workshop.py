@@ -1,0 +1,113 @@
+"""The study on a corpus over seeds: one record, resumed, shared between processes, a failed run named."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from audiossl_lite.evaluation.statistics import mean_interval
+from audiossl_lite.experiments import records, workshop
+from audiossl_lite.experiments.gpu import learnt, sounds
+from audiossl_lite.experiments.settings.uamix import VARIANTS
+from audiossl_lite.training import CollapseError, load_checkpoint
+
+SMALL = {
+    "ATST": {"hidden_dim": 64, "memory_size": 16, "segment_s": 0.5},
+    "AudioMAE": {"n_frames": 48, "decoder_dim": 32, "decoder_depth": 1},
+    "No Mixing": {"head_steps": 2, "head_batch_size": 8, "hidden_dim": 32, "predictor_dim": 32, "queue_size": 16},
+}  # fmt: skip
+NAMES = list(SMALL)
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    """Runs of four steps on a few embedded sounds."""
+    for name, changes in SMALL.items():
+        small = {"steps": 4, "batch_size": 8, "log_every": 1, "precision": "32-true"} | changes
+        if "warmup_steps" in workshop.RUNS[name]:
+            small["warmup_steps"] = 1
+        monkeypatch.setitem(workshop.RUNS, name, workshop.RUNS[name] | small)
+    monkeypatch.setattr(sounds, "decoded", partial(sounds.decoded, toy=True))
+    monkeypatch.setattr(
+        sounds, "draw_scores", lambda listed, n_episodes, **how: drawn(listed, 20, **how)
+    )
+
+
+drawn = sounds.draw_scores
+
+
+def test_the_record_holds_every_seed_of_every_row(tmp_path, monkeypatch):
+    """Means, intervals and curves are those of the single runs; a second call trains nothing."""
+    entry = workshop.train_all(tmp_path, None, NAMES, [0, 1])
+    baselines = ["log-mel statistics", "MFCC statistics"]
+    rows = {row["name"]: row for row in entry["values"]}
+    assert list(rows) == [
+        *baselines, "ATST, untrained", "ATST", "AudioMAE, untrained", "AudioMAE", "No Mixing",
+    ]  # fmt: skip
+    assert entry["seeds"] == [0, 1] and entry["scale"] == "workshop" and not entry["note"]
+    for column, cell in rows["ATST"]["columns"].items():
+        assert column.endswith("never heard")  # nothing else is looked at
+        runs = [
+            load_checkpoint(tmp_path / "stages" / f"atst_{s}" / "scores_4.pt")["ATST"][column]
+            for s in (0, 1)
+        ]
+        assert cell["by_seed"] == pytest.approx([run.mean().item() for run in runs])
+        mean, half_width = mean_interval(np.concatenate(runs))
+        assert (cell["mean"], cell["ci95"]) == pytest.approx((mean, half_width))
+        last = rows["ATST"]["curve"][-1]
+        assert last["step"] == 4 and last[column] == pytest.approx(mean)
+    assert [point["step"] for point in rows["ATST"]["curve"]] == [1, 4]
+    monkeypatch.setattr(learnt, "run", lambda task: pytest.fail(f"trained {task.stage.name} again"))
+    again = workshop.train_all(tmp_path, None, NAMES, [0, 1])
+    assert again["values"] == entry["values"]
+
+
+def test_tuning_starts_from_the_autoencoder_of_its_seed(tmp_path):
+    stage = workshop.run_of("No Mixing", 2)
+    assert stage.needs == ("audiomae_2",) and stage.options["start"] == "audiomae_2"
+    with pytest.raises(KeyError, match="no run is called 'No mixing'; there are ATST, AudioMAE"):
+        workshop.run_of("No mixing", 0)
+    assert set(VARIANTS) < set(workshop.RUNS)
+    literal = [name for name in VARIANTS if not workshop.RUNS[name]["symmetric"]]
+    assert "T-CutMix, rule paper" in literal and "T-CutMix, both directions" not in literal
+
+
+def test_a_run_that_fails_is_named_and_what_needs_it_is_left_out(tmp_path, monkeypatch):
+    run = learnt.run
+
+    def failing(task):
+        if task.stage.name == "audiomae_0":
+            raise CollapseError("the outputs have become one vector")
+        run(task)
+
+    monkeypatch.setattr(learnt, "run", failing)
+    entry = workshop.train_all(tmp_path, None, NAMES, [0])
+    assert [row["name"] for row in entry["values"]][2:] == ["ATST, untrained", "ATST"]
+    assert entry["note"] == "AudioMAE, seed 0 failed: the outputs have become one vector."
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(tmp_path, monkeypatch):
+    """What is held elsewhere is waited for, the rest is trained meanwhile."""
+    workshop.train_all(tmp_path, None, [], [])
+    folder = tmp_path / "stages" / "atst_0"
+    folder.mkdir(parents=True)
+    order = []
+    run = learnt.run
+    monkeypatch.setattr(learnt, "run", lambda task: (order.append(task.stage.name), run(task)))
+    held = workshop.locked(folder)
+    held.__enter__()
+    monkeypatch.setattr(workshop.time, "sleep", lambda _: held.__exit__(None, None, None))
+    workshop.train_all(tmp_path, None, ["ATST", "AudioMAE"], [0])
+    assert order == ["audiomae_0", "atst_0"]
+
+
+def test_wrong_requests_are_refused(tmp_path, capsys):
+    assert workshop.main(["--list"]) == 0
+    assert capsys.readouterr().out.splitlines() == list(workshop.RUNS)
+    assert workshop.main(["--only", "atst", "--out", str(tmp_path)]) == 2
+    assert "no run is called 'atst'" in capsys.readouterr().err
+    assert workshop.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
+    assert "no sounds at" in capsys.readouterr().err
+    assert records.load(tmp_path / "records" / "sounds_workshop.json") is None
