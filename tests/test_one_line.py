@@ -131,6 +131,14 @@ def test_outputs_that_cannot_be_written(blocked, chapter, tmp_path, refused):
     assert str(blocked) in line
 
 
+def test_a_folder_that_its_parent_does_not_take_is_named(chapter, refused, monkeypatch):
+    def refuse(self, *args, **options):
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert "Read-only file system: 'far'" in refused(run.main, chapter, "-o", "far")
+
+
 def test_a_read_only_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
     with pytest.raises(ParameterError, match=rf"x/y cannot be written: {tmp_path} is read-only"):

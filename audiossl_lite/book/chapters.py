@@ -7,6 +7,7 @@ the known outputs are put onto the new text.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import hashlib
@@ -76,7 +77,8 @@ def this_project() -> Project:
 def _hash(parts: Iterable[str | bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update((part.encode() if isinstance(part, str) else part) + b"\0")
+        # a file's name need not be UTF-8
+        digest.update((os.fsencode(part) if isinstance(part, str) else part) + b"\0")
     return digest.hexdigest()
 
 
@@ -92,6 +94,15 @@ def library_hash(library: Path) -> str:
     return _hash_of_files((path for path in files if path not in build), library)
 
 
+def _cells(table: Path) -> list[str]:
+    """All cells of a CSV file, up to the first that cannot be read: the chapters say what is wrong with it."""
+    cells: list[str] = []
+    with contextlib.suppress(csv.Error):
+        for row in csv.reader(table.read_text("utf-8", errors="replace").splitlines()):
+            cells += row
+    return cells
+
+
 def data_hash(data_root: str) -> str:
     """Return a hash over names, sizes and times of all files under a folder, or of a CSV manifest.
 
@@ -103,8 +114,7 @@ def data_hash(data_root: str) -> str:
     parts: list[str | bytes] = [str(root)]
     if root.is_file():
         parts.append(root.read_bytes())
-        rows = csv.reader(root.read_text(encoding="utf-8", errors="replace").splitlines())
-        names = [os.path.join(root.parent, text) for row in rows for text in row if text]
+        names = [os.path.join(root.parent, text) for text in _cells(root) if text]
     else:
         names = [os.fspath(path) for path in sorted(root.rglob("*"))]
     for name in filter(os.path.isfile, names):

@@ -171,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output = _output_path(notebook, options.output, len(options.notebooks))
             usable_folder(output.parent)
             jobs.append((notebook, output, collect_parameters(notebook, typed, texts)))
-    except ValueError as error:
+        for _, output, _ in jobs:
+            output.parent.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     records = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,9 @@ from audiossl_lite.evaluation.statistics import verdict as word_for
 WORDS = ("better", "worse", "unclear")
 # MathJax reads a page after everything else and skips what stands in these.
 NO_FORMULA = '<span class="tex2jax_ignore mathjax_ignore">&#{};</span>'
+# Every other tag in a sentence is text: a name that was not put through `plain` is ugly, and never script.
+TAGS = ('span class="tex2jax_ignore mathjax_ignore"', "/span")
+HIDDEN_TAGS = (*TAGS, "b", "/b", "em", "/em")
 
 
 def printable(name: object) -> str:
@@ -73,6 +77,12 @@ def _joined(sentences: tuple[Any, ...]) -> str:
     return text
 
 
+def _with_tags(text: str, tags: tuple[str, ...]) -> str:
+    """A text whose tags, comments and declarations of HTML are these, all others being shown as they are written."""
+    ours = "|".join(map(re.escape, tags))
+    return re.sub(rf"<(?=[A-Za-z/!?])(?!(?:{ours})>)", "&lt;", text)
+
+
 def say(*sentences: Any) -> None:
     """Show sentences as Markdown; one that is empty or false is left out, one that begins with a hyphen is a list item.
 
@@ -80,14 +90,14 @@ def say(*sentences: Any) -> None:
     """
     from IPython.display import Markdown, display
 
-    display(Markdown(_joined(sentences)))
+    display(Markdown(_with_tags(_joined(sentences), TAGS)))
 
 
 def reveal(*sentences: Any, title: str = "Answer") -> None:
-    """Show sentences of HTML under a line to click. Names from data go in through `plain`."""
+    """Show sentences under a line to click; tags are `b` and `em`. Names from data go in through `plain`."""
     from IPython.display import HTML, display
 
-    text = _joined(sentences)
+    title, text = (_with_tags(part, HIDDEN_TAGS) for part in (title, _joined(sentences)))
     display(HTML(f"<details><summary>{title}</summary>{text}</details>"))
 
 

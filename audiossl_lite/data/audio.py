@@ -110,7 +110,11 @@ def _is_cut_off(path: Path, descriptor: int, sound: _Stream, n_frames: int) -> b
         start = max(position - READ_AHEAD_BYTES, 0)
         tagged = TAGS.search(os.pread(descriptor, position + 16 - start, start))
         zeros = not os.pread(descriptor, 2**16, position).strip(b"\0")
-        more = sound.format in ("FLAC", "MP3", "OGG") and not tagged and not zeros
+        chunk = os.pread(descriptor, 4, position + position % 2)  # begins with its name
+        is_sound = sound.format in ("FLAC", "MP3", "OGG") or (
+            sound.format in ("WAV", "WAVEX") and not re.fullmatch(rb"[A-Za-z0-9_ ]{4}", chunk)
+        )
+        more = is_sound and not tagged and not zeros
     cut_off = n_frames < sound.frames < 2**62
     if sound.format == "MP3":
         cut_off = cut_off and MP3_LENGTH.search(os.pread(descriptor, 2**17, 0)) is not None

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+MEMORY_LIMIT_GIB = 8.0  # clips are held in memory, padded to the longest one
+
 
 @dataclass(frozen=True)
 class Skip:

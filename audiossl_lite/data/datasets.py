@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, read_audio
-from audiossl_lite.data.clips import Clips, Skip
+from audiossl_lite.data.clips import MEMORY_LIMIT_GIB, Clips, Skip
 from audiossl_lite.data.labelling import number_labels
 from audiossl_lite.data.layouts import Entry, Listing, find_listing
 from audiossl_lite.data.sounds import POOLS, synthetic_clips
 from audiossl_lite.progress import progress
 
 DECODING_THREADS = 4
-MEMORY_LIMIT_GIB = 8.0  # clips are held in memory, padded to the longest one
 
 
 def load_clips(

@@ -237,10 +237,10 @@ def folders_in(root: Path) -> list[Path]:
 def audio_in(root: Path, skipped: list[Skip], *, deep: bool = False) -> list[Path]:
     """What claims to be a sound in a folder, in a fixed order; what cannot be one is appended to `skipped`.
 
-    `deep`: below it too. Linked folders are followed, after all others, and no folder is read twice. Hidden files
-    and folders are ignored, as are files of other kinds. A folder with an audio suffix is listed and fails later.
+    `deep`: below it too. Linked folders are followed, after all others; no folder and no file is read twice. Hidden
+    files and folders are ignored, as are files of other kinds. A folder with an audio suffix is listed and fails later.
     """
-    files: list[Path] = []
+    files: dict[str, Path] = {}  # by where each really is
     folders, links = [root], []
     seen = {str(folder) for folder in root.resolve().parents}
     while folders or links:
@@ -260,13 +260,17 @@ def audio_in(root: Path, skipped: list[Skip], *, deep: bool = False) -> list[Pat
             suffix, name, is_folder = path.suffix.lower(), _shown(path, root), os.path.isdir(path)
             if deep and is_folder and path.name != "__MACOSX":
                 (links if path.is_symlink() else folders).append(path)
-            if suffix in AUDIO_SUFFIXES and name == path.relative_to(root).as_posix():
-                files.append(path)
+            is_linked = path.is_symlink() and os.path.isfile(path)
+            real = os.path.realpath(path) if is_linked else os.path.join(place, path.name)
+            if real in files and suffix in AUDIO_SUFFIXES:
+                skipped.append(Skip(name, "file that is read under another name"))
+            elif suffix in AUDIO_SUFFIXES and name == path.relative_to(root).as_posix():
+                files[real] = path
             elif suffix in AUDIO_SUFFIXES:
                 skipped.append(Skip(name, "name that is not UTF-8"))
             elif suffix in _UNREAD_SUFFIXES and not is_folder:
                 skipped.append(Skip(name, f"format that is not read ({suffix})"))
-    return sorted(files)
+    return sorted(files.values())
 
 
 def _shown(path: Path, root: Path) -> str:

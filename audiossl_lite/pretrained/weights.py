@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.frontends import check_waveform
-from audiossl_lite.training.checkpoint import damaged_record, impossible_values
+from audiossl_lite.training.checkpoint import damaged_record, impossible_values, unread
 
 SEAL = "sha256"  # the entry of a safetensors file that sums all its bytes, itself as zeros
 UNSEALED = "0" * 64
@@ -128,8 +128,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         except Exception as error:  # damaged bytes can fail anywhere inside the unpickler
             failure = error
     else:
-        reason = (str(failure) or type(failure).__name__).splitlines()[0]
-        raise WeightsError(f"{path} cannot be read as weights: {reason}") from failure
+        raise WeightsError(f"{path} cannot be read as weights: {unread(failure)}") from failure
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
     return named(content, path)

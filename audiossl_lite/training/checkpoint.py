@@ -96,7 +96,7 @@ def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # damaged bytes can fail anywhere inside the unpickler
-        raise ValueError((str(error) or type(error).__name__).splitlines()[0]) from error
+        raise ValueError(unread(error)) from error
     if not zipfile.is_zipfile(path):
         warnings.warn(
             f"{path} has no checksums: whether it is damaged cannot be told", stacklevel=3
@@ -116,6 +116,14 @@ def _remedy(path: Path) -> str:
             f"{PREVIOUS} beside it is damaged, too: delete both to start the run from the beginning"
         )
     return f"delete it to go on from {PREVIOUS} beside it, which is whole and holds step {step}"
+
+
+def unread(error: Exception) -> str:
+    """Why torch could not read a file, in one line; its own advice, to let the file run code, is left out."""
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    if text.startswith("Weights only load failed"):
+        return "it is damaged, or holds code, of which nothing was run"
+    return text
 
 
 def damaged_record(path: Path) -> str:

@@ -69,6 +69,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        choices = {"schedule": ("cosine", "constant"), "on_collapse": ("stop", "continue")}
+        for name, (one, other) in choices.items():
+            if getattr(self, name) not in (one, other):
+                raise ValueError(f"{name} is {one!r} or {other!r}, got {getattr(self, name)!r}")
 
 
 @dataclass

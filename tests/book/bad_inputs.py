@@ -99,11 +99,13 @@ def bad_rows(root: Path) -> Iterator[Said]:
     put(root / "classes" / "_background_noise_" / "b.wav")
     (root / "classes" / "bell" / "b.m4a").touch()
     (root / "classes" / "bell" / "again").symlink_to(root / "classes")
+    (root / "classes" / "bell" / "c.wav").symlink_to("a.wav")
     what = {
         "stray.wav": "sound beside the class folders",
         "_background_noise_/b.wav": "the noise of Speech Commands",
         "bell/b.m4a": "sound in a format that is not read",
         "bell/again": "link to a folder that is read already, or to one above",
+        "bell/c.wav": "link to a file that is read already",
     }
     for skip in load_clips(root / "classes").skipped:
         yield Said(f"class folders: {what[skip.name]}", skip.reason, "")

@@ -12,7 +12,7 @@ from audiossl_lite.book.build import make_book
 from audiossl_lite.book.chapters import this_project
 from audiossl_lite.book.gate import cell_source, code_cells, read_notebook
 from audiossl_lite.data.enough import MIN_CLASSES, MIN_CLIPS, TooFewClips, check_enough
-from tests.chapters import CHAPTERS
+from tests.chapters import CHAPTERS, NAMES
 from tests.data.sounds import hum, put
 from tests.tiny import tiny_project, write_notebook
 
@@ -75,6 +75,17 @@ def test_embedded_sounds_are_enough_for_everything() -> None:
 def test_every_chapter_asks_in_the_cell_after_its_parameters() -> None:
     for path in CHAPTERS:
         assert "open_chapter(globals()" in cell_source(code_cells(read_notebook(path))[1]), path
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=NAMES)
+def test_every_chapter_refuses_too_few_clips_in_that_cell(tmp_path: Path, path: Path) -> None:
+    parameters, opens = map(cell_source, code_cells(read_notebook(path))[:2])
+    chapter: dict[str, object] = {}
+    exec(parameters, chapter)
+    for counts in ((8, 7), (15,)):
+        chapter["data_root"] = str(sounds(tmp_path / str(len(counts)), *counts))
+        with pytest.raises(TooFewClips, match=f"holds {sum(counts)} clips .* this chapter needs"):
+            exec(opens, chapter)
 
 
 def test_the_guide_says_what_a_chapter_needs() -> None:

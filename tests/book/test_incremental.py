@@ -172,3 +172,14 @@ def test_a_manifest_counts_with_the_files_that_it_names(tmp_path: Path) -> None:
     assert data_hash(str(manifest)) == first
     (tmp_path / "a.wav").write_bytes(b"longer")
     assert data_hash(str(manifest)) != first
+
+
+def test_names_and_tables_that_cannot_be_read_have_a_hash_too(tmp_path: Path) -> None:
+    (tmp_path / "sounds").mkdir()
+    os.close(os.open(os.fsencode(tmp_path / "sounds") + b"/\xff.wav", os.O_CREAT))
+    assert data_hash(str(tmp_path / "sounds"))
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text(f"path,label,about\na.wav,dog,{'w' * 200_000}\n")
+    first = data_hash(str(manifest))
+    manifest.write_text(manifest.read_text() + "b.wav,cat,\n")
+    assert data_hash(str(manifest)) != first

@@ -90,6 +90,22 @@ def test_a_name_in_a_sentence_is_that_name_and_nothing_else(seen: list[str]) -> 
         assert tags <= {"details", "summary", "b", "span"}, (name, tags)
 
 
+def test_a_name_that_was_not_escaped_is_no_tag(seen: list[str]) -> None:
+    for name in HOSTILE:
+        say(f"It is {name}.")
+        reveal(f"It is <b>{name}</b>.", title=name)
+        for page, tags in (
+            (MarkdownIt("commonmark").render(seen[-2]), {"p", "em", "strong", "code", "a", "img"}),
+            (seen[-1], {"details", "summary", "b", "em"}),
+        ):
+            soup = BeautifulSoup(page, "html.parser")
+            assert {tag.name for tag in soup.find_all(True)} <= tags, name
+            assert not [t for t in soup.find_all(True) if {"onerror", "onload"} & set(t.attrs)]
+            assert "javascript:" not in " ".join(a["href"] for a in soup("a"))
+    say("1 < 2, and a <b> is shown")
+    assert seen[-1] == "1 < 2, and a &lt;b> is shown"
+
+
 def test_no_formula_begins_in_a_name() -> None:
     for name in HOSTILE:
         soup = BeautifulSoup(plain(name), "html.parser")

@@ -122,6 +122,10 @@ KINDS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "length 0 in the header": (
         "wav", "more than its header says", lambda path: with_bytes(path, 40, bytes(4)),
     ),
+    "length too small in the header": (
+        "wav", "more than its header says",
+        lambda path: with_bytes(path, 40, (8000).to_bytes(4, "little")),
+    ),
     "joined OGG": ("ogg", "more than its header says", twice),
     "joined MP3": ("mp3", "more than its header says", twice),
     "joined FLAC": ("flac", "more than its header says", twice),

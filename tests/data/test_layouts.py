@@ -50,6 +50,20 @@ def test_linked_folders_are_read_once_and_loops_end(tmp_path):
     }
 
 
+def test_a_file_is_read_once_whatever_names_it_has(tmp_path):
+    put(tmp_path / "cat" / "a.wav")
+    put(tmp_path / "far" / "b.wav")
+    (tmp_path / "cat" / "b.wav").symlink_to("a.wav")
+    (tmp_path / "dog").mkdir()
+    for name in ("dog/c.wav", "dog/d.wav"):
+        (tmp_path / name).symlink_to(tmp_path / "far" / "b.wav")
+    clips = load_clips(tmp_path)
+    assert clips.names == ("cat/a.wav", "dog/c.wav")
+    assert reasons(clips) == dict.fromkeys(
+        ("cat/b.wav", "dog/d.wav", "far/b.wav"), "file that is read under another name"
+    )
+
+
 def test_formats_that_are_not_read_are_counted_and_aiff_is_read(tmp_path):
     put(tmp_path / "dog" / "a.aiff")
     for name in ("b.m4a", "c.OPUS", "notes.txt"):

@@ -133,3 +133,8 @@ def test_strikes_begin_at_their_onsets():
 def test_speakers_and_words_are_distinct():
     assert len({(s.pitch_hz, s.tract) for s in SPEAKERS}) == len(SPEAKERS)
     assert len(set(WORDS)) == len(WORDS) == 10
+
+
+def test_more_than_fits_into_memory_is_refused_before_it_is_asked_for():
+    with pytest.raises(ValueError, match=r"need \d+ GiB, more than 8; lower clips_per_class"):
+        synthetic_clips("event", clips_per_class=10**9)

@@ -13,7 +13,7 @@ from torch import nn
 
 from audiossl_lite.encoders import atst_small
 from audiossl_lite.methods import BYOL
-from audiossl_lite.training import cosine, make_optimizer, set_schedule, warmup_cosine
+from audiossl_lite.training import TrainConfig, cosine, make_optimizer, set_schedule, warmup_cosine
 from audiossl_lite.training.optim import parameter_groups
 
 
@@ -93,6 +93,12 @@ def test_a_constant_schedule_is_constant():
     constant = config(schedule="constant", weight_decay=0.0, final_weight_decay=0.0)
     for step in (0, 50, 99):
         assert set_schedule(optimizer, step, constant)["learning_rate"] == 0.1
+
+
+@pytest.mark.parametrize("name", ["schedule", "on_collapse"])
+def test_a_misspelt_choice_is_refused(name):
+    with pytest.raises(ValueError, match=f"^{name} is '[a-z]+' or '[a-z]+', got 'cosin'$"):
+        TrainConfig(steps=1, batch_size=2, learning_rate=0.1, **{name: "cosin"})
 
 
 def test_adamw_steps_equal_the_formula():

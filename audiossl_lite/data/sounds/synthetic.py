@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiossl_lite.data.clips import Clips
+from audiossl_lite.data.clips import MEMORY_LIMIT_GIB, Clips
 from audiossl_lite.data.sounds.events import EVENTS
 from audiossl_lite.data.sounds.notes import FAMILIES, INSTRUMENTS, PITCH_NAMES, play_notes
 from audiossl_lite.data.sounds.recording import Recording, record
@@ -49,7 +49,7 @@ def synthetic_clips(
 
     Tasks: "event" and "family"; "speaker" and "word"; "instrument", "family" and "pitch". Clip i of a class
     depends on pool, seed, class, i and duration only, not on how many clips are made.
-    Raises ValueError for an unknown pool, fewer than one clip or less than 0.5 s.
+    Raises ValueError for an unknown pool, fewer than one clip, less than 0.5 s, or more than fits into memory.
     """
     _check_pool(pool)
     if clips_per_class < 1:
@@ -58,6 +58,11 @@ def synthetic_clips(
         raise ValueError(f"duration_s must be at least 0.5 s, found {duration_s}")
     rows = describe(pool)
     n_samples = round(duration_s * SAMPLE_RATE_HZ)
+    if (needed_gib := len(rows) * clips_per_class * n_samples * 4 / 2**30) > MEMORY_LIMIT_GIB:
+        size = f"{clips_per_class} clips of {duration_s:g} s for each of {len(rows)} classes"
+        raise ValueError(
+            f"{size} need {needed_gib:.0f} GiB, more than {MEMORY_LIMIT_GIB:g}; lower clips_per_class"
+        )
     waveforms = torch.zeros(len(rows) * clips_per_class, n_samples)
     second, third, names = [], [], []
     for kind, row in enumerate(rows):
