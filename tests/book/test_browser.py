@@ -33,6 +33,9 @@ RULES = {False: "", True: 'runOnly: ["color-contrast"]'}
 DRAWN = """({formulas: document.querySelectorAll(".math").length
 - document.querySelectorAll("mjx-container").length,
 broken: document.querySelectorAll('[data-mml-node="merror"], mjx-merror').length})"""
+# Colours that change slowly have changed.
+DARKEN = """document.documentElement.dataset.theme = "dark";
+new Promise(done => setTimeout(done, 500))"""
 PHONE = 390
 WIDE = f'document.scrollingElement.scrollWidth > {PHONE} ? ["wider than a phone"] : []'
 
@@ -57,7 +60,7 @@ def test_every_page_is_drawn_and_can_be_read_by_all(site: Path, tab: Browser) ->
         code = path.name == WITH_CODE
         tab.open(path)
         wrong = [*tab.errors(), *judged(tab, dark=False, code=code)]
-        tab.ask("document.documentElement.dataset.theme = 'dark'")
+        tab.ask(DARKEN)
         wrong += judged(tab, dark=True, code=code)
         seen = tab.ask(DRAWN)
         if seen["formulas"] > 0 or seen["broken"]:
