@@ -21,12 +21,13 @@ CHECKED := audiossl_lite tests $(wildcard data_scripts notebooks)
 # (audiossl_lite/book/execute.py): beside another program a training step takes a fraction of the time.
 QUIET := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 KMP_BLOCKTIME=1
 
-.PHONY: help install book test lint lab bench gpu faults strip clean distclean
+.PHONY: help install book pdf test lint lab bench gpu faults strip clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book                run the chapters that changed, build the book, say where to open it"
 	@echo "make book DATA=<folder>  the same on your own folder of audio"
+	@echo "make pdf                 the built book as one file (needs Chromium or Chrome)"
 	@echo "make test                check style and run all tests"
 	@echo "make lab                 open the chapters in JupyterLab (PORT=8888)"
 	@echo "make strip               remove results from notebooks/ before a commit"
@@ -52,6 +53,9 @@ $(STAMP):
 
 book: $(STAMP)
 	@$(BIN)/python -m audiossl_lite.book build --data "$(DATA)"
+
+pdf: $(STAMP)
+	@$(BIN)/python -m audiossl_lite.book pdf
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CHECKED)

@@ -107,8 +107,9 @@ def test_the_lock_with_checksums_has_the_same_versions_and_the_build_tools() -> 
     assert wrong == []
 
 
-def test_the_scripts_that_come_along_are_those_that_were_looked_at() -> None:
-    folder = ROOT / "book" / "_vendor"
+@pytest.mark.parametrize("place", ["book/_vendor", "tests"])
+def test_the_scripts_that_come_along_are_those_that_were_looked_at(place: str) -> None:
+    folder = ROOT / place
     lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     files = {

@@ -28,7 +28,7 @@ from audiossl_lite.parameters import ParameterError, nearest
 # Files of the library that no chapter's result depends on: they run and build, they do not compute.
 BUILD_FILES = frozenset(
     {"__main__.py", "run.py"}
-    | {f"book/{x}.py" for x in ("__main__", "api", "build", "chapters", "execute", "folds", "gate", "run", "staging")}
+    | {f"book/{x}.py" for x in ("__main__", "api", "build", "chapters", "execute", "gate", "run", "staging", "theme")}
 )  # fmt: skip
 # A chapter whose code holds one of these shows recorded runs or the papers' own numbers.
 READS_RECORDS = ("recorded", "paper_table")

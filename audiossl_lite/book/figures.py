@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
+from PIL import Image
 
 from audiossl_lite.book.words import escaped, printable
 from audiossl_lite.evaluation.statistics import Scores, mean_interval
@@ -28,6 +29,11 @@ LOOK = {
     "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False,
     "axes.titlesize": "medium", "image.cmap": "magma", "legend.frameon": False,
 }  # fmt: skip
+# What a slider does when it is moved; of the frames beside it one is seen.
+SHOW_FRAME = (
+    "[...this.parentNode.children].slice(1).forEach((frame, i) => frame.hidden = i != this.value);"
+    "this.ariaValueText = this.parentNode.children[+this.value + 1].dataset.label"
+)
 
 
 def figure_style() -> None:
@@ -77,11 +83,13 @@ def _check_alt(alt: str) -> str:
 
 
 def figure_png(figure: Figure, dpi: int = DPI) -> bytes:
-    """Draw a figure as PNG bytes on white ground."""
+    """Draw a figure as PNG bytes on white ground, in 256 colours: a quarter of the bytes, and no eye tells."""
     _draw_names(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False)
-    return buffer.getvalue()
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", transparent=False)
+    image = Image.open(drawn).convert("RGB")
+    image.quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def image_html(png: bytes, alt: str, width_px: int) -> str:
@@ -230,6 +238,26 @@ def interval_panels(
     return axes
 
 
+def slider_html(frames: Sequence[str], labels: Sequence[str], title: str) -> str:
+    """Return pieces of HTML of which one is seen at a time, the middle one first, under a slider with a name.
+
+    The slider is the browser's own, so it works with the keyboard, on a phone and without a kernel.
+    """
+    middle = len(frames) // 2
+    name, words = escaped(title), [escaped(label) for label in labels]
+    shown = "".join(
+        f'<div data-label="{label}"{"" if index == middle else " hidden"}>'
+        f"<div>{name}: <strong>{label}</strong></div>{frame}</div>"
+        for index, (frame, label) in enumerate(zip(frames, words, strict=True))
+    )
+    return (
+        f'<div class="frames" role="group" aria-label="{name}">'
+        f'<input type="range" min="0" max="{len(frames) - 1}" value="{middle}" aria-label="{name}" '
+        f'aria-valuetext="{words[middle]}" oninput="{SHOW_FRAME}" style="width:min(30em,95%)">'
+        f"{shown}</div>"
+    )
+
+
 def frames_slider(
     figures: Sequence[Figure],
     labels: Sequence[str] | None = None,
@@ -240,11 +268,9 @@ def frames_slider(
 ) -> None:
     """Show figures one at a time under a slider that also works on the built page.
 
-    labels: text beside the slider for each figure (default: its number). alts: description of each
-    figure (default: the title and the label). The figures are closed.
-    Errors: ValueError for no figures or lists of other lengths.
+    labels: text above each figure (default: its number). alts: description of each figure (default: the title and the
+    label). The figures are closed. Errors: ValueError for no figures or lists of other lengths.
     """
-    import ipywidgets
     from IPython.display import display
 
     if not figures:
@@ -255,20 +281,10 @@ def frames_slider(
         raise ValueError(
             f"{len(figures)} figures, {len(labels)} labels and {len(alts)} descriptions."
         )
-    pages = []
+    frames = []
     for figure, alt in zip(figures, alts, strict=True):
         width_px = round(figure.get_figwidth() * 100)
-        pages.append(ipywidgets.HTML(image_html(figure_png(figure, dpi), alt, width_px)))
+        frames.append(image_html(figure_png(figure, dpi), alt, width_px))
         plt.close(figure)
-    middle = len(pages) // 2
-    stack = ipywidgets.Stack(pages, selected_index=middle)
-    # The readout is a label of its own: in a page without a kernel only linked widgets move.
-    slider = ipywidgets.SelectionSlider(
-        options=[(label, index) for index, label in enumerate(labels)],
-        value=middle,
-        description=title,
-        style={"description_width": "initial"},
-        layout={"width": "min(30em, 95%)"},
-    )
-    ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
-    display(ipywidgets.VBox([slider, stack]))
+    plain = f"slider {printable(title)!r}: {', '.join(labels)}"
+    display({"text/html": slider_html(frames, labels, title), "text/plain": plain}, raw=True)

@@ -198,10 +198,16 @@ def show_table(rows: Any, caption: str = "", *, digits: int = 1) -> None:
         for c in columns
     ]
 
+    longest = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [
+        min(n, 28 if n > 60 else 12) for n in longest
+    ]  # a phone scrolls; it makes no columns of letters
+
     def line_html(tag: str, line: list[str]) -> str:
         cells = (
-            f'<{tag} style="text-align:{side};padding:0.2em 0.8em">{escaped(text)}'
-            for side, text in zip(sides, line, strict=True)
+            f'<{tag} style="text-align:{side};padding:0.2em 0.8em;min-width:calc({width}ch + 1.6em)">'
+            + escaped(text).replace(" ± ", "&nbsp;±&nbsp;")
+            for side, width, text in zip(sides, widths, line, strict=True)
         )
         end = f"</{tag.split()[0]}>"
         return f"<tr>{end.join(cells)}{end}</tr>"

@@ -15,7 +15,7 @@ function light(p) {
 function play(p) {
   light(p);
   if (player) player.pause();
-  player = new Audio("data:audio/wav;base64," + sounds[p.dataset.i]);
+  player = new Audio(sounds[p.dataset.i]);
   const mine = player;
   player.onplaying = () => { root.dataset.playing = p.dataset.i; say.textContent = "\u25b6 " + p.dataset.what; };
   player.onended = () => { delete root.dataset.playing; root.dataset.played = p.dataset.i; };

@@ -14,7 +14,13 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from audiossl_lite.book.players import MAX_TOTAL_BYTES, SAMPLE_RATE_HZ, one_waveform, wav_base64
+from audiossl_lite.book.players import (
+    MAX_TOTAL_BYTES,
+    SAMPLE_RATE_HZ,
+    described,
+    one_waveform,
+    sound_address,
+)
 from audiossl_lite.book.words import escaped, printable
 
 STORED_RATE_HZ = 8_000
@@ -84,11 +90,15 @@ def sound_map_html(
     places = {str(name): _checked_points(plane, n, str(name)) for name, plane in panels.items()}
     names = [f"clip {i + 1}" for i in range(n)] if names is None else list(map(printable, names))
     _check(places, label, class_names, waveforms, names)
-    parts = (
+    parts = [
         loudest_part(wave, sample_rate_hz, max_s=max_s, name=name)
         for wave, name in zip(waveforms, names, strict=True)
-    )
-    sounds = [wav_base64(part, STORED_RATE_HZ) for part in parts]
+    ]
+    sounds = [sound_address(part, STORED_RATE_HZ) for part in parts]
+    names = [
+        f"{name}; {described(part, STORED_RATE_HZ)}"
+        for name, part in zip(names, parts, strict=True)
+    ]
     kinds = label.tolist()
     svgs = "".join(
         panel_svg(place, kinds, class_names, names, panel or title)

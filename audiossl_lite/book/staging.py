@@ -116,11 +116,23 @@ def with_strip(page: dict[str, Any], strip: str) -> dict[str, Any]:
     return page
 
 
-def without_results(current: dict[str, Any], reason: str) -> dict[str, Any]:
-    """The text and the code of a chapter that refused its data, and why under its title."""
+def cleared(current: dict[str, Any]) -> dict[str, Any]:
+    """A notebook without its outputs."""
     page = copy.deepcopy(current)
+    page["metadata"].pop("widgets", None)
     for cell in code_cells(page):
         cell |= {"outputs": [], "execution_count": None}
+    return page
+
+
+def write_page(path: Path, page: dict[str, Any]) -> None:
+    """Write a notebook."""
+    path.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def without_results(current: dict[str, Any], reason: str) -> dict[str, Any]:
+    """The text and the code of a chapter that refused its data, and why under its title."""
+    page = cleared(current)
     line = f'<p class="provenance"><strong>This page was not run: {escaped(reason)}</strong></p>'
     return with_strip(page, line)
 
@@ -144,7 +156,7 @@ def stage_chapter(source: Path, executed: Path, target: Path, refusal: str = "")
     except StagingError as error:
         raise StagingError(f"{source.stem} cannot be shown: {error}.") from error
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_page(target, page)
 
 
 def stage_book(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup, Tag
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 # Sources that a browser fetches by itself. Ordinary links to papers are not among them.
 FETCHED = (
     ("script", "src"),
@@ -122,27 +120,9 @@ def empty_players(content: Tag) -> Iterator[str]:
 
 
 def widget_faults(page: BeautifulSoup) -> Iterator[str]:
-    """Sliders whose state is not in the page, or whose frames have no description."""
-    views = [json.loads(tag.string) for tag in page.find_all("script", type=WIDGET_VIEW)]
-    if not views:
-        return
-    states = [json.loads(tag.string) for tag in page.find_all("script", type=WIDGET_STATE)]
-    models = {key: model for state in states for key, model in state["state"].items()}
-    for view in views:
-        if view["model_id"] not in models:
-            yield f"widget {view['model_id']} has no state in the page"
-    if not any(
-        "html-manager/embed.js" in (tag.get("src") or "") for tag in page.find_all("script")
-    ):
-        yield "the page has widgets and no script to draw them"
-    for model in models.values():
-        value = model["state"].get("value")
-        if model["model_name"] == "HTMLModel" and isinstance(value, str):
-            yield from undescribed_images(BeautifulSoup(value, "html.parser"))
-        if model["model_name"] == "ImageModel":
-            yield "an Image widget cannot carry a description; use frames_slider"
-        if model["model_name"] in ("FloatProgressModel", "IntProgressModel"):
-            yield "a progress bar was left on the page"
+    """What moves only with a kernel: sliders and progress bars of ipywidgets."""
+    if page.find_all("script", type=WIDGET_VIEW):
+        yield "a widget needs a kernel; use frames_slider"
 
 
 def formula_faults(page: BeautifulSoup) -> Iterator[str]:

@@ -1,32 +1,112 @@
-"""Pin: in a real browser without a network, formulas are drawn and widgets appear.
+"""Pin: in a real browser without a network, pages are drawn, fit a phone, throw nothing, and can be read by all.
 
-Needs Chromium or Chrome on the machine; skipped where there is none.
+Needs Chromium or Chrome on the machine; skipped where there is none. What of access a program can judge is judged by
+axe-core (tests/vendor), in the light and in the dark, with all folds open.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.book.browser import BROWSER, drawn
-from tests.book.pages import WIDGET_VIEW, read_page, site_pages
+from tests.book.browser import BROWSER, Browser
+from tests.book.pages import site_pages
+from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.book, pytest.mark.notebook]
+pytestmark = [
+    pytest.mark.book,
+    pytest.mark.notebook,
+    pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome on this machine"),
+]
+AXE = (ROOT / "tests" / "vendor" / "axe.min.js").read_text(encoding="utf-8")
+OPEN = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
+# In the dark only colours change, so only contrasts are judged again.
+# Code has the same few colours everywhere: one page is judged with it, the others without.
+WITH_CODE = "04_byol.html"
+JUDGED = """axe.run({exclude: %s}, {resultTypes: ["violations"], preload: false, %s}).then(said => said.violations
+.filter(v => ["serious", "critical"].includes(v.impact))
+.flatMap(v => v.nodes.map(n => `${v.id}: ${n.html.slice(0, 120)}`)))"""
+RULES = {False: "", True: 'runOnly: ["color-contrast"]'}
+DRAWN = """({formulas: document.querySelectorAll(".math").length
+- document.querySelectorAll("mjx-container").length,
+broken: document.querySelectorAll('[data-mml-node="merror"], mjx-merror').length})"""
+# Colours that change slowly have changed.
+DARKEN = """document.documentElement.dataset.theme = "dark";
+new Promise(done => setTimeout(done, 500))"""
+PHONE = 390
+WIDE = f'document.scrollingElement.scrollWidth > {PHONE} ? ["wider than a phone"] : []'
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
-def test_every_formula_and_widget_is_drawn(site: Path, tmp_path: Path) -> None:
-    missing = {}
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+def judged(tab: Browser, *, dark: bool, code: bool = True) -> list[str]:
+    """What axe finds on the open page."""
+    tab.ask(f"{OPEN}; window.axe || (0, eval)({json.dumps(AXE)}); 1")
+    assert tab.ask("document.documentElement.dataset.theme") in (None, ("light", "dark")[dark])
+    return tab.ask(JUDGED % (json.dumps([] if code else [".highlight", ".sig"]), RULES[dark]))
+
+
+def test_every_page_is_drawn_and_can_be_read_by_all(site: Path, tab: Browser) -> None:
+    faults = {}
+    tab.look(1280)
     for path in site_pages(site):
-        source = read_page(path)
-        n_formulas = len(source.select(".math"))
-        n_widgets = len(source.find_all("script", type=WIDGET_VIEW))
-        if not n_formulas and not n_widgets:
-            continue
-        page = drawn(path, tmp_path / "profile")
-        found = (len(page.select("mjx-container")), len(page.select(".jupyter-widgets")))
-        errors = [tag.get_text() for tag in page.select('[data-mml-node="merror"], mjx-merror')]
-        if found[0] < n_formulas or found[1] < n_widgets or errors:
-            missing[path.name] = (n_formulas, n_widgets, found, errors)
-    assert missing == {}
+        code = path.name == WITH_CODE
+        tab.open(path)
+        wrong = [*tab.errors(), *judged(tab, dark=False, code=code)]
+        tab.ask(DARKEN)
+        wrong += judged(tab, dark=True, code=code)
+        seen = tab.ask(DRAWN)
+        if seen["formulas"] > 0 or seen["broken"]:
+            wrong.append(f"formulas not drawn: {seen}")
+        if wrong:
+            faults[path.name] = wrong
+    assert faults == {}
+
+
+def test_no_page_is_wider_than_a_phone(site: Path, tab: Browser) -> None:
+    tab.look(PHONE)
+    faults = {}
+    for path in site_pages(site):
+        tab.open(path)
+        if wrong := tab.ask(f"{OPEN}; {WIDE}"):
+            faults[path.name] = wrong
+    assert faults == {}
+
+
+BAD = """<!doctype html><html lang="en"><head><meta name="viewport" content="width=device-width">
+<title>t</title></head><body style="background:%s"><main><h1>T</h1>
+<p style="color:#888;background:#999">grey on grey</p><input type="range"><pre style="width:900px">x</pre>
+<script>undefined.Queue</script></main></body></html>"""
+
+
+def test_planted_faults_are_seen(tab: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(BAD % "white")
+    tab.look(PHONE)
+    tab.open(page)
+    assert len(tab.errors()) == 1 and "Queue" in tab.errors()[0]
+    assert tab.ask(WIDE) == ["wider than a phone"]
+    assert {line.split(":")[0] for line in judged(tab, dark=False)} == {"color-contrast", "label"}
+    assert {line.split(":")[0] for line in judged(tab, dark=True)} == {"color-contrast"}
+
+
+def test_a_slider_moves_its_frames_and_says_so(tab: Browser, tmp_path: Path) -> None:
+    from audiossl_lite.book.figures import slider_html
+
+    page = tmp_path / "page.html"
+    page.write_text(
+        f"<!doctype html>{slider_html(['<i>1</i>', '<b>2</b>', '<u>3</u>'], ['a', 'b', 'c'], 't')}"
+    )
+    tab.open(page)
+    seen = "[...document.querySelectorAll('.frames > div')].map(d => d.checkVisibility())"
+    assert tab.ask(seen) == [False, True, False], "it starts in the middle"
+    moved = "s = document.querySelector('input'); s.value = 2; s.dispatchEvent(new Event('input'));"
+    assert tab.ask(f"{moved} s.ariaValueText") == "c"
+    assert tab.ask(seen) == [False, False, True]

@@ -33,12 +33,10 @@ def test_notebooks_are_executed_by_the_runner_only() -> None:
     assert settings()["execute"]["execute_notebooks"] == "off"
 
 
-def test_formulas_and_widgets_come_from_files_that_are_here() -> None:
+def test_formulas_come_from_files_that_are_here() -> None:
     config = settings()["sphinx"]["config"]
     root = this_project().book / "_vendor"
-    names = [config["mathjax_path"], *config["nb_ipywidgets_js"]]
-    for name in names:
-        assert name.startswith("../vendor/")
-        assert (root / name.removeprefix("../")).stat().st_size > 1_000_000
-    for folder in ("mathjax", "html-manager"):
-        assert (root / "vendor" / folder / "LICENSE").is_file()
+    name = config["mathjax_path"]
+    assert name.startswith("../vendor/")
+    assert (root / name.removeprefix("../")).stat().st_size > 1_000_000
+    assert (root / "vendor" / "mathjax" / "LICENSE").is_file()

@@ -10,14 +10,16 @@ import base64
 import io
 import re
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from matplotlib import pyplot as plt
 from PIL import Image
 
 from audiossl_lite.book.figures import (
+    DPI,
+    figure_png,
     figure_style,
     frames_slider,
     image_html,
@@ -77,19 +79,33 @@ def test_spectrogram_refuses_other_shapes() -> None:
         show_spectrogram(torch.rand(20, 8), frequencies_hz=range(7))
 
 
-def test_slider_links_every_frame_in_the_page_itself(shown: list) -> None:
+def test_a_slider_holds_every_frame_and_starts_in_the_middle(shown: list) -> None:
     figures = [plt.figure() for _ in range(3)]
-    frames_slider(figures, labels=["a", "b", "c"], title="epoch")
-    slider, stack = shown[0].children
-    assert isinstance(stack, ipywidgets.Stack)
-    assert slider.index == stack.selected_index == 1, "it starts in the middle"
-    assert [re.search(r'alt="([^"]+)"', child.value).group(1) for child in stack.children] == [
-        "epoch, frame a",
-        "epoch, frame b",
-        "epoch, frame c",
-    ]
-    assert list(slider.options) == [("a", 0), ("b", 1), ("c", 2)]
+    frames_slider(figures, labels=["a", "b", "<c>"], title="epoch")
+    page = BeautifulSoup(shown[0]["text/html"], "html.parser")
+    (slider,) = page.find_all("input", type="range")
+    assert slider["aria-label"] == "epoch" and slider["aria-valuetext"] == "b"
+    assert (slider["min"], slider["max"], slider["value"]) == ("0", "2", "1")
+    frames = page.select(".frames > div")
+    assert [frame["data-label"] for frame in frames] == ["a", "b", "<c>"]
+    assert [frame.has_attr("hidden") for frame in frames] == [True, False, True]
+    alts = [frame.img["alt"] for frame in frames]
+    assert alts == ["epoch, frame a", "epoch, frame b", "epoch, frame <c>"]
+    assert shown[0]["text/plain"] == "slider 'epoch': a, b, <c>"
     assert not any(plt.fignum_exists(figure.number) for figure in figures)
+
+
+def test_pictures_keep_their_colours_and_their_white_ground() -> None:
+    figure_style()
+    figure, ax = plt.subplots(figsize=(3, 3))
+    ax.imshow(np.random.default_rng(0).random((64, 64)).cumsum(0), interpolation="nearest")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
+    png = figure_png(figure)
+    exact, small = (np.asarray(Image.open(x).convert("RGB"), int) for x in (drawn, io.BytesIO(png)))
+    assert np.abs(exact - small).mean() < 1 and (small[0, 0] == 255).all()
+    assert len(png) < 0.7 * len(drawn.getvalue())
+    plt.close(figure)
 
 
 def test_slider_refuses_lists_that_do_not_match() -> None:

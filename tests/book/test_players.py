@@ -5,31 +5,47 @@ from __future__ import annotations
 import base64
 import io
 import re
-import wave
 
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 
-from audiossl_lite.book.players import grid_html, levelled, play_grid, player_html, wav_bytes
+from audiossl_lite.book.players import (
+    described,
+    grid_html,
+    levelled,
+    play_grid,
+    player_html,
+    sound_address,
+)
 
 
 def decoded(page: str) -> tuple[np.ndarray, int]:
     """The samples and the rate of the first player in a page."""
-    match = re.search(r"data:audio/wav;base64,([A-Za-z0-9+/=]+)", page)
+    match = re.search(r"data:audio/flac;base64,([A-Za-z0-9+/=]+)", page)
     assert match is not None
-    with wave.open(io.BytesIO(base64.b64decode(match.group(1)))) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-        return samples / 32767.0, file.getframerate()
+    return sf.read(io.BytesIO(base64.b64decode(match.group(1))))
 
 
-def test_wav_bytes_give_back_the_waveform() -> None:
-    waveform = np.linspace(-1, 1, 1001)
-    samples, rate = decoded(
-        "data:audio/wav;base64," + base64.b64encode(wav_bytes(waveform, 8000)).decode()
-    )
-    assert rate == 8000
-    np.testing.assert_allclose(samples, waveform, atol=1 / 32767)
+@pytest.mark.parametrize("peak", [1.0, 0.01])
+def test_an_address_gives_back_the_waveform_to_12_bits_of_its_peak(peak: float) -> None:
+    waveform = peak * np.linspace(-1, 1, 1001)
+    samples, rate = decoded(sound_address(waveform, 8000))
+    assert rate == 8000 and samples.shape == waveform.shape
+    np.testing.assert_allclose(samples, waveform, atol=max(peak / 1000, 1 / 32767))
+
+
+def test_a_sound_is_described_by_what_is_in_it() -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(16_000) / 8000)
+    tone[:12_000] *= 0.5
+    tone[12_400:] *= 0.5
+    told = described(tone, 8000)
+    assert told == "2.0 s, half of its energy from 440 to 440 Hz, loudest at 1.5 s"
+    noise = described(np.random.default_rng(0).standard_normal(80_000), 8000)
+    low, high = map(int, re.search(r"from (\d+) to (\d+) Hz", noise).groups())
+    assert abs(low - 1000) <= 100 and abs(high - 3000) <= 100
+    assert described(np.zeros(800), 8000) == "0.1 s, silent"
 
 
 def test_a_tensor_keeps_its_level_unless_it_would_clip() -> None:
@@ -57,7 +73,7 @@ def test_normalize_raises_a_quiet_sound() -> None:
 def test_labels_are_escaped_and_spoken() -> None:
     page = player_html(np.zeros(10), label='<b>"x"</b>')
     assert "<b>" not in page
-    assert 'aria-label="&lt;b&gt;&quot;x&quot;&lt;/b&gt;"' in page
+    assert 'aria-label="&lt;b&gt;&quot;x&quot;&lt;/b&gt;: 0.0 s, silent"' in page
 
 
 def test_bad_waveforms_are_named() -> None:
@@ -70,7 +86,8 @@ def test_bad_waveforms_are_named() -> None:
 def test_a_grid_refuses_nothing_and_too_much() -> None:
     with pytest.raises(ValueError, match="no sound"):
         grid_html({})
-    heavy = {str(index): np.zeros(80_000) for index in range(30)}
+    noise = np.random.default_rng(0).uniform(-1, 1, 80_000)
+    heavy = {str(index): noise for index in range(40)}
     with pytest.raises(ValueError, match="MB into the page"):
         grid_html(heavy)
     assert grid_html({"a": np.zeros(9), "b": np.zeros(9)}, title="pair").count("<audio") == 2

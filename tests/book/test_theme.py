@@ -6,16 +6,17 @@ from types import SimpleNamespace
 
 from myst_nb.sphinx_ import HideCodeCellNode
 
-from audiossl_lite.book import folds
+from audiossl_lite.book import theme
 
 
 def test_a_fold_is_named_once_by_its_cell() -> None:
     told: dict = {}
     app = SimpleNamespace(
+        connect=lambda event, act, priority: told.update({event: act}),
         setup_extension=lambda name: told.setdefault("after", name),
         add_node=lambda node, **options: told.update({"node": node} | options),
     )
-    assert folds.setup(app)["parallel_read_safe"]
+    assert theme.setup(app)["parallel_read_safe"]
     assert told["after"] == "myst_nb" and told["node"] is HideCodeCellNode and told["override"]
     enter, leave = told["html"]
     page = SimpleNamespace(body=[])
@@ -27,3 +28,8 @@ def test_a_fold_is_named_once_by_its_cell() -> None:
     assert '<summary><p class="admonition-title">Plot &lt;b&gt;</p></summary>' in html
     assert 'class="admonition hide above-input"' in html and html.count("</details>") == 1
     assert "aria-label" not in html and "Hide code" not in html
+
+    own, thebe = (SimpleNamespace(filename=name, attributes={}) for name in ("book.js", "thebe.js"))
+    context = {"script_files": [own, thebe]}
+    told["html-page-context"](app, "page", "page.html", context, None)
+    assert context["script_files"] == [own], "no page starts a kernel"
