@@ -305,15 +305,9 @@ def test_a_misspelt_name_is_an_error_that_names_the_nearest(call, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"steps": 3.0}, "'steps' must be a whole number"),
-        ({"steps": "many"}, "'steps' must be a whole number, got.*'many'"),
         ({"steps": "3.5"}, "'steps' must be a whole number, got.*'3.5'"),
-        ({"steps": True}, "'steps' must be a whole number, got.*True"),
-        ({"learning_rate": True}, "'learning_rate' must be a number, got True"),
-        ({"learning_rate": "fast"}, "'learning_rate' must be a number"),
         ({"learning_rate": None}, "'learning_rate' must be a number, got None"),
         ({"mixup": 1}, "'mixup' must be true or false"),
-        ({"mixup": "yes"}, "'mixup' must be true or false"),
         ({"segments": 2}, "'segments' must be text"),
     ],
 )
