@@ -54,8 +54,6 @@ class BYOL(nn.Module):
         """Projections `(B, projection_dim)` of each group of views `(B, T, F)`; batch norm sees one group at a time.
 
         An encoder without batch norm treats clips independently: it takes all groups in one call.
-
-        Where: ATST Sec. 2.1; chapter 04
         """
         encoder, projector = network["encoder"], network["projector"]
         if looks_across_rows(encoder):
