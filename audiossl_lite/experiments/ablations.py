@@ -217,7 +217,7 @@ def baseline_rows(protocol: Protocol) -> list[dict[str, Any]]:
 
 
 def record_rows(
-    protocol: Protocol, path: str | Path, rows: Sequence[Row], scale: str, note: str = ""
+    protocol: Protocol, path: str | Path, rows: Sequence[Row], scale: str
 ) -> dict[str, Any]:
     """Write the results of rows and the baselines as a recorded run (`records.record`)."""
     results, hidden = run_rows(protocol, rows), ("history", "settings")
@@ -232,7 +232,6 @@ def record_rows(
         seconds=sum(result["seconds"] for result in results),
         config={row.name: asdict(row.config) for row in rows},
         values=values + baseline_rows(protocol),
-        notes=[note],
     )
 
 

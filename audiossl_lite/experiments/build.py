@@ -245,22 +245,16 @@ def few_shot_of(
     frontend: nn.Module,
     clips: Clips,
     *,
-    task: str | None = None,
-    features: Callable[[Tensor, Tensor], Tensor] | None = None,
     device: str | torch.device | None = None,
-    grouped: bool = True,
     **protocol,
 ) -> FewShotResult:
     """Few-shot accuracy of an encoder on labelled clips, support and query from different groups where there are any.
 
     Where: uaMix-MAE Sec. 4.1; chapter 10
     """
-    task = task or clips.task
-    embedded = embed_clips(
-        encoder, frontend, clips.waveforms, clips.lengths, features=features, device=device
-    )
-    groups = clips.groups.get(task) if grouped else None
-    return few_shot_accuracy(embedded, clips.labels[task], groups=groups, **protocol)
+    embedded = embed_clips(encoder, frontend, clips.waveforms, clips.lengths, device=device)
+    labels, groups = clips.labels[clips.task], clips.groups.get(clips.task)
+    return few_shot_accuracy(embedded, labels, groups=groups, **protocol)
 
 
 @dataclass(frozen=True)

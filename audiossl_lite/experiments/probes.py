@@ -35,12 +35,12 @@ WAYS = ("linear probe", "fine-tuned", "from scratch")
 NEVER, ON_TEST = ", never heard", ", chosen on test data"
 
 
-def tuning_settings(scale: str, overrides: dict[str, Any] | None = None) -> dict[str, FineTuning]:
+def tuning_settings(scale: str) -> dict[str, FineTuning]:
     """Settings of fine-tuning by method; BYOL-A, for which nobody published any, takes ATST's for its embedding.
 
     Where: ATST Sec. 3.2; uaMix-MAE Table 4; chapter 11
     """
-    settings = {name: preset(recipe, scale, overrides) for name, recipe in RECIPES.items()}
+    settings = {name: preset(recipe, scale) for name, recipe in RECIPES.items()}
     settings["BYOL-A"] = replace(settings["BYOL-A"], head="embedding", drop_path=0.0)
     return settings
 

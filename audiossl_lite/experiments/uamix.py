@@ -73,7 +73,6 @@ def record_uamix(
     variants: Sequence[str],
     seeds: Sequence[int],
     scale: str,
-    note: str = "",
 ) -> dict[str, Any]:
     """Run the table, or read what was run, and write it as a recorded run (`records.record`).
 
@@ -105,7 +104,7 @@ def record_uamix(
             "ways": encoders.scoring.ways(),
         },
         values=rows,
-        notes=[note, *named("failed", encoders.failures)],
+        notes=named("failed", encoders.failures),
     )
 
 
