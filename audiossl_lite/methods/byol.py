@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import byol_loss
+from audiossl_lite.methods.distributed import looks_across_rows
 from audiossl_lite.methods.heads import mlp_head
 from audiossl_lite.methods.health import spread, spread_and_rank
-from audiossl_lite.methods.recompute import in_parts, looks_across_rows
 from audiossl_lite.methods.teacher import ema_update, make_teacher
 
 

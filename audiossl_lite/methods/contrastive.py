@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import info_nce
 from audiossl_lite.methods.distributed import gather
 from audiossl_lite.methods.heads import mlp_head
 from audiossl_lite.methods.health import spread_and_rank
-from audiossl_lite.methods.recompute import in_parts
 
 
 class Contrastive(nn.Module):

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from audiossl_lite.devices import world_size
 from audiossl_lite.encoders.audiomae import patchify, unpatchify
+from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import masked_reconstruction_loss
 from audiossl_lite.methods.distributed import total
-from audiossl_lite.methods.recompute import in_parts
 from audiossl_lite.views.masks import Masking
 
 

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiossl_lite.devices import on_host
+from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import cosines, mixture_loss
 from audiossl_lite.methods.distributed import gather, gather_labels
 from audiossl_lite.methods.heads import mlp_head, nnclr_projector
 from audiossl_lite.methods.health import spread_and_rank
-from audiossl_lite.methods.recompute import in_parts
 from audiossl_lite.methods.support_queue import SupportQueue
 from audiossl_lite.methods.teacher import ema_update, make_teacher
 
