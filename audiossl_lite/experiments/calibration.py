@@ -31,7 +31,8 @@ class Stepper:
     """Steps of a job as `train` computes them, on one process, in pieces that can be timed.
 
     `view(step)` gives what the method takes, `learn(step, batch)` does the rest and returns the loss; `count()` counts
-    a step and must be called before the first one. A test pins that losses equal those of `train`.
+    a step and must be called before the first one. A test pins that losses equal those of `train`. `update=False`
+    leaves out the optimiser, for machines whose memory does not hold its moments.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class Stepper:
         device: str = "auto",
         batch: int | None = None,
         compute: Compute | None = None,
+        update: bool = True,
     ) -> None:
         config = replace(parts.config, batch_size=batch or parts.config.batch_size)
         self.fabric = make_fabric(device, config.precision)
         self.config = replace(config, precision=precision_of(self.fabric))
-        self.method, self.source = parts.method, source
+        self.method, self.source, self.update = parts.method, source, update
         self.compute, self._applied = compute or Compute(), False
         # The settings of `compute` wait for the first step: `count` must see what they hide.
         self.run = start_run(self.fabric, parts.method, parts.views, self.config, Compute())
@@ -69,18 +71,18 @@ class Stepper:
         if not self._applied:
             self.compute.apply(self.method)
             self._applied = True
-        return training_step(self.run, step, batch)[0]["loss"].detach()
+        return training_step(self.run, step, batch, update=self.update)[0]["loss"].detach()
 
-    def seconds(self, steps: int) -> tuple[float, float]:
-        """Median seconds of a step after the first, and of its views (clips included) alone; see `Clock`."""
+    def seconds(self, steps: int, warm_up: int = 1) -> tuple[float, float]:
+        """Median undisturbed seconds of a whole step, and of its views (clips included) alone; see `Clock`."""
         whole, viewed = [], []
-        for step in range(1 + steps):
+        for step in range(warm_up + steps):
             clock = Clock(self.fabric.device)
             batch = self.view(step)
             viewed.append(clock.seconds())
             self.learn(step, batch)
             whole.append(clock.seconds())
-        return statistics.median(whole[1:]), statistics.median(viewed[1:])
+        return statistics.median(whole[warm_up:]), statistics.median(viewed[warm_up:])
 
 
 @dataclass(frozen=True)
@@ -145,22 +147,24 @@ def calibrate(
     device: str = "auto",
     batch: int | None = None,
     steps: int = 2,
+    warm_up: int = 1,
     compute: Compute | None = None,
     overrides: dict[str, Any] | None = None,
+    update: bool = True,
     seed: int = 0,
 ) -> Calibration:
     """Count and time a few steps of a job on made-up clips; nothing is read and nothing is written.
 
     `batch`: by default 2 on a CPU, on a GPU the job's own or as much of it as half of the memory holds. `overrides`:
-    settings of the experiment, such as `{"precision": "bf16-mixed"}`. The first step is counted, the next one
-    is not timed.
+    settings of the experiment, such as `{"precision": "bf16-mixed"}`. The first step is counted; `warm_up` more are
+    not timed. `update=False`: without the optimiser, whose moments are two thirds of the memory of a few clips' step.
     """
     gc.collect()  # what another job left is given back before this one needs memory
     chosen, compute = find_job(job), compute or Compute()
     config = preset(chosen.experiment, scale, overrides)
     few, frontend = synthetic_source(chosen, config, CPU_BATCH, seed)
     parts = make_parts(chosen, config, frontend, seed=seed)
-    stepper = Stepper(parts, few, device=device, batch=CPU_BATCH, compute=compute)
+    stepper = Stepper(parts, few, device=device, batch=CPU_BATCH, compute=compute, update=update)
     counted, where = stepper.count(), stepper.fabric.device
     if batch is None:
         batch = CPU_BATCH if where.type == "cpu" else _largest(counted, parts, compute, where)
@@ -170,7 +174,7 @@ def calibrate(
     on_gpu = where.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(where)
-    step_s, data_s = stepper.seconds(steps)
+    step_s, data_s = stepper.seconds(steps, warm_up)
     peak = (
         torch.cuda.max_memory_allocated(where) if on_gpu else counted.memory_bytes(batch, compute)
     )

@@ -62,11 +62,11 @@ def step_views(
 
 
 def training_step(
-    run: Run, step: int, batch: tuple[Tensor, ...], *, monitors: bool = False
+    run: Run, step: int, batch: tuple[Tensor, ...], *, monitors: bool = False, update: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Forward, backward, step, teacher: what the method returns (its `loss`, and `monitors`), and the schedules.
 
-    Nothing here waits for the device.
+    `update=False` leaves out the optimiser. Nothing here waits for the device.
 
     Where: ATST Sec. 2.1, 3.1; chapter 05
     """
@@ -79,7 +79,8 @@ def training_step(
             run.model, run.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False
         )
     schedule = set_schedule(run.optimizer, step, config)
-    run.optimizer.step()
+    if update:
+        run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     momentum = cosine_momentum(step, config.steps, config.momentum, config.final_momentum)
     run.method.update_teacher(momentum)

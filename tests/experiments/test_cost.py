@@ -162,13 +162,17 @@ def test_the_stepper_computes_the_losses_of_the_training_loop():
     assert losses == [row["loss"] for row in history]
 
 
-def test_what_the_views_remember_is_counted():
+def test_without_the_optimiser_the_weights_stay_and_what_the_views_remember_is_counted():
     parts, source = small_parts("atst_small")
-    stepper = Stepper(parts, source, device="cpu", batch=4)
+    stepper = Stepper(parts, source, device="cpu", batch=4, update=False)
     method = count(parts.method, stepper.view(0))
     remembered = sum(x.numel() * x.element_size() for x in parts.views.buffers())
     assert remembered > 4 * 64 * 512  # the mixup memory
     assert stepper.count().fixed_bytes == method.fixed_bytes + remembered
+    before = [p.clone() for p in parts.method.student.parameters()]
+    stepper.seconds(1)
+    assert all(map(torch.equal, before, parts.method.student.parameters()))
+    assert not stepper.optimizer.state
 
 
 def made_up(**changes) -> Calibration:
