@@ -11,9 +11,11 @@ import torch
 
 from audiossl_lite.experiments.records import load
 from tests.benchmarks.__main__ import keep, run
-from tests.benchmarks.data_pairs import DATA_PAIRS
+from tests.benchmarks.data_pairs import views_pair
 from tests.benchmarks.pairs import Pair, arithmetic_pair, crop_pair, few_shot_pair
 from tests.benchmarks.step_pairs import embedding_pair, step_pair
+
+CUTS = ("spectrogram", "waveform")
 
 
 def sides(result: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -30,7 +32,7 @@ def sides(result: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor
         lambda: step_pair("lite", n_clips=3),
         lambda: step_pair("lite", n_clips=3, fast={"precision": "bf16-mixed"}),
         lambda: embedding_pair("lite", n_clips=5, clip_s=0.5),
-        *(lambda make=make: make(n_clips=3) for make in DATA_PAIRS),
+        *(lambda cut=cut: views_pair(cut, n_clips=3, clip_s=1.5, segment_s=0.8) for cut in CUTS),
     ],
     ids=[
         "few-shot", "few-shot arithmetic", "crop", "step", "step in bf16", "embedding",
@@ -41,19 +43,13 @@ def test_both_sides_agree(make: Callable[[], Pair]) -> None:
     pair = make()
     for a, b in zip(sides(pair.fast()), sides(pair.obvious()), strict=True):
         assert a.shape == b.shape
-    assert pair.difference() <= pair.tolerance
+    for _ in range(3):  # memories of views fill and overflow alike
+        assert pair.difference() <= pair.tolerance
 
 
 def test_the_few_shot_problem_is_neither_chance_nor_solved() -> None:
     accuracy = float(few_shot_pair(n_episodes=50).fast().mean())
     assert 0.35 < accuracy < 0.95
-
-
-def test_the_plain_step_learns_as_the_library_does() -> None:
-    pair = step_pair("lite", n_clips=3)
-    losses = torch.stack([torch.stack([pair.fast(), pair.obvious()]) for _ in range(4)])
-    torch.testing.assert_close(losses[:, 0], losses[:, 1], rtol=1e-3, atol=1e-3)
-    assert len(set(losses[:, 0].tolist())) == 4
 
 
 def test_another_step_would_be_noticed() -> None:

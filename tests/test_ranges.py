@@ -8,7 +8,7 @@ import pytest
 
 from audiossl_lite import run
 from audiossl_lite.data import pack
-from audiossl_lite.experiments import cost, pretrain, ship
+from audiossl_lite.experiments import cost, pretrain
 from audiossl_lite.experiments.gpu import command
 from audiossl_lite.experiments.settings.presets import FAMILIES, preset
 from audiossl_lite.experiments.settings.scales import Scales
@@ -74,7 +74,6 @@ COMMANDS = [
     (cost.main, ["a.yaml", "--batch", "1"], "batch"),
     (cost.main, ["a.yaml", "--steps", "0"], "steps"),
     (command.main, ["--minutes", "nan"], "minutes"),
-    (ship.main, ["--data-root", "a", "--output-dir", "b", "--seeds", "0"], "seeds"),
     (lambda words: module("common").run(data_set("esc50"), words), ["fetch", "--timeout", "nan"], "patience"),
 ]  # fmt: skip
 

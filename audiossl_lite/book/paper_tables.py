@@ -88,18 +88,13 @@ class PaperTable:
 
         In the unit of the column, as printed: ATST's mAP is a fraction, uaMix-MAE's a percentage.
         Raises ValueError for an unknown row or column and for a column of words (see `text`).
-
-        Where: uaMix-MAE Table 2; chapter 10
         """
         if self.column(column).is_text:
             raise ValueError(f"{column!r} in {self.paper} {self.id} holds words; use .text()")
         return self.row(row).values[column]  # type: ignore[return-value]
 
     def text(self, row: str, column: str) -> str:
-        """One cell as it is printed: "66.3 ± 0.9", "23M", "–" for a dash, "not printed" in a figure.
-
-        Where: uaMix-MAE Table 2; chapter 10
-        """
+        """One cell as it is printed: "66.3 ± 0.9", "23M", "–" for a dash, "not printed" in a figure."""
         shape, line = self.column(column), self.row(row)
         cell = line.values[column]
         if cell is None:

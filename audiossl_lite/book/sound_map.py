@@ -137,10 +137,7 @@ def show_sound_map(
     waveforms: Tensor | Sequence[Any],
     **options: Any,
 ) -> None:
-    """Show the map of `sound_map_html`: what is near what, and how does it sound?
-
-    Where: uaMix-MAE Fig. 6; chapter 12
-    """
+    """Show the map of `sound_map_html`: what is near what, and how does it sound?"""
     from IPython.display import display
 
     page = sound_map_html(points, labels, class_names, waveforms, **options)

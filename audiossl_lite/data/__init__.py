@@ -4,7 +4,6 @@ from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio, sav
 from audiossl_lite.data.clips import Clips, Skip
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.sounds import describe, synthetic_clips
-from audiossl_lite.data.splits import split_classes, split_clips
 
 __all__ = [
     "SAMPLE_RATE_HZ",
@@ -15,7 +14,5 @@ __all__ = [
     "load_audio",
     "load_clips",
     "save_audio",
-    "split_classes",
-    "split_clips",
     "synthetic_clips",
 ]

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, read_audio
 from audiossl_lite.data.clips import MEMORY_LIMIT_GIB, Clips, Skip
-from audiossl_lite.data.labelling import number_labels
 from audiossl_lite.data.layouts import Entry, Listing, find_listing
 from audiossl_lite.data.sounds import POOLS, synthetic_clips
 from audiossl_lite.progress import progress
@@ -149,13 +148,15 @@ def _assemble(
     for row, (_, waveform) in zip(waveforms, kept):
         row[: len(waveform)] = waveform
     names = tuple(entry.name for entry in entries)
-    numbered = number_labels(
-        listing.tasks,
-        listing.class_order,
-        names,
-        [entry.labels for entry in entries],
-        [entry.groups for entry in entries],
-    )
+    labels, class_names, groups = {}, {}, {}
+    for task in listing.tasks:
+        labels[task], class_names[task] = _numbered(listing, entries, task)
+        # A clip that names no group is a recording of its own.
+        keys = [
+            ("group", e.groups[task]) if task in e.groups else ("clip", e.name) for e in entries
+        ]
+        number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        groups[task] = torch.tensor([number_of[key] for key in keys])
     splits = (
         tuple(entry.split or "" for entry in entries) if any(e.split for e in entries) else None
     )
@@ -164,14 +165,25 @@ def _assemble(
     return Clips(
         waveforms=waveforms,
         lengths=lengths,
-        labels=numbered.labels,
-        class_names=numbered.class_names,
-        groups=numbered.groups,
+        labels=labels,
+        class_names=class_names,
+        groups=groups,
         names=names,
         splits=splits,
         skipped=skipped,
-        source=f"{listing.kind}: {len(kept)} clips, {len(numbered.class_names[first])} classes ({first}){note}",
+        source=f"{listing.kind}: {len(kept)} clips, {len(class_names[first])} classes ({first}){note}",
     )
+
+
+def _numbered(
+    listing: Listing, entries: Sequence[Entry], task: str
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels `(n,)` of a task and its classes: in their given order, else sorted, without those that no clip has."""
+    names = [entry.labels[task] for entry in entries]
+    order = listing.class_order.get(task) or sorted(set(names))
+    class_names = tuple(name for name in order if name in names)
+    index = {name: number for number, name in enumerate(class_names)}
+    return torch.tensor([index[name] for name in names]), class_names
 
 
 def _task_first(clips: Clips, task: str | None) -> Clips:

@@ -11,7 +11,6 @@ import json
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,15 +76,6 @@ def to_int16(waveform: Tensor) -> tuple[Tensor, bool]:
     scaled = (waveform * FULL_SCALE).round()
     kept = scaled.clamp(-FULL_SCALE, FULL_SCALE - 1)
     return kept.to(torch.int16), bool((scaled != kept).any())
-
-
-def decode_raw(raw: Tensor) -> Tensor:
-    """Raw int16 samples or float16 spectrograms as float32 where they are: what soundfile gives for 16-bit files."""
-    if raw.device.type == "cpu":  # numpy asks for large memory pages: half the time of raw.float()
-        out = torch.from_numpy(np.empty(tuple(raw.shape), np.float32)).copy_(raw)
-    else:
-        out = raw.float()
-    return out.mul_(1.0 / FULL_SCALE) if raw.dtype == torch.int16 else out
 
 
 @torch.no_grad()

@@ -69,10 +69,7 @@ class ATSTEncoder(nn.Module):
             nn.init.trunc_normal_(table, std=0.02)
 
     def embed(self, spec: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """CLS and patch tokens with positions `(B, 1 + N, D)`, visible keys `(B, 1 + N)`, tokens per item `(B,)`.
-
-        Where: ATST Sec. 2.2.2; chapter 05
-        """
+        """CLS and patch tokens with positions `(B, 1 + N, D)`, visible keys `(B, 1 + N)`, tokens per item `(B,)`."""
         counts = self._token_counts(spec, lengths)
         x = self.patch_embed(spec)  # (B, N, D)
         x = torch.cat([self.cls_token.expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
@@ -82,10 +79,7 @@ class ATSTEncoder(nn.Module):
         return x, visible, counts
 
     def sequence(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """CLS and patch tokens after the final norm, `(B, T, F) -> (B, 1 + N, D)`.
-
-        Where: ATST Sec. 2.2.2; chapter 05
-        """
+        """CLS and patch tokens after the final norm, `(B, T, F) -> (B, 1 + N, D)`."""
         x, visible, _ = self.embed(spec, lengths)  # patches, CLS, positions
         for block in self.blocks:
             x = block(x, visible)
@@ -95,10 +89,7 @@ class ATSTEncoder(nn.Module):
         return self.sequence(spec, lengths)[:, 0]  # CLS
 
     def tokens(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Patch tokens after the final norm, without CLS: `(B, T, F) -> (B, T // 4, D)`.
-
-        Where: ATST Sec. 2.2.2; chapter 05
-        """
+        """Patch tokens after the final norm, without CLS: `(B, T, F) -> (B, T // 4, D)`."""
         return self.sequence(spec, lengths)[:, 1:]
 
     def _token_counts(self, spec: Tensor, lengths: Tensor | None) -> Tensor:

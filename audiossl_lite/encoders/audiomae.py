@@ -46,10 +46,7 @@ def patchify(spec: Tensor) -> Tensor:
 
 
 def unpatchify(patches: Tensor, n_bands: int) -> Tensor:
-    """The inverse of `patchify`: `(B, N, 256) -> (B, T, n_bands)`.
-
-    Where: AudioMAE Sec. 3; chapter 06
-    """
+    """The inverse of `patchify`: `(B, N, 256) -> (B, T, n_bands)`."""
     b, n, _ = patches.shape
     columns = n_bands // PATCH
     cells = patches.view(b, n // columns, columns, PATCH, PATCH)
@@ -122,8 +119,6 @@ class AudioMAEEncoder(nn.Module):
         """CLS and patch tokens after the final norm, `(B, 1 + N, D)`.
 
         `kept (B, K)`: encode these tokens only, in this order. `visible (B, 1 + N)`: tokens that may be looked at.
-
-        Where: AudioMAE Sec. 3; chapter 06
         """
         b, t, f = spec.shape
         if f != self.n_mels or t % PATCH or not PATCH <= t <= self.n_frames:
@@ -141,10 +136,7 @@ class AudioMAEEncoder(nn.Module):
         return self.norm(x)
 
     def tokens(self, spec: Tensor) -> Tensor:
-        """Patch tokens after the final norm, `(B, N, D)`, N = T/16 * F/16.
-
-        Where: AudioMAE Sec. 3; chapter 06
-        """
+        """Patch tokens after the final norm, `(B, N, D)`, N = T/16 * F/16."""
         return self.sequence(spec)[:, 1:]
 
     def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:

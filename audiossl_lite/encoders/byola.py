@@ -72,10 +72,7 @@ class BYOLAEncoder(nn.Module):
         return self.fc(x), valid
 
     def tokens(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Frame embeddings `(B, T, F) -> (B, T // 8, d)`.
-
-        Where: BYOL-A Sec. 4.1; chapter 04
-        """
+        """Frame embeddings `(B, T, F) -> (B, T // 8, d)`."""
         return self._frames(spec, lengths)[0]
 
     def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -33,10 +33,7 @@ class Decoder(nn.Module):
         self.decoder_pred = nn.Linear(dim, PATCH * PATCH)
 
     def init_weights(self) -> None:
-        """Xavier-uniform linear layers with zero biases, a mask token of std 0.02.
-
-        Where: AudioMAE, official code; chapter 06
-        """
+        """Xavier-uniform linear layers with zero biases, a mask token of std 0.02."""
         self.apply(init_xavier)
         nn.init.normal_(self.mask_token, std=0.02)
 

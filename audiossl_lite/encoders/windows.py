@@ -89,10 +89,7 @@ class WindowBlock(nn.Module):
         self.mlp = MLP(dim, 4 * dim)
 
     def attend(self, x: Tensor) -> Tensor:
-        """Attention within (shifted) windows, `(B, N, D) -> (B, N, D)`.
-
-        Where: AudioMAE, official code; chapter 06
-        """
+        """Attention within (shifted) windows, `(B, N, D) -> (B, N, D)`."""
         b, n, d = x.shape
         rows = n // self.columns
         if rows % WINDOW or self.columns % WINDOW:
@@ -124,10 +121,7 @@ def to_windows(grid: Tensor) -> Tensor:
 
 
 def from_windows(windows: Tensor, rows: int, columns: int) -> Tensor:
-    """The inverse of `to_windows`: `(B * windows, 16, D) -> (B, rows, columns, D)`.
-
-    Where: AudioMAE, official code; chapter 06
-    """
+    """The inverse of `to_windows`: `(B * windows, 16, D) -> (B, rows, columns, D)`."""
     d = windows.shape[2]
     grid = windows.view(-1, rows // WINDOW, columns // WINDOW, WINDOW, WINDOW, d)
     return grid.transpose(2, 3).reshape(-1, rows, columns, d)

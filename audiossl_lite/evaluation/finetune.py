@@ -62,10 +62,7 @@ class BestWeights:
 
 
 class FineTuningMethod(nn.Module):
-    """A classifier trained on soft labels, as `train` calls it, with the best weights so far.
-
-    Where: ATST Sec. 3.2; AudioMAE Sec. 4; chapter 11
-    """
+    """A classifier trained on soft labels, as `train` calls it, with the best weights so far."""
 
     def __init__(self, classifier: Classifier, config: FineTuning) -> None:
         super().__init__()

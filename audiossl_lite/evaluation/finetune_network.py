@@ -76,10 +76,7 @@ class Classifier(nn.Module):
     def features(
         self, spec: Tensor, lengths: Tensor | None = None, kept: Tensor | None = None
     ) -> Tensor:
-        """What the classifier sees before its norm, `(B, D)`, or `(B, 2 D)` for ATST.
-
-        Where: ATST Sec. 3.2; AudioMAE, official code; chapter 11
-        """
+        """What the classifier sees before its norm, `(B, D)`, or `(B, 2 D)` for ATST."""
         if self.kind == "atst":
             return self.encoder.linear_features(
                 spec, lengths, chunk_frames=self.chunk_frames, last=1

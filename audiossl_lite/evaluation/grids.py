@@ -171,13 +171,19 @@ def draw_column(
     labels: Tensor | Sequence,
     groups: Tensor | Sequence | None,
     n_episodes: int,
+    *,
+    n_way: int | None = None,
+    k_shot: int = 1,
+    seed: int = 0,
 ) -> Column | str:
-    """1-shot episodes with five ways, or as many as classes and groups allow; the reason for fewer than two."""
+    """Episodes with `n_way` classes, by default five or as many as classes and groups allow; or why there are none."""
     of, reason = Pool(name, pool, labels, groups), "fewer than two classes"
-    for n_way in range(min(5, of.n_classes), 1, -1):
+    for ways in [n_way] if n_way else range(min(5, of.n_classes), 1, -1):
         try:
-            episodes = draw_episodes(labels, n_way=n_way, n_episodes=n_episodes, groups=groups)
-            return Column(name, pool, n_way, episodes, of)
+            episodes = draw_episodes(
+                labels, n_way=ways, k_shot=k_shot, n_episodes=n_episodes, seed=seed, groups=groups
+            )
+            return Column(name, pool, ways, episodes, of)
         except ValueError as error:
             reason = str(error)
     return reason

@@ -47,10 +47,7 @@ def layer_of(name: str, depth: int) -> int:
 
 
 def scaled_groups(model: nn.Module, decay: float, *, stem_apart: bool = False) -> list[dict]:
-    """Parameter groups with `lr_scale`, and `decayed`: weights of two and more dimensions, without the tables.
-
-    Where: ATST official code; AudioMAE, official code; chapter 11
-    """
+    """Parameter groups with `lr_scale`, and `decayed`: weights of two and more dimensions, without the tables."""
     scales = layer_scales(model, decay, stem_apart=stem_apart)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -31,10 +31,7 @@ MAX_CLIP_S = 10.0  # the position table ends there
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table or point of a figure: a name and the settings of its run.
-
-    Where: ATST Table 1; chapter 05
-    """
+    """One line of a table or point of a figure: a name and the settings of its run."""
 
     name: str
     config: Pretraining
@@ -60,10 +57,7 @@ def segment_lengths(
 
 
 def view_rows(config: Pretraining, clip_s: float, prefix: str = "transformer") -> list[Row]:
-    """The four view strategies of Table 1 for one set of settings: one or two segments, short or long.
-
-    Where: ATST Table 1; chapter 05
-    """
+    """The four view strategies of Table 1 for one set of settings: one or two segments, short or long."""
     return [
         Row(
             f"{prefix}, {segments}, {segment_s:g} s",
@@ -113,10 +107,7 @@ def segment_sweep(
 
 @dataclass(frozen=True)
 class Protocol:
-    """How rows are trained and scored, and `finished`, where their results are.
-
-    Where: ATST Sec. 3.3; chapter 05
-    """
+    """How rows are trained and scored, and `finished`, where their results are."""
 
     data: TrainTest
     seed: int = 0
@@ -153,8 +144,6 @@ def run_rows(protocol: Protocol, rows: Sequence[Row]) -> list[dict[str, Any]]:
     A result is a plain dictionary: the row's name and view strategy, 1-shot accuracy of the untrained encoder and of
     each trained network (`mean`, `ci95`: the one that the method keeps), the gain over the untrained encoder on the
     same episodes, and the loss along the run. Rows are told apart by settings, data and seed, not by name.
-
-    Where: ATST Table 1, Fig. 2; chapter 05
     """
     return [
         protocol.finished("row", protocol.settings(row), partial(_run, protocol, row))
@@ -228,7 +217,7 @@ def baseline_rows(protocol: Protocol) -> list[dict[str, Any]]:
 
 
 def record_rows(
-    protocol: Protocol, path: str | Path, rows: Sequence[Row], scale: str, note: str = ""
+    protocol: Protocol, path: str | Path, rows: Sequence[Row], scale: str
 ) -> dict[str, Any]:
     """Write the results of rows and the baselines as a recorded run (`records.record`)."""
     results, hidden = run_rows(protocol, rows), ("history", "settings")
@@ -243,7 +232,6 @@ def record_rows(
         seconds=sum(result["seconds"] for result in results),
         config={row.name: asdict(row.config) for row in rows},
         values=values + baseline_rows(protocol),
-        notes=[note],
     )
 
 

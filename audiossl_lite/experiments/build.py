@@ -44,10 +44,7 @@ class Trained:
 
     @property
     def encoder(self) -> nn.Module:
-        """The network that the method keeps: the teacher of BYOL, the encoder of every other method.
-
-        Where: ATST Sec. 2.2.2; chapter 05
-        """
+        """The network that the method keeps: the teacher of BYOL, the encoder of every other method."""
         return next(iter(self.method.encoders.values()))
 
 
@@ -64,8 +61,6 @@ def make_frontend(name: str, waveforms: Tensor, lengths: Tensor | None = None) -
     """The frontend of a preset, its normalisation fitted to (at most 256 of) these clips `(n, S)`.
 
     `lengths (n,)`: valid samples; padding does not count.
-
-    Where: ATST Sec. 3.1; chapter 05
     """
     every = -(-len(waveforms) // 256)
     clips = waveforms[::every], None if lengths is None else lengths[::every]
@@ -90,10 +85,7 @@ def make_encoder(config: Pretraining, seed: int = 0) -> nn.Module:
 
 
 def make_method(config: Pretraining, seed: int = 0) -> nn.Module:
-    """Encoder and heads of a preset, initialised from the seed.
-
-    Where: ATST Sec. 2.1; chapter 05
-    """
+    """Encoder and heads of a preset, initialised from the seed."""
     encoder = make_encoder(config, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
@@ -126,10 +118,7 @@ def train_config(config: Any, seed: int, **others: Any) -> TrainConfig:
 
 
 def make_views(config: Pretraining, frontend: nn.Module) -> ViewMaker:
-    """The views of a preset: segments of `config.segment_s`, mixup, resized crop.
-
-    Where: ATST Fig. 1; chapter 05
-    """
+    """The views of a preset: segments of `config.segment_s`, mixup, resized crop."""
     frames = round(config.segment_s / frontend.hop_s)
     return ViewMaker(
         frames + 1 if config.crop_from == "spectrogram" else frames * 160,
@@ -256,22 +245,16 @@ def few_shot_of(
     frontend: nn.Module,
     clips: Clips,
     *,
-    task: str | None = None,
-    features: Callable[[Tensor, Tensor], Tensor] | None = None,
     device: str | torch.device | None = None,
-    grouped: bool = True,
     **protocol,
 ) -> FewShotResult:
     """Few-shot accuracy of an encoder on labelled clips, support and query from different groups where there are any.
 
     Where: uaMix-MAE Sec. 4.1; chapter 10
     """
-    task = task or clips.task
-    embedded = embed_clips(
-        encoder, frontend, clips.waveforms, clips.lengths, features=features, device=device
-    )
-    groups = clips.groups.get(task) if grouped else None
-    return few_shot_accuracy(embedded, clips.labels[task], groups=groups, **protocol)
+    embedded = embed_clips(encoder, frontend, clips.waveforms, clips.lengths, device=device)
+    labels, groups = clips.labels[clips.task], clips.groups.get(clips.task)
+    return few_shot_accuracy(embedded, labels, groups=groups, **protocol)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
     """A fresh encoder and decoder whose initial weights depend on the seed alone.
 
     Raises KeyError for an unknown encoder or decoder.
-
-    Where: AudioMAE Sec. 3; chapter 06
     """
     makers = [name for name in encoders.__all__ if name.startswith("audiomae_")]
     if config.encoder not in makers:
@@ -46,10 +44,7 @@ def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
 
 
 def make_mae_frontend(config: MaskedPretraining, clips: Clips) -> AudioMAEFrontend:
-    """The filter bank of a preset, normalised by AudioSet's constants or by (at most 256 of) these clips.
-
-    Where: AudioMAE Sec. 4.1; chapter 06
-    """
+    """The filter bank of a preset, normalised by AudioSet's constants or by (at most 256 of) these clips."""
     frontend = AudioMAEFrontend(config.n_frames, n_mels=config.n_mels)
     if config.normalisation == "audioset":
         return frontend
@@ -79,10 +74,7 @@ def prepare_mae(
 
 
 def make_masked_views(config: MaskedPretraining, frontend: AudioMAEFrontend) -> MaskedViews:
-    """Crops and maskings of a preset, in the units of its frontend.
-
-    Where: AudioMAE Sec. 4; chapter 06
-    """
+    """Crops and maskings of a preset, in the units of its frontend."""
     return MaskedViews(
         config.n_frames,
         ratio=config.mask_ratio,
@@ -97,10 +89,7 @@ def make_masked_views(config: MaskedPretraining, frontend: AudioMAEFrontend) -> 
 
 
 def masked_parts(config: MaskedPretraining, frontend: AudioMAEFrontend, seed: int = 0) -> Parts:
-    """Method, views and run of a preset.
-
-    Where: AudioMAE Sec. 4; chapter 06
-    """
+    """Method, views and run of a preset."""
     return Parts(
         make_mae(config, seed),
         make_masked_views(config, frontend),

@@ -60,10 +60,7 @@ def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0)
 
 
 def tuning_views(config: Tuning, frontend: nn.Module, mixing: str) -> TuningViews:
-    """The augmentations of a preset with one kind of mixing, in the units of its frontend.
-
-    Where: uaMix-MAE Fig. 1; chapter 09
-    """
+    """The augmentations of a preset with one kind of mixing, in the units of its frontend."""
     return TuningViews(
         mixing,
         rule=config.rule,
@@ -84,10 +81,7 @@ def tuning_parts(
     seed: int = 0,
     head: dict[str, Tensor] | None = None,
 ) -> Parts:
-    """Method, views and run of step 1 or 2; `head`: the state of step 1 that step 2 takes over.
-
-    Where: uaMix-MAE Sec. 3, 4; chapter 09
-    """
+    """Method, views and run of step 1 or 2; `head`: the state of step 1 that step 2 takes over."""
     method = make_tuning(encoder, config, step=step, seed=seed)
     if head is not None:
         method.load_head_state(head)

@@ -18,7 +18,7 @@ from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_sourc
 from audiossl_lite.experiments.records import device_name
 from audiossl_lite.experiments.roofline import Clock, peak_flops
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.methods.recompute import looks_across_rows
+from audiossl_lite.methods.distributed import looks_across_rows
 from audiossl_lite.training import Compute, start_run, step_views, training_step
 from audiossl_lite.training.compute import make_fabric, precision_of
 from audiossl_lite.training.loop import batch_indices

@@ -222,8 +222,6 @@ def run_job(
 
     A finished run leaves its encoder and a record in `output_dir`: `encoder.safetensors`, `record.json`.
     `overrides`: settings of the experiment at this scale. `start`: see `starting_point`. See `train` for errors.
-
-    Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 13
     """
     job = find_job(name)
     config = preset(job.experiment, scale, overrides)

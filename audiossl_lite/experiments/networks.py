@@ -43,8 +43,6 @@ class Network:
         """One embedding per clip, `(n, D)`: what few-shot episodes and t-SNE look at; or other `features`.
 
         ATST's CLS is averaged over chunks of the length it was trained on; the others take whole clips.
-
-        Where: uaMix-MAE Sec. 4.1; ATST Sec. 3.2; chapter 10
         """
         return embed_clips(
             self.encoder,

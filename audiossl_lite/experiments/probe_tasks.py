@@ -23,8 +23,6 @@ class ProbeTask:
 
     `apart` says what never lies on both sides of a division: recordings, speakers or words; empty where the
     clips name no groups. `heard (n,)` is True for clips of classes (or speakers) that training heard, without labels.
-
-    Where: ATST Sec. 3.2; chapter 11
     """
 
     column: str
@@ -39,10 +37,7 @@ class ProbeTask:
     groups: Tensor
 
     def data(self, clips: Clips, inputs: Tensor, lengths: Tensor | None = None) -> Labelled:
-        """The clips of the task with `inputs (n_clips, ...)` of the whole pool, in groups.
-
-        Where: ATST Sec. 3.2; chapter 11
-        """
+        """The clips of the task with `inputs (n_clips, ...)` of the whole pool, in groups."""
         part = labelled(
             clips.subset(self.kept), inputs[self.kept], task=self.task,
             lengths=None if lengths is None else lengths[self.kept],
@@ -50,18 +45,13 @@ class ProbeTask:
         return replace(part, groups=self.groups)
 
     def folds(self, seed: int) -> Tensor:
-        """Fold `(n,)` of every clip; groups stay whole, and each seed divides them anew.
-
-        Where: ATST Sec. 3.2; chapter 11
-        """
+        """Fold `(n,)` of every clip; groups stay whole, and each seed divides them anew."""
         return make_folds(self.targets, self.n_folds, groups=self.groups, seed=seed)
 
     def split(self, data: Labelled, seed: int, share: float = 0.2) -> tuple[Labelled, ...]:
         """Training, validation and test data: one fold is tested on, another one for every seed.
 
         About `share` of the rest is validation data, groups whole.
-
-        Where: ATST Sec. 3.2; chapter 11
         """
         test = self.folds(seed) == seed % self.n_folds
         train = data.subset(~test)
@@ -74,8 +64,6 @@ def probe_tasks(pools: Sequence[Clips]) -> tuple[list[ProbeTask], dict[str, str]
 
     Of the first pool, its own task; of the pool of voices, what is said, then who says it. Classes with fewer than
     two groups are left out of a task: all their clips would lie in one fold.
-
-    Where: ATST Sec. 3.2; chapter 11
     """
     tasks, left_out = [], {}
     for index, clips in enumerate(pools):

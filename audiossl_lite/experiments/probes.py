@@ -35,12 +35,12 @@ WAYS = ("linear probe", "fine-tuned", "from scratch")
 NEVER, ON_TEST = ", never heard", ", chosen on test data"
 
 
-def tuning_settings(scale: str, overrides: dict[str, Any] | None = None) -> dict[str, FineTuning]:
+def tuning_settings(scale: str) -> dict[str, FineTuning]:
     """Settings of fine-tuning by method; BYOL-A, for which nobody published any, takes ATST's for its embedding.
 
     Where: ATST Sec. 3.2; uaMix-MAE Table 4; chapter 11
     """
-    settings = {name: preset(recipe, scale, overrides) for name, recipe in RECIPES.items()}
+    settings = {name: preset(recipe, scale) for name, recipe in RECIPES.items()}
     settings["BYOL-A"] = replace(settings["BYOL-A"], head="embedding", drop_path=0.0)
     return settings
 
@@ -68,19 +68,13 @@ class Probes:
         self._base = [self.encoders.settings(), heard, scored]
 
     def probed(self, network: Network) -> LinearEvaluation:
-        """The settings of the probe; ATST's chunks have the length that it was trained on.
-
-        Where: ATST Sec. 3.2; chapter 11
-        """
+        """The settings of the probe; ATST's chunks have the length that it was trained on."""
         if not network.chunk_frames:
             return self.linear
         return replace(self.linear, chunk_frames=network.chunk_frames)
 
     def features(self, name: str, seed: int) -> list[Tensor]:
-        """What linear classifiers see, `(n, D)` by pool; of one encoder at a time they stay in memory.
-
-        Where: ATST Sec. 3.2; chapter 11
-        """
+        """What linear classifiers see, `(n, D)` by pool; of one encoder at a time they stay in memory."""
         if name in BASELINES:
             make = BASELINES[name]
             return self.finished.once(
@@ -105,7 +99,7 @@ class Probes:
         return usable if self.encoders.device in ("auto", "gpu") else self.encoders.device
 
     def labelled(self, column: str, name: str, seed: int):
-        """The clips of a task with their features. Where: ATST Sec. 3.2; chapter 11"""
+        """The clips of a task with their features."""
         task = self.tasks[column]
         return task.data(self.clips[task.pool], self.features(name, seed)[task.pool])
 
@@ -115,8 +109,6 @@ class Probes:
         """Accuracy of linear classifiers in cross-validation: `score`, `by_fold`, `never` (heard), rates and epochs.
 
         `never` is the accuracy on clips of classes that training of the encoder never heard, None if there are none.
-
-        Where: ATST Table 2; chapter 11
         """
         settings = [name, column, seed, select_on, asdict(self.linear), self._base]
 
@@ -151,8 +143,6 @@ class Probes:
         """Accuracy `(seeds,)` by features and column: each task, its never-heard part, the choice on test data.
 
         Chosen on test data: the events alone, the kind of data for which the official code does it.
-
-        Where: ATST Table 2; chapter 11
         """
 
         def score(name: str, seed: int) -> dict[str, list[float]]:
@@ -174,8 +164,6 @@ class Probes:
 
         `way` is `"fine-tuned"`, `"from scratch"` (the same network and settings, from its random start), or `"linear
         probe"`: linear classifiers on the same division, chosen on the same validation data.
-
-        Where: ATST Table 3; uaMix-MAE Table 4; chapter 11
         """
         if way == "linear probe":
             config: Any = replace(self.linear, refit=False)
@@ -219,10 +207,7 @@ class Probes:
         output_dir: Path | None = None,
         **changes,
     ) -> FineTuneResult:
-        """Fine-tune an encoder, or its random start, on the division of a seed; `changes` replace settings.
-
-        Where: ATST Table 3; uaMix-MAE Table 4; chapter 11
-        """
+        """Fine-tune an encoder, or its random start, on the division of a seed; `changes` replace settings."""
         start = f"{name}{UNTRAINED}".replace("uaMix-MAE", "AudioMAE")
         network = self.encoders.network(name if way == "fine-tuned" else start, seed)
         config = replace(self.tuning[name], **changes)
@@ -243,10 +228,7 @@ class Probes:
     def tuning_scores(
         self, seeds: Sequence[int], names: Sequence[str] = (), columns: Sequence[str] = ()
     ) -> Scores:
-        """Accuracy `(seeds,)` by row ("ATST, fine-tuned") and column; a probe of log-mel statistics comes first.
-
-        Where: ATST Table 3; uaMix-MAE Table 4; chapter 11
-        """
+        """Accuracy `(seeds,)` by row ("ATST, fine-tuned") and column; a probe of log-mel statistics comes first."""
         columns = list(columns or self.tuned_columns)
         rows = {f"{LOG_MEL}, linear probe": (LOG_MEL, "linear probe")}
         rows |= {f"{name}, {way}": (name, way) for name in names or RECIPES for way in WAYS}

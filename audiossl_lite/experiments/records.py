@@ -145,8 +145,6 @@ def record_row(name: str, row: dict[str, np.ndarray], start: dict[str, np.ndarra
     """One line of a record: by column the mean, its interval, the mean of every seed, the gain over `start`.
 
     `mean` and `ci95` of the line itself are those of the first column. Intervals that do not exist are None.
-
-    Where: uaMix-MAE Tables 2 and 3; chapter 09
     """
     columns = {}
     for column, values in row.items():
@@ -164,10 +162,7 @@ def record_row(name: str, row: dict[str, np.ndarray], start: dict[str, np.ndarra
 
 
 def recorded_scores(entry: dict[str, Any]) -> Scores:
-    """The scores of a record, `(seeds,)` by features and column.
-
-    Where: uaMix-MAE Tables 2 and 3; chapter 09
-    """
+    """The scores of a record, `(seeds,)` by features and column."""
     return {
         row["name"]: {c: np.asarray(v["by_seed"]) for c, v in row["columns"].items()}
         for row in entry["values"]
@@ -175,10 +170,7 @@ def recorded_scores(entry: dict[str, Any]) -> Scores:
 
 
 def table_rows(scores: Scores) -> list[dict[str, Any]]:
-    """One row for each kind of features: mean and interval of every column, as text.
-
-    Where: uaMix-MAE Tables 2 and 3; chapter 09
-    """
+    """One row for each kind of features: mean and interval of every column, as text."""
     return [
         {"features": name, "seeds": max(len(v) for v in row.values())}
         | {column: as_text(*mean_interval(values)) for column, values in row.items()}

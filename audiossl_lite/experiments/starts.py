@@ -69,8 +69,6 @@ def starting_point(
 
     For uaMix-MAE's step 1 a published AudioMAE file (`.pth`) or the folder of this project's `audiomae` job; for step
     2 the folder of step 1. ValueError when there is none.
-
-    Where: uaMix-MAE Sec. 3; chapter 13
     """
     path = find_start(job, previous)
     if path is None:

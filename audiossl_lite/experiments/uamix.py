@@ -38,10 +38,7 @@ UNTUNED = {"untrained encoder": f"{MAE}{UNTRAINED}", START: MAE}
 
 
 def start_summary(encoders: EncoderSet, seed: int) -> str:
-    """One line about the encoder that tuning starts from.
-
-    Where: AudioMAE Sec. 3; chapter 09
-    """
+    """One line about the encoder that tuning starts from."""
     if checkpoint := encoders.configs[UAMIX].checkpoint:
         return f"read from {Path(checkpoint).name}"
     return encoders.trained(MAE, seed).result.summary()
@@ -70,13 +67,10 @@ def record_uamix(
     variants: Sequence[str],
     seeds: Sequence[int],
     scale: str,
-    note: str = "",
 ) -> dict[str, Any]:
     """Run the table, or read what was run, and write it as a recorded run (`records.record`).
 
     Each row has `columns`: mean, interval, the mean of every seed, and the gain over the pretrained encoder.
-
-    Where: uaMix-MAE Tables 2 and 3; chapter 09
     """
     began = time.perf_counter()
     scores = uamix_scores(encoders, variants, seeds)
@@ -104,7 +98,7 @@ def record_uamix(
             "ways": encoders.scoring.ways(),
         },
         values=rows,
-        notes=[note, *named("failed", encoders.failures)],
+        notes=named("failed", encoders.failures),
     )
 
 
@@ -113,8 +107,6 @@ def answers(scores: Scores) -> list[dict[str, str]]:
 
     A difference is called better or worse when its interval leaves zero out. The pairing is by seed, and by episode
     where there is one seed.
-
-    Where: uaMix-MAE Sec. 4; chapter 09
     """
     rows = []
     for question, a, b in QUESTIONS:
@@ -125,10 +117,7 @@ def answers(scores: Scores) -> list[dict[str, str]]:
 
 
 def in_words(rows: list[dict[str, str]]) -> list[str]:
-    """The rows of `answers` as one line each, where an interval allows a word: the question, the columns by word.
-
-    Where: uaMix-MAE Sec. 4; chapter 09
-    """
+    """The rows of `answers` as one line each, where an interval allows a word: the question, the columns by word."""
     lines = []
     for row in rows:
         said: dict[str, list[str]] = {"better": [], "worse": [], "unclear": []}

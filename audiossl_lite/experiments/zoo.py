@@ -148,10 +148,7 @@ class EncoderSet:
         return names
 
     def config(self, method: str) -> Any:
-        """The settings of a method, `"uaMix-MAE: No Mixing"` and the like included; KeyError for another name.
-
-        Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
-        """
+        """The settings of a method, `"uaMix-MAE: No Mixing"` and the like included; KeyError for another name."""
         known = dict(self.configs)
         if tuning := known.pop(UAMIX, None):
             known |= {f"{TUNED_AS}{v}": replace(tuning, **VARIANTS[v]) for v in VARIANTS}
@@ -165,8 +162,6 @@ class EncoderSet:
 
         `"uaMix-MAE: No Mixing"` and the like name other ways of tuning (`VARIANTS`); `SHIPPED_ENCODERS` are those
         that come with the project. Raises KeyError for another name; see `train` for the errors of a run.
-
-        Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 10
         """
         if ready := networks.shipped_network(name):
             return ready
@@ -190,10 +185,7 @@ class EncoderSet:
         return (self.network(name, seed) for name in self.names())
 
     def features(self, seed: int, clips: Sequence[Clips]) -> dict[str, list[Tensor]]:
-        """Embeddings `(n, D)` of each set of clips by name, every encoder of a seed; baselines come first.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 10
-        """
+        """Embeddings `(n, D)` of each set of clips by name, every encoder of a seed; baselines come first."""
         embedded = {n.name: [n.embed(part) for part in clips] for n in self.networks(seed)}
         return baseline_features(clips) | embedded
 
@@ -203,8 +195,6 @@ class EncoderSet:
         """Accuracy of every episode `(1, episodes)` by column, of an encoder's embeddings, computed once.
 
         `embed` gives other features `(n, D)` of each pool; `how` says in which way they differ.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 09
         """
         method = name.removesuffix(UNTRAINED)
         settings = [name, seed, *self._decides(method), how, self.n_episodes]
@@ -238,19 +228,13 @@ class EncoderSet:
         return make_mae_frontend(self.configs[MAE], self.heard[0])
 
     def frontend(self, config: Any) -> nn.Module:
-        """The frontend of training and scoring with these settings.
-
-        Where: ATST Sec. 3.1; AudioMAE Sec. 4.1; chapter 09
-        """
+        """The frontend of training and scoring with these settings."""
         if isinstance(config, Pretraining):
             return self.prepared(config).frontend
         return self._filter_bank
 
     def prepared(self, config: Any) -> Prepared:
-        """What training with these settings reads, of all pools; runs that can share it do.
-
-        Where: ATST Sec. 2.2.1; AudioMAE Sec. 4.1; chapter 09
-        """
+        """What training with these settings reads, of all pools; runs that can share it do."""
         once = self.finished.once
         if isinstance(config, Pretraining):
             key = (config.frontend, config.crop_from)
@@ -301,10 +285,7 @@ class EncoderSet:
         return self._trained("head", settings, plain, parts, f"step 1: head, seed {seed}")
 
     def trained(self, method: str, seed: int) -> Trained:
-        """The run of a method, trained at the first call and then kept; see `train` for errors.
-
-        Where: ATST Sec. 3.1; AudioMAE Sec. 3; uaMix-MAE Sec. 3, Eq. 4, Table 3; chapter 09
-        """
+        """The run of a method, trained at the first call and then kept; see `train` for errors."""
         config = self.config(method)
 
         def parts() -> Parts:

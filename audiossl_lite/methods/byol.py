@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import byol_loss
+from audiossl_lite.methods.distributed import looks_across_rows
 from audiossl_lite.methods.heads import mlp_head
 from audiossl_lite.methods.health import spread, spread_and_rank
-from audiossl_lite.methods.recompute import in_parts, looks_across_rows
 from audiossl_lite.methods.teacher import ema_update, make_teacher
 
 
@@ -54,8 +55,6 @@ class BYOL(nn.Module):
         """Projections `(B, projection_dim)` of each group of views `(B, T, F)`; batch norm sees one group at a time.
 
         An encoder without batch norm treats clips independently: it takes all groups in one call.
-
-        Where: ATST Sec. 2.1; chapter 04
         """
         encoder, projector = network["encoder"], network["projector"]
         if looks_across_rows(encoder):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import info_nce
 from audiossl_lite.methods.distributed import gather
 from audiossl_lite.methods.heads import mlp_head
 from audiossl_lite.methods.health import spread_and_rank
-from audiossl_lite.methods.recompute import in_parts
 
 
 class Contrastive(nn.Module):
@@ -35,10 +35,7 @@ class Contrastive(nn.Module):
         self.projector = mlp_head(encoder.embed_dim, hidden_dim, projection_dim, bias=False)
 
     def forward(self, first: Tensor, second: Tensor, *, monitors: bool = True) -> dict[str, Tensor]:
-        """`loss` with gradient, and the health `monitors` without, from two views `(B, T, F)` of the same clips.
-
-        Where: SimCLR; chapter 04
-        """
+        """`loss` with gradient, and the health `monitors` without, from two views `(B, T, F)` of the same clips."""
         loss, (projections,) = self.loss(first, second)
         if not monitors:
             return {"loss": loss}
@@ -46,25 +43,16 @@ class Contrastive(nn.Module):
         return {"loss": loss, "std": std, "rank": rank}
 
     def loss(self, first: Tensor, second: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The loss, and for the monitors the projections `(2B, D)`; views as in `forward`.
-
-        Where: SimCLR; chapter 04
-        """
+        """The loss, and for the monitors the projections `(2B, D)`; views as in `forward`."""
         embeddings = in_parts(self.encoder, self.n_parts, torch.cat([first, second]))
         projections = self.projector(embeddings)  # (2B, D)
         pair = [gather(view) for view in projections.chunk(2)]
         return info_nce(*pair, temperature=self.temperature), (projections,)
 
     def update_teacher(self, momentum: float) -> None:
-        """There is no teacher; the momentum is ignored.
-
-        Where: SimCLR; chapter 04
-        """
+        """There is no teacher; the momentum is ignored."""
 
     @property
     def encoders(self) -> dict[str, nn.Module]:
-        """The network that is evaluated.
-
-        Where: SimCLR; chapter 04
-        """
+        """The network that is evaluated."""
         return {"student": self.encoder}

@@ -100,3 +100,9 @@ def join_batch_norms(module: nn.Module) -> nn.Module:
         else:
             join_batch_norms(child)
     return module
+
+
+def looks_across_rows(module: nn.Module) -> bool:
+    """Whether a module holds batch norm, so that its rows are not independent."""
+    norms = (nn.modules.batchnorm._BatchNorm, JointBatchNorm)
+    return any(isinstance(part, norms) for part in module.modules())

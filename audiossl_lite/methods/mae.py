@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from audiossl_lite.devices import world_size
 from audiossl_lite.encoders.audiomae import patchify, unpatchify
+from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import masked_reconstruction_loss
 from audiossl_lite.methods.distributed import total
-from audiossl_lite.methods.recompute import in_parts
 from audiossl_lite.views.masks import Masking
 
 
@@ -49,8 +49,6 @@ class MAE(nn.Module):
 
         `counted (B, N)`: 0 for patches that the loss passes over (padding), by default none. The loss is all that is
         monitored.
-
-        Where: AudioMAE Sec. 3; chapter 06
         """
         return {"loss": self.loss(spec, kept, mask, restore, counted)}
 
@@ -62,10 +60,7 @@ class MAE(nn.Module):
         restore: Tensor,
         counted: Tensor | None = None,
     ) -> Tensor:
-        """The loss; arguments as in `forward`.
-
-        Where: AudioMAE Sec. 3; chapter 06
-        """
+        """The loss; arguments as in `forward`."""
         predicted = in_parts(self.predict, self.n_parts, spec, kept, restore)
         judged = mask if counted is None else mask * counted
         loss = masked_reconstruction_loss(
@@ -96,15 +91,9 @@ class MAE(nn.Module):
         )
 
     def update_teacher(self, momentum: float) -> None:
-        """There is no teacher; the momentum is ignored.
-
-        Where: AudioMAE Sec. 3; chapter 06
-        """
+        """There is no teacher; the momentum is ignored."""
 
     @property
     def encoders(self) -> dict[str, nn.Module]:
-        """The network that is evaluated; the decoder is thrown away.
-
-        Where: AudioMAE Sec. 3; chapter 06
-        """
+        """The network that is evaluated; the decoder is thrown away."""
         return {"encoder": self.encoder}

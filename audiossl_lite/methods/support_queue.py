@@ -65,10 +65,7 @@ class SupportQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, vectors: Tensor, ids: Tensor) -> None:
-        """Put `vectors (B, D)`, l2-normalised, over the oldest entries; call it after the loss.
-
-        Where: NNCLR Sec. 3; chapter 07
-        """
+        """Put `vectors (B, D)`, l2-normalised, over the oldest entries; call it after the loss."""
         if len(vectors) > len(self.vectors):
             raise ValueError(
                 f"a batch of {len(vectors)} does not fit a queue of {len(self.vectors)}"

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiossl_lite.devices import on_host
+from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import cosines, mixture_loss
 from audiossl_lite.methods.distributed import gather, gather_labels
 from audiossl_lite.methods.heads import mlp_head, nnclr_projector
 from audiossl_lite.methods.health import spread_and_rank
-from audiossl_lite.methods.recompute import in_parts
 from audiossl_lite.methods.support_queue import SupportQueue
 from audiossl_lite.methods.teacher import ema_update, make_teacher
 
@@ -115,8 +115,6 @@ class NNCLRTuning(nn.Module):
         """`loss` with gradient and `monitors` without; see `TuningViews` for the arguments.
 
         In train mode the clean positives' projections enter the queue after the loss; mixtures never do.
-
-        Where: uaMix-MAE Eq. 4; chapter 09
         """
         if lengths is not None and on_host(lengths) and (lengths >= anchor.shape[1]).all():
             lengths = None  # whole clips need no mask
@@ -200,10 +198,7 @@ class NNCLRTuning(nn.Module):
                 mine.copy_(new)
 
     def head_state(self) -> dict[str, Tensor]:
-        """What step 2 takes over from step 1: projector, predictor and queue.
-
-        Where: uaMix-MAE Sec. 3; chapter 09
-        """
+        """What step 2 takes over from step 1: projector, predictor and queue."""
         return {
             name: value
             for name, value in self.state_dict().items()
@@ -211,10 +206,7 @@ class NNCLRTuning(nn.Module):
         }
 
     def load_head_state(self, state: dict[str, Tensor]) -> None:
-        """Start from the head of step 1; the projector's moving average starts equal to the projector.
-
-        Where: uaMix-MAE Sec. 3; chapter 09
-        """
+        """Start from the head of step 1; the projector's moving average starts equal to the projector."""
         own = self.head_state()
         problems = sorted(
             name
@@ -231,8 +223,5 @@ class NNCLRTuning(nn.Module):
 
     @property
     def encoders(self) -> dict[str, nn.Module]:
-        """The network that is evaluated.
-
-        Where: uaMix-MAE Sec. 4.1; chapter 10
-        """
+        """The network that is evaluated."""
         return {"tuned": self.encoder}

@@ -45,10 +45,7 @@ class FineTunedAudioMAE(AudioMAEEncoder):
         return self.fc_norm(super().forward(spec, lengths))
 
     def logits(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Outputs of the classifier before the sigmoid, `(B, K)`.
-
-        Where: AudioMAE, official code; chapter 11
-        """
+        """Outputs of the classifier before the sigmoid, `(B, K)`."""
         return self.head(self(spec, lengths))
 
 
@@ -155,8 +152,5 @@ def load_masked_autoencoder(path: str | Path) -> MAE:
 
 
 def published_state(mae: MAE) -> dict[str, Tensor]:
-    """The weights of a masked autoencoder under the published names: 430 entries at base size.
-
-    Where: AudioMAE, official code; chapter 06
-    """
+    """The weights of a masked autoencoder under the published names: 430 entries at base size."""
     return mae.encoder.state_dict() | mae.decoder.state_dict()

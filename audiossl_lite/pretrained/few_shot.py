@@ -15,13 +15,8 @@ import torch
 from torch import Tensor
 
 from audiossl_lite.data.clips import Skip
-from audiossl_lite.data.corpus import Sound, Task, list_sounds, tasks
-from audiossl_lite.evaluation.few_shot import (
-    Episodes,
-    draw_episodes,
-    score_episodes,
-    usable_classes,
-)
+from audiossl_lite.data.corpus import Sound, list_sounds, tasks
+from audiossl_lite.evaluation.grids import draw_column
 from audiossl_lite.evaluation.statistics import as_text, judged, mean_interval
 from audiossl_lite.parameters import CommandParser, make_parameters
 from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, report_skips, sentence
@@ -109,18 +104,20 @@ def score_embedded(
     heads, scores, notes = {}, {name: {} for name in features}, []
     for task in tasks(sounds):
         key = f"{task.source}, {task.name}"
-        episodes = _episodes(task, n_way, k_shot, n_episodes, seed)
-        if isinstance(episodes, str):
-            notes.append(f"{key} was left out: {episodes}")
+        column = draw_column(
+            key, 0, task.labels, task.groups, n_episodes, n_way=n_way, k_shot=k_shot, seed=seed
+        )
+        if isinstance(column, str):
+            notes.append(f"{key} was left out: {column}")
             continue
-        heads[key] = f"{key}, {episodes.support.shape[1]}-way {k_shot}-shot"
+        heads[key] = f"{key}, {column.n_way}-way {k_shot}-shot"
         if len(task.groups.unique()) == len(task.groups):
             notes.append(
                 f"WARNING: {key} names no groups. Clips of one recording or speaker may stand on both sides of an "
                 "episode, and the accuracy is then too high; a manifest.csv with a column group keeps them apart"
             )
         for name, x in features.items():
-            scores[name][key] = 100.0 * score_episodes(x[task.clips], episodes).numpy()
+            scores[name][key] = column.score([x[task.clips]])
     if not heads:
         sources = ", ".join(sorted({sound.source for sound in sounds}))
         raise ValueError(
@@ -146,23 +143,6 @@ def score_folder(
     result = score_embedded(embedded, n_way=n_way, k_shot=k_shot, n_episodes=n_episodes, seed=seed)
     data = [f"{m.name} was trained on: {m.about['data']}" for m in models if "data" in m.about]
     return replace(result, notes=(*result.notes, *data))
-
-
-def _episodes(
-    task: Task, n_way: int | None, k_shot: int, n_episodes: int, seed: int
-) -> Episodes | str:
-    """Episodes with the ways asked for, else five or as many as classes and groups allow; or why there are none."""
-    most = min(5, usable_classes(task.labels, k_shot, task.groups))
-    reason = f"fewer than two classes with more than {k_shot} clips, or with two groups"
-    for ways in [n_way] if n_way else range(most, 1, -1):
-        try:
-            return draw_episodes(
-                task.labels, n_way=ways, k_shot=k_shot, n_episodes=n_episodes, seed=seed,
-                groups=task.groups,
-            )  # fmt: skip
-        except ValueError as error:
-            reason = str(error)
-    return reason
 
 
 def parser() -> CommandParser:

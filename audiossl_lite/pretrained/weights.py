@@ -37,8 +37,6 @@ class PretrainedEncoder:
 
     `takes_lengths`: whether it can tell a clip from its padding; else clips of other lengths are embedded apart.
     `name`, `about`: what it is called, and what is known of its origin. `identity`: changes with the weights.
-
-    Where: ATST Sec. 2.2.2; chapter 10
     """
 
     encoder: nn.Module
@@ -54,8 +52,6 @@ class PretrainedEncoder:
         """Embeddings `(B, D)` of waveforms `(B, S)` at 16 kHz, of which `lengths (B,)` samples are the clip.
 
         A padded clip gives what it gives alone. Raises ValueError for another shape, NaN or infinite samples.
-
-        Where: ATST Sec. 3.2; chapter 10
         """
         waveform = check_waveform(waveform, 1)
         if lengths is None:

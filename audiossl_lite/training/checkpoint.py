@@ -68,7 +68,7 @@ def forget_checkpoints(folder: str | Path) -> None:
         (Path(folder) / name).unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of `save_checkpoint`; nothing but tensors and plain values is accepted.
 
     Raises FileNotFoundError, or ValueError for a file that is damaged (its checksums tell) or holds other objects; the
@@ -79,18 +79,18 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        return _read(path, map_location)
+        return _read(path)
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged or not a checkpoint of this project ({error}); {_remedy(path)}"
         ) from error
 
 
-def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         if damage := damaged_record(path):
             raise ValueError(damage)
-        state = torch.load(path, map_location=map_location, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise TypeError(f"it holds a {type(state).__name__}")
     except OSError:
@@ -110,7 +110,7 @@ def _remedy(path: Path) -> str:
     if path.name != LAST or not previous.is_file():
         return "delete it to start the run from the beginning"
     try:
-        step = _read(previous, "cpu")["step"]
+        step = _read(previous)["step"]
     except (ValueError, KeyError):
         return (
             f"{PREVIOUS} beside it is damaged, too: delete both to start the run from the beginning"

@@ -17,7 +17,7 @@ from torch import nn
 from audiossl_lite.devices import precision_for, usable_device
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.encoders.windows import WindowBlock
-from audiossl_lite.methods.recompute import looks_across_rows
+from audiossl_lite.methods.distributed import looks_across_rows
 from audiossl_lite.ranges import check_ranges
 
 if TYPE_CHECKING:

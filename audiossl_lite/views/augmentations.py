@@ -57,10 +57,7 @@ class LogMixupExp(nn.Module):
         return min(self._count, self.memory_size)
 
     def remembered(self) -> Tensor:
-        """The remembered inputs `(n, T, F)`, oldest first.
-
-        Where: BYOL-A Sec. 3.2; chapter 03
-        """
+        """The remembered inputs `(n, T, F)`, oldest first."""
         order = torch.arange(self._count - len(self), self._count) % self.memory_size
         return self.memory[order.to(self.memory.device)]
 
@@ -153,10 +150,7 @@ class RandomResizedCrop(nn.Module):
     def draw(
         self, n: int, n_frames: int | Tensor, n_bands: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Window parameters of `resized_crop` for `n` clips of `n_frames` (one number or one each), each `(n,)` long.
-
-        Where: BYOL-A Sec. 3.3; chapter 03
-        """
+        """Windows of `resized_crop` for `n` clips of `n_frames` (one number or one each), each `(n,)` long."""
         cpu = torch.device("cpu")
         n_frames = torch.as_tensor(n_frames)
         canvas = (n_frames.double() * self.canvas_time).long()

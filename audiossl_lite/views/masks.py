@@ -18,8 +18,6 @@ from audiossl_lite.views.segments import cut, random_starts
 class Masking:
     """`kept (B, K)` token indices in the order the encoder sees them; `mask (B, N)` 1 where hidden; `restore (B, N)`:
     where token i stands in the sequence [kept tokens, hidden tokens].
-
-    Where: AudioMAE Sec. 3; chapter 06
     """
 
     kept: Tensor

@@ -9,12 +9,12 @@ import os
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from audiossl_lite.experiments.records import recorded
-from tests.book import bad_inputs
+from tests.book.bad_inputs import bad_rows
 from tests.book.library_index import (
     ROOT,
     all_definitions,
@@ -22,6 +22,7 @@ from tests.book.library_index import (
     places,
     relative,
 )
+from tests.data.bad_sounds import KINDS as BAD_FILES
 from tests.faults.kinds import KINDS
 
 COMMAND = "python -m tests.book.reference_pages"
@@ -66,29 +67,15 @@ def by_code() -> str:
     )
 
 
-def _said(make: Callable[[Path], Iterable[bad_inputs.Said]]) -> list[bad_inputs.Said]:
-    with tempfile.TemporaryDirectory() as folder:
-        return list(make(Path(folder).resolve()))
-
-
 def skips() -> str:
-    """Files and rows that are left out, with the reason that `Clips.report()` counts."""
-    made = [*_said(bad_inputs.bad_files), *_said(bad_inputs.bad_rows)]
+    """Files, rows and names that are left out, with the reason that `Clips.report()` counts."""
+    files = [(f"file: {kind}", reason) for kind, (_, reason, _) in BAD_FILES.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = list(bad_rows(Path(folder).resolve()))
     return _table(
-        ("what is wrong", "reason in the report"), [(s.what, _code(s.reason)) for s in made]
+        ("what is wrong", "reason in the report"),
+        [(what, _code(reason)) for what, reason in [*files, *rows]],
     )
-
-
-def file_messages() -> str:
-    """What load_audio says about one file."""
-    made = _said(bad_inputs.bad_files)
-    return _table(("what is wrong", "message"), [(s.what, _code(s.message)) for s in made])
-
-
-def request_messages() -> str:
-    """What stops `load_clips`, or a chapter, at once."""
-    made = _said(bad_inputs.bad_requests)
-    return _table(("what is wrong", "message"), [(s.what, _code(s.message)) for s in made])
 
 
 def fault_kinds() -> str:
@@ -137,8 +124,6 @@ PARTS = {
     "papers": papers,
     "by_code": by_code,
     "skips": skips,
-    "file_messages": file_messages,
-    "request_messages": request_messages,
     "fault_kinds": fault_kinds,
     "fault_sweeps": fault_sweeps,
     "fault_circumstances": fault_circumstances,

@@ -1,4 +1,4 @@
-"""The container refuses what is inconsistent, and its splits do not leak."""
+"""The container refuses what is inconsistent, and says what it holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from audiossl_lite.data.clips import Clips, Skip
-from audiossl_lite.data.splits import split_classes, split_clips
 
 
 def make_clips(n_classes: int = 4, per_class: int = 8, group_size: int = 2) -> Clips:
@@ -76,70 +75,3 @@ def test_report_counts_clips_and_skips():
     text = replace(make_clips(), skipped=skipped, source="some data").report()
     parts = ("some data", "32 clips", "4 classes, 8 to 8", "16 groups", "2 x silent", "1 x empty")
     assert [words for words in parts if words not in text] == []
-
-
-@pytest.mark.parametrize("group_size", [1, 2, 4])
-def test_split_keeps_groups_whole_and_every_class_on_both_sides(group_size):
-    clips = make_clips(group_size=group_size)
-    group = clips.groups["event"]
-    for seed in range(4):
-        train, test = split_clips(clips, test_fraction=0.25, seed=seed)
-        assert sorted([*train.tolist(), *test.tolist()]) == list(range(32))
-        assert not set(group[train].tolist()) & set(group[test].tolist())
-        counts = torch.bincount(clips.labels["event"][test], minlength=4)
-        assert counts.tolist() == [max(2, group_size)] * 4
-
-
-def test_split_moves_a_group_shared_by_classes_as_a_whole():
-    clips = make_clips(group_size=1)
-    speakers = torch.arange(32) % 8  # every group has one clip of every class
-    clips = replace(clips, groups={"event": speakers})
-    train, test = split_clips(clips, test_fraction=0.25, seed=1)
-    assert len(test) == 8
-    assert not set(speakers[train].tolist()) & set(speakers[test].tolist())
-
-
-def test_a_class_with_one_group_stays_in_training():
-    clips = make_clips()
-    group = clips.groups["event"].clone()
-    group[:8] = 99
-    train, test = split_clips(replace(clips, groups={"event": group}), seed=0)
-    counts = torch.bincount(clips.labels["event"][test], minlength=4)
-    assert counts[0] == 0
-    assert bool((counts[1:] > 0).all())
-    assert len(train) + len(test) == 32
-
-
-def test_unlabelled_clips_are_in_neither_part():
-    clips = make_clips()
-    label = clips.labels["event"].clone()
-    label[:3] = -1
-    clips = replace(clips, labels={"event": label})
-    for train, test in (split_clips(clips), split_classes(clips)):
-        assert not {0, 1, 2} & {*train.tolist(), *test.tolist()}
-        assert len(train) + len(test) == 29
-
-
-@pytest.mark.parametrize("fraction", [0.01, 0.25, 0.99])
-def test_split_classes_shares_no_class(fraction):
-    clips = make_clips()
-    train, test = split_classes(clips, test_fraction=fraction, seed=3)
-    label = clips.labels["event"]
-    assert not set(label[train].tolist()) & set(label[test].tolist())
-    assert len(train) > 0
-    assert len(test) > 0
-    assert len(train) + len(test) == 32
-
-
-def test_splits_depend_on_the_seed_and_refuse_nonsense():
-    clips = make_clips()
-    assert torch.equal(split_clips(clips, seed=5)[1], split_clips(clips, seed=5)[1])
-    assert any(
-        not torch.equal(split_clips(clips, seed=s)[1], split_clips(clips)[1]) for s in (1, 2)
-    )
-    with pytest.raises(ValueError, match="test_fraction"):
-        split_clips(clips, test_fraction=1.0)
-    with pytest.raises(ValueError, match="unknown task"):
-        split_classes(clips, task="speaker")
-    with pytest.raises(ValueError, match="needs two"):
-        split_classes(make_clips(n_classes=1))

@@ -186,23 +186,6 @@ def test_other_settings_are_refused_by_name(tmp_path, options, word):
     assert content_of(tmp_path / "store") == before
 
 
-def test_constants_of_spectrograms_are_compared(tmp_path):
-    root = class_folders(tmp_path / "sounds", 2)
-    pack(root, tmp_path / "store", kind="atst", workers=0)
-    with pytest.raises(StoreError, match="name 'atst', asked for 'atst_paper'"):
-        pack(root, tmp_path / "store", kind="atst_paper", workers=0)
-
-
-def test_a_file_that_changed_after_packing_is_named(tmp_path):
-    root = class_folders(tmp_path / "sounds", 3)
-    pack(root, tmp_path / "store", workers=0)
-    put(root / "class1" / "01.wav", hum(0.3))
-    with pytest.raises(
-        StoreError, match=r"1 clips .*class1/01\.wav is gone, or has another content"
-    ):
-        pack(root, tmp_path / "store", workers=0)
-
-
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     root = class_folders(tmp_path / "sounds", 2)
     with pytest.raises(StoreError, match="not empty"):

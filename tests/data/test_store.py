@@ -12,7 +12,7 @@ import torch
 from audiossl_lite.data import store
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.packing import pack
-from audiossl_lite.data.recipes import decode_raw, make_recipe, recipe_frontend, to_int16
+from audiossl_lite.data.recipes import make_recipe, recipe_frontend, to_int16
 from audiossl_lite.data.store import PackedStore
 from audiossl_lite.data.store_format import StoreError, sealed, verify_store
 from audiossl_lite.training.sources import ClipSource, InMemory
@@ -79,7 +79,7 @@ def test_read_gives_rows_padded_with_silence(waveforms, clips):
     assert raw.shape == (4, int(clips.lengths[indices].max()))
     assert torch.equal(lengths, clips.lengths[indices])
     for row, length, index in zip(raw, lengths, indices):
-        assert torch.equal(decode_raw(row[:length]), clips.waveforms[index, :length])
+        assert torch.equal(waveforms.decoded(row[:length]), clips.waveforms[index, :length])
         assert not row[length:].any()
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from audiossl_lite.data.pack_items import Item, estimate_bytes, pack_item
+from audiossl_lite.data.pack_items import Item, estimate_bytes
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import make_recipe
 from audiossl_lite.data.store import PackedStore
@@ -134,13 +133,6 @@ def test_files_that_vanish_while_they_are_packed_stop_the_packer(packed, tmp_pat
     ]
 
 
-def test_files_that_never_were_there_are_skips(tmp_path):
-    put(tmp_path / "a.wav")
-    path = write_csv(tmp_path / "list.csv", ("path", "label"), [("a.wav", "x"), ("b.wav", "x")])
-    store = pack(path, tmp_path / "store", workers=0)
-    assert [(skip.name, skip.reason) for skip in store.skipped] == [("b.wav", "no such file")]
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -186,25 +178,6 @@ def test_a_header_that_claims_the_age_of_the_universe_is_not_believed(tmp_path):
     items = [Item(file.name, file, {}) for file in (tmp_path / "sounds" / "dog").iterdir()]
     assert estimate_bytes(items, make_recipe("waveform")) < 2 * 32_000 * len(content) / 1000
     assert len(pack(tmp_path / "sounds", tmp_path / "store", workers=0)) >= 1
-
-
-def test_a_fifo_is_a_skip(packed, tmp_path):
-    os.mkfifo(packed[0] / "class0" / "pipe.wav")
-    store = pack(packed[0], tmp_path / "new", workers=0)
-    assert [(skip.name, skip.reason) for skip in store.skipped] == [
-        ("class0/pipe.wav", "not a file")
-    ]
-
-
-def test_paths_that_no_file_can_have_are_skips(tmp_path):
-    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
-    cases = {
-        "a\0b.wav": "cannot be opened",
-        "x" * 5000 + ".wav": "cannot be opened",
-        tmp_path / "loop.wav": "cannot be opened",
-    }
-    for path, reason in cases.items():
-        assert pack_item(Item("x", Path(path), {}), make_recipe("waveform")).reason == reason
 
 
 def test_a_prepared_folder_is_packed_by_one_of_its_manifests(tmp_path):

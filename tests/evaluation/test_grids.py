@@ -17,9 +17,6 @@ from audiossl_lite.evaluation.grids import (
     mix_groups,
     treated_features,
 )
-from audiossl_lite.experiments.settings.presets import preset, preset_table
-from audiossl_lite.experiments.settings.uamix import VARIANTS
-from audiossl_lite.parameters import SCALES
 
 
 def make_clips(labels, class_names, groups) -> Clips:
@@ -239,19 +236,3 @@ def test_centring_alone_changes_no_score(sets, pools):
     for name, values in raw.items():
         np.testing.assert_allclose(values, centred[name], atol=1e-9)
         assert 20 < values.mean() < 95
-
-
-# --- settings ------------------------------------------------------------------------------------
-
-
-def test_the_settings_have_sources_and_the_papers_values():
-    paper = preset("few_shot", "paper")
-    assert (paper.n_way, paper.k_shots[0], paper.n_episodes, paper.n_query) == (5, 1, 600, 15)
-    assert all(row["source of the paper value"] for row in preset_table("few_shot"))
-
-
-def test_the_settings_can_be_run():
-    for scale in SCALES:
-        settings = preset("few_shot", scale)
-        assert settings.n_way in settings.ways and set(settings.k_shots) <= set(settings.shots)
-        assert set(settings.mixings) <= set(VARIANTS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from audiossl_lite.encoders import atst_tiny, byola_tiny
-from audiossl_lite.encoders.atst import in_chunks
+from audiossl_lite.evaluation import few_shot_accuracy
 from audiossl_lite.experiments import ablations
 from audiossl_lite.experiments.ablations import (
     Protocol,
@@ -22,7 +22,8 @@ from audiossl_lite.experiments.ablations import (
     table_1_rows,
     view_rows,
 )
-from audiossl_lite.experiments.build import TrainTest, few_shot_of, pretrain
+from audiossl_lite.experiments.build import TrainTest, pretrain
+from audiossl_lite.experiments.networks import Network
 from audiossl_lite.experiments.records import load
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.studies import Finished
@@ -101,13 +102,9 @@ def test_a_row_reports_what_a_run_by_hand_gives(data):
     trained = pretrain(data.train, row.config, device="cpu")
     frames = round(100 * row.config.segment_s) + 1
     for name, network in trained.method.encoders.items():
-        by_hand = few_shot_of(
-            network,
-            trained.frontend,
-            data.test,
-            n_episodes=30,
-            features=in_chunks(network, frames),
-        )
+        embedded = Network("", network, trained.frontend, frames).embed(data.test)
+        labels, groups = (x[data.test.task] for x in (data.test.labels, data.test.groups))
+        by_hand = few_shot_accuracy(embedded, labels, n_episodes=30, groups=groups)
         assert result[name] == pytest.approx(by_hand.mean)
         assert result[f"{name}_ci95"] == pytest.approx(by_hand.ci95)
         assert result[f"{name}_gain"] == pytest.approx(by_hand.mean - result["untrained"])
@@ -189,7 +186,7 @@ def test_other_settings_data_seeds_and_protocols_are_other_results(data):
 def test_the_record_holds_rows_baselines_and_circumstances(data, tmp_path):
     protocol = Protocol(data, device="cpu", n_episodes=10, seed=3)
     rows = small_rows()[1:2]
-    record_rows(protocol, tmp_path / "atst_table1_lite.json", rows, "lite", note="a test")
+    record_rows(protocol, tmp_path / "atst_table1_lite.json", rows, "lite")
     entry = load(tmp_path / "atst_table1_lite.json")
     assert entry["experiment"] == "atst_table1_lite"
     assert entry["seeds"] == [3] and entry["scale"] == "lite"

@@ -262,14 +262,6 @@ def test_a_folder_of_a_run_from_another_encoder_is_refused(tmp_path, data):
     assert again.result.started_at == 5
 
 
-def test_a_folder_of_another_variant_is_refused(tmp_path, data):
-    head = head_of(data)
-    tune(head, data, tiny(), device="cpu", output_dir=tmp_path)
-    for settings in ({"mixing": "none"}, {"rule": "linear"}, {"temperature": 0.2}, {"k": 2}):
-        with pytest.raises(ValueError, match="other settings"):
-            tune(head, data, tiny(**settings), device="cpu", output_dir=tmp_path)
-
-
 def test_a_probe_sees_the_encoder_and_does_not_change_the_run(data):
     head = head_of(data)
     plain = tune(head, data, tiny(), device="cpu")

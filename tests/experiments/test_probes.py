@@ -35,7 +35,10 @@ RUNS = preset(
      "byola_batch_size": 4, "atst_batch_size": 4},
 )  # fmt: skip
 LINEAR = preset("linear", "lite", {"epochs": 2, "evaluate_every": 1, "learning_rates": (0.1, 1.0)})
-TUNING = tuning_settings("lite", {"epochs": 2, "warmup_epochs": 1})
+TUNING = {
+    name: dataclasses.replace(config, epochs=2, warmup_epochs=1)
+    for name, config in tuning_settings("lite").items()
+}
 TWO = [LOG_MEL, "ATST"]
 
 

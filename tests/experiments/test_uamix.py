@@ -60,7 +60,7 @@ def done(pools, tmp_path_factory):
     """A whole table of two variants and two seeds, on disk."""
     folder = tmp_path_factory.mktemp("uamix")
     encoders = tuning_set(pools, output_dir=folder / "runs")
-    entry = record_uamix(encoders, folder / "uamix_test.json", PAIR, [0, 1], "lite", "a test")
+    entry = record_uamix(encoders, folder / "uamix_test.json", PAIR, [0, 1], "lite")
     return encoders, entry, folder
 
 
@@ -122,7 +122,7 @@ def test_a_second_job_reads_what_the_first_left_and_trains_nothing(done, pools):
     again = tuning_set(pools, output_dir=folder / "runs")
     for name, value in encoder_of(again, PAIR[1], 1).state_dict().items():
         assert torch.equal(value, weights[name])
-    second = record_uamix(again, folder / "second.json", PAIR, [0, 1], "lite", "a test")
+    second = record_uamix(again, folder / "second.json", PAIR, [0, 1], "lite")
     assert second["values"] == entry["values"]
     steps = [TUNING.head_steps, MAE.steps, TUNING.steps]
     for encoder in (encoders, again):

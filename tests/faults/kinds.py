@@ -81,7 +81,7 @@ KINDS = (
         "Nothing of it runs. One line names the file and the key.",
         (
             "tests/pretrained/test_published.py::test_pickled_code_never_runs",
-            "tests/pretrained/test_recognise.py::test_code_in_a_file_does_not_run",
+            "tests/pretrained/test_published.py::test_pickled_code_in_the_old_format_never_runs",
             "tests/pretrained/test_unfit.py",
         ),
     ),

@@ -129,12 +129,3 @@ def test_an_encoder_alone_has_no_decoder(tmp_path, mae):
     torch.save(mae.encoder.state_dict(), tmp_path / "encoder.pth")
     with pytest.raises(WeightsError, match="has no decoder"):
         load_masked_autoencoder(tmp_path / "encoder.pth")
-
-
-def test_missing_and_damaged_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no\.pth"):
-        load_audiomae(tmp_path / "no.pth")
-    for name in ("bad.pth", "bad.safetensors"):
-        (tmp_path / name).write_bytes(b"nothing of the kind" * 9)
-        with pytest.raises(WeightsError, match=name):
-            load_audiomae(tmp_path / name)

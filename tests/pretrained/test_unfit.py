@@ -125,6 +125,12 @@ def test_a_truncated_file_is_refused(load, tmp_path):
             load(tmp_path / "cut.pth")
 
 
+@LOADERS
+def test_a_missing_file_is_named(load, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
+        load(tmp_path / "nowhere.pth")
+
+
 def test_a_negative_variance_is_refused_by_name(tmp_path):
     state = NETWORKS[load_byol_a]()
     (name, *_) = [key for key in state if key.endswith("running_var")]

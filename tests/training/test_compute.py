@@ -17,9 +17,8 @@ from torch._dynamo.utils import counters
 
 from audiossl_lite import encoders
 from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder
-from audiossl_lite.encoders.transformer import Block
+from audiossl_lite.encoders.transformer import Block, in_parts
 from audiossl_lite.encoders.windows import WindowBlock
-from audiossl_lite.methods.recompute import in_parts
 from audiossl_lite.training import Compute
 from audiossl_lite.training.feed import batches
 from audiossl_lite.training.run_folder import RunFolder
