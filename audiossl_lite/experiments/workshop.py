@@ -104,12 +104,14 @@ def train_all(
 
     Where: ATST Table 2; uaMix-MAE Tables 2 and 3; chapter 14
     """
+    waiting = [run_of(name, seed) for seed in seeds for name in names]
+    if data and not Path(data).expanduser().exists():
+        raise FileNotFoundError(f"no sounds at {data}; give a folder of sounds or a CSV manifest")
     out = Path(out).expanduser().resolve()
     task = _task(Stage("sounds", "", ""), out, Path(data).expanduser() if data else None)
     with locked(task.folder, wait=True):  # only one process decodes
         if not _complete(out, "sounds"):
             sounds.run(task)
-    waiting = [run_of(name, seed) for seed in seeds for name in names]
     while waiting := [stage for stage in waiting if not _ended(out, stage)]:
         if not any(_take(stage, out) for stage in waiting):
             time.sleep(5)

@@ -105,7 +105,7 @@ def step_pair(scale: str = "paper", n_clips: int = 4, *, fast: dict | None = Non
 
     words = "bf16, against fp32" if fast else "fp32"
     name = f"ATST {'Small' if scale == 'paper' else scale}, training step, batch {n_clips}, {words}"
-    return StepPair(name, library, theirs.step, 0.1 if fast else 5e-4)
+    return StepPair(name, library, theirs.step, 0.15 if fast else 5e-4)
 
 
 def embedding_pair(scale: str = "workshop", n_clips: int = 64, clip_s: float = 2.0) -> Pair:
