@@ -76,12 +76,17 @@ class Browser:
         self.tell("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, page: Path) -> None:
-        """Open a page, until its formulas are drawn."""
+        """Open a page, until its formulas are drawn; one that leads on to another is followed."""
         self.events = []
         self.tell("Page.navigate", url=page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(json.loads(self.socket.recv()))
-        self.ask(READY)
+        try:
+            self.ask(READY)
+        except AssertionError as error:
+            if "navigated" not in str(error):
+                raise
+            self.ask(READY)
 
     def ask(self, script: str) -> Any:
         """The value of a script, waited for."""
