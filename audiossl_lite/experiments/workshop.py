@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiossl_lite.data.corpus import list_sounds
+from audiossl_lite.data.joined import listing_key
 from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu import learnt, sounds
 from audiossl_lite.experiments.gpu.recipes import TITLES
@@ -78,6 +80,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "ATST, two segments of 0.5 s": ATST | {"segment_s": 0.5},
 }
 MOST_SEEDS = 10
+SHARED_CORES = (
+    "Seconds are those on the clock of one thread; other programs may have used the core meanwhile."
+)
 
 
 def run_of(name: str, seed: int) -> Stage:
@@ -100,18 +105,23 @@ def train_all(
 
     `data`: a folder that `data.corpus.list_sounds` reads, or None (embedded sounds). Runs that another process is at
     are left to it and waited for. A run that collapses or diverges is named in the record's note, and its row lacks
-    the seed.
+    the seed. Raises KeyError for an unknown name, ValueError when `out` holds runs on other sounds, and what
+    `list_sounds` raises.
 
     Where: ATST Table 2; uaMix-MAE Tables 2 and 3; chapter 14
     """
     waiting = [run_of(name, seed) for seed in seeds for name in names]
-    if data and not Path(data).expanduser().exists():
-        raise FileNotFoundError(f"no sounds at {data}; give a folder of sounds or a CSV manifest")
+    key = listing_key(list_sounds(data)) if data else "embedded"
     out = Path(out).expanduser().resolve()
     task = _task(Stage("sounds", "", ""), out, Path(data).expanduser() if data else None)
     with locked(task.folder, wait=True):  # only one process decodes
         if not _complete(out, "sounds"):
             sounds.run(task)
+    heard = records.load(record_path(out, "sounds"))["data_fingerprint"]
+    if not heard.startswith(key):
+        raise ValueError(
+            f"{out} holds runs on other sounds than {data or 'the built-in ones'}; choose another --out"
+        )
     while waiting := [stage for stage in waiting if not _ended(out, stage)]:
         if not any(_take(stage, out) for stage in waiting):
             time.sleep(5)
@@ -203,20 +213,22 @@ def collect(out: Path) -> dict[str, Any]:
             row["curve"] = [p | {"seconds": s} for p, s in zip(row["curve"], seconds)]
     runs = [entry for by_seed in entries.values() for entry in by_seed.values()]
     last = records.load(record_path(out, "sounds"))
-    return records.record(
-        out / "records" / f"{RECORD}.json",
-        experiment=RECORD,
-        scale="workshop",
-        data=last["data"],
-        data_fingerprint=last["data_fingerprint"],
-        device="CPU, 1 thread",
-        seeds=sorted({seed for by_seed in entries.values() for seed in by_seed}),
-        seconds=sum(entry["training"]["seconds"] for entry in runs),
-        config={n: next(iter(by_seed.values()))["config"] for n, by_seed in entries.items()}
-        | {"ways": scores.ways()},
-        values=values,
-        note=" ".join(named("failed", failures)),
-    )
+    with locked(out / "records", wait=True):
+        return records.record(
+            out / "records" / f"{RECORD}.json",
+            experiment=RECORD,
+            scale="workshop",
+            data=last["data"],
+            data_fingerprint=last["data_fingerprint"],
+            device="CPU, 1 thread",
+            seeds=sorted({seed for by_seed in entries.values() for seed in by_seed}),
+            seconds=sum(entry["training"]["seconds"] for entry in runs),
+            config={n: next(iter(by_seed.values()))["config"] for n, by_seed in entries.items()}
+            | {"ways": scores.ways()},
+            values=values,
+            note=" ".join([SHARED_CORES, *named("failed", failures)]),
+            more={"commit": ", ".join(sorted({run["commit"] for run in runs}))} if runs else None,
+        )
 
 
 def _curve(entry: dict[str, Any]) -> list[dict[str, float]]:
@@ -243,11 +255,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     names = [name.strip() for name in asked.only.split(";") if name.strip()] or list(RUNS)
     try:
+        if asked.seeds > MOST_SEEDS:
+            raise ValueError(f"--seeds is at most {MOST_SEEDS}, got {asked.seeds}")
         entry = train_all(asked.out, asked.data or None, names, range(asked.seeds))
     except (KeyError, ValueError, OSError) as error:
-        print(f"workshop: {error}", file=sys.stderr)
+        said = error.args[0] if isinstance(error, KeyError) else error
+        print(f"workshop: {said}", file=sys.stderr)
         return 2
-    for row in records.table_rows(records.recorded_scores(entry)):
-        print(row)
+    for name, row in records.recorded_scores(entry).items():
+        average = np.mean([values.mean() for values in row.values()])
+        print(f"{name:<32}{average:6.1f} %, average of {len(row)} tasks")
     print(f"recorded in {Path(asked.out) / 'records' / f'{RECORD}.json'}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soundfile
 
 from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments import records, workshop
@@ -44,7 +45,8 @@ def test_the_record_holds_every_seed_of_every_row(tmp_path, monkeypatch):
     assert list(rows) == [
         *baselines, "ATST, untrained", "ATST", "AudioMAE, untrained", "AudioMAE", "No Mixing",
     ]  # fmt: skip
-    assert entry["seeds"] == [0, 1] and entry["scale"] == "workshop" and not entry["note"]
+    assert entry["seeds"] == [0, 1] and entry["scale"] == "workshop"
+    assert entry["note"] == workshop.SHARED_CORES
     for column, cell in rows["ATST"]["columns"].items():
         assert column.endswith("never heard")  # nothing else is looked at
         runs = [
@@ -83,7 +85,7 @@ def test_a_run_that_fails_is_named_and_what_needs_it_is_left_out(tmp_path, monke
     monkeypatch.setattr(learnt, "run", failing)
     entry = workshop.train_all(tmp_path, None, NAMES, [0])
     assert [row["name"] for row in entry["values"]][2:] == ["ATST, untrained", "ATST"]
-    assert entry["note"] == "AudioMAE, seed 0 failed: the outputs have become one vector."
+    assert entry["note"].endswith("AudioMAE, seed 0 failed: the outputs have become one vector.")
 
 
 def test_a_run_that_another_process_is_at_is_left_to_it(tmp_path, monkeypatch):
@@ -101,6 +103,16 @@ def test_a_run_that_another_process_is_at_is_left_to_it(tmp_path, monkeypatch):
     assert order == ["audiomae_0", "atst_0"]
 
 
+def test_runs_on_other_sounds_are_not_mixed(tmp_path):
+    """A folder that holds runs on the built-in sounds refuses a folder of sounds, and names what to do."""
+    workshop.train_all(tmp_path / "out", None, [], [])
+    samples = np.zeros(8000, np.float32)
+    (tmp_path / "mine" / "a").mkdir(parents=True)
+    soundfile.write(tmp_path / "mine" / "a" / "x.wav", samples, 16_000)
+    with pytest.raises(ValueError, match=r"holds runs on other sounds than .*mine; choose another"):
+        workshop.train_all(tmp_path / "out", tmp_path / "mine", [], [])
+
+
 def test_wrong_requests_are_refused(tmp_path, capsys):
     assert workshop.main(["--list"]) == 0
     assert capsys.readouterr().out.splitlines() == list(workshop.RUNS)
@@ -108,4 +120,6 @@ def test_wrong_requests_are_refused(tmp_path, capsys):
     assert "no run is called 'atst'" in capsys.readouterr().err
     assert workshop.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
     assert "no sounds at" in capsys.readouterr().err
+    assert workshop.main(["--seeds", "11", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "workshop: --seeds is at most 10, got 11\n"
     assert records.load(tmp_path / "records" / "sounds_workshop.json") is None
