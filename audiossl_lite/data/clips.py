@@ -26,8 +26,9 @@ class Clips:
     """Waveforms (n, S) with lengths (n,), labels and groups (n,) by task, names, splits, skips, and who is cut off.
 
     Waveforms are float32 at `sample_rate_hz`, zero from `lengths` on. A label of -1 means no label. A group is
-    what must not straddle support and query: the source recording, the speaker, the word. Raises ValueError
-    naming the field that is wrong.
+    what must not straddle support and query: the source recording, the speaker, the word. `held (n,)` says which clips
+    training never hears; without it the names of their classes do (`data.held_out`). Raises ValueError naming the
+    field that is wrong.
     """
 
     waveforms: Tensor
@@ -41,6 +42,7 @@ class Clips:
     cut_off: tuple[str, ...] = ()
     source: str = ""
     sample_rate_hz: int = 16_000
+    held: Tensor | None = None
 
     def __post_init__(self) -> None:
         n_clips = len(self.names)
@@ -67,6 +69,11 @@ class Clips:
                     f"Clips.groups names the unknown task {task!r}; tasks: {list(self.labels)}"
                 )
             _check_vector(f"groups[{task!r}]", group, n_clips, 0, None)
+        if self.held is not None and (
+            self.held.shape != (n_clips,) or self.held.dtype != torch.bool
+        ):
+            found = f"{tuple(self.held.shape)} {self.held.dtype}"
+            raise ValueError(f"Clips.held must be ({n_clips},) bool, found {found}")
         if self.splits is not None and len(self.splits) != n_clips:
             raise ValueError(f"Clips.splits has {len(self.splits)} entries for {n_clips} clips")
 
@@ -90,6 +97,7 @@ class Clips:
             groups={task: group[index] for task, group in self.groups.items()},
             names=tuple(self.names[i] for i in index.tolist()),
             splits=None if self.splits is None else tuple(self.splits[i] for i in index.tolist()),
+            held=None if self.held is None else self.held[index],
         )
 
     def seconds(self) -> Tensor:
@@ -97,7 +105,7 @@ class Clips:
         return self.lengths.float() / self.sample_rate_hz
 
     def fingerprint(self) -> str:
-        """Twelve hex digits over audio, lengths, names, labels and groups."""
+        """Twelve hex digits over audio, lengths, names, labels, groups and who is held out."""
         digest = hashlib.sha256(f"{self.sample_rate_hz} {tuple(self.waveforms.shape)}".encode())
         digest.update(self.waveforms.contiguous().numpy().tobytes())
         digest.update(self.lengths.contiguous().numpy().tobytes())
@@ -106,6 +114,8 @@ class Clips:
             for task in sorted(kind):
                 digest.update(task.encode() + kind[task].contiguous().numpy().tobytes())
         digest.update(repr(sorted(self.class_names.items())).encode())
+        if self.held is not None:
+            digest.update(self.held.numpy().tobytes())
         return digest.hexdigest()[:12]
 
     def report(self) -> str:

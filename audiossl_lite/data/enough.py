@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from audiossl_lite.data.audio import AudioError, read_audio
+from audiossl_lite.data.joined import decoded_in
 from audiossl_lite.data.layouts import find_listing
 from audiossl_lite.parameters import EMBEDDED_NAMES, ParameterError
 
@@ -20,11 +21,12 @@ class TooFewClips(ParameterError):
 def check_enough(data_root: str, classes: int = MIN_CLASSES, clips: int = MIN_CLIPS) -> None:
     """Raise TooFewClips unless `data_root` has `clips` that can be read, and `classes` with `CLIPS_OF_A_CLASS` each.
 
-    Embedded sounds always do. Files are read, class by class in turn, until there are enough. Other errors of the
-    data are those of `find_listing`.
+    Embedded sounds and the folder of a study always do. Files are read, class by class in turn, until there are enough.
+    Other errors of the data are those of `find_listing`.
     """
-    listing = None if data_root in EMBEDDED_NAMES else find_listing(Path(data_root), "event")
-    if listing is None:
+    if data_root in EMBEDDED_NAMES or decoded_in(data_root):
+        return
+    if (listing := find_listing(Path(data_root), "event")) is None:
         return
     task, waiting = listing.tasks[0], Counter()
     turns = []

@@ -42,7 +42,7 @@ def held_out_classes(class_names: tuple[str, ...] | list[str]) -> tuple[str, ...
 
 
 def split_heard(clips: Clips, *, task: str | None = None) -> tuple[Tensor, Tensor]:
-    """Indices (heard, never heard) of the labelled clips, by the fixed list of held-out classes.
+    """Indices (heard, never heard) of the labelled clips: as `clips.held` says, or by the fixed list of classes.
 
     Raises ValueError for an unknown task or fewer than two classes.
     """
@@ -50,6 +50,9 @@ def split_heard(clips: Clips, *, task: str | None = None) -> tuple[Tensor, Tenso
     if task not in clips.labels:
         raise ValueError(f"unknown task {task!r}; these clips have {', '.join(clips.labels)}")
     label, names = clips.labels[task], clips.class_names[task]
+    if clips.held is not None:
+        labelled = label >= 0
+        return tuple((labelled & part).nonzero().flatten() for part in (~clips.held, clips.held))
     present = label[label >= 0].unique().tolist()
     held = set(held_out_classes([names[i] for i in present]))
     never = torch.isin(label, torch.tensor([i for i in present if names[i] in held]))

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ
-from audiossl_lite.data.corpus import Sound
+from audiossl_lite.data.clips import Clips
+from audiossl_lite.data.corpus import Sound, tasks
 from audiossl_lite.data.pack_items import Item
 from audiossl_lite.data.packing import pack_items
 from audiossl_lite.data.recipes import make_recipe
@@ -25,6 +26,8 @@ from audiossl_lite.data.store_format import HEADER, VERSION, StoreError, read_he
 __all__ = [
     "Corpus",
     "Joined",
+    "clips_of_tasks",
+    "decoded_in",
     "listing_key",
     "read_corpus",
     "spectrograms_of",
@@ -96,6 +99,22 @@ def waveforms_of(
     )  # fmt: skip
 
 
+def clips_of_tasks(corpus: Corpus) -> list[Clips]:
+    """The labelled clips of each task of the corpus, in memory; the task has the name that scores have."""
+    sets = []
+    for task in tasks(list(corpus.sounds)):
+        joined = waveforms_of(corpus, torch.device("cpu"), task.clips)
+        waveforms, lengths = joined.batch(torch.arange(len(joined)))
+        names = tuple(corpus.sounds[i].name for i in task.clips.tolist())
+        sets.append(
+            Clips(
+                waveforms, lengths, {task.name: task.labels}, {task.name: task.class_names},
+                {task.name: task.groups}, names, source=f"{task.name} of {task.source}", held=task.never,
+            )
+        )  # fmt: skip
+    return sets
+
+
 def write_corpus(
     folder: Path,
     sounds: Sequence[Sound],
@@ -145,6 +164,11 @@ def read_corpus(folder: Path, key: str | None = None) -> Corpus | None:
         number[name] += 1
         sounds.append(Sound(whole.source, own, {**whole.values, "group": whole.value("group")}))
     return Corpus(tuple(sounds), store, torch.tensor(store.manifest["spans"]))
+
+
+def decoded_in(folder: str | Path) -> Corpus | None:
+    """The corpus of a study's folder (`workshop --out`), None for any other folder; StoreError for a damaged one."""
+    return read_corpus(Path(folder).expanduser() / "sounds") if folder else None
 
 
 def listing_key(sounds: Sequence[Sound]) -> str:

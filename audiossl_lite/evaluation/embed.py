@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.frontends import SAMPLE_RATE_HZ, reflect_end, valid_frames
 from audiossl_lite.progress import progress
 
@@ -96,6 +97,11 @@ def embed_with(
     return torch.cat(rows)[by_length.argsort()]
 
 
+def any_length(encoder: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """`encoder` for clips of any length: where a table of positions ends (AudioMAE), longer ones go in chunks."""
+    return in_chunks(encoder, getattr(encoder, "n_frames", 0))
+
+
 def embed_clips(
     encoder: nn.Module,
     frontend: nn.Module,
@@ -108,12 +114,13 @@ def embed_clips(
 ) -> Tensor:
     """Embeddings `(n, D)` of clips `(n, S)` with valid `lengths (n,)`: frontend, encoder in eval mode, no gradient.
 
-    `features(spec, lengths)` defaults to the encoder itself, for example `encoder.linear_features`. `device`
-    defaults to where the encoder is; its mode and both places are restored, so that a run can be probed midway.
+    `features(spec, lengths)`: `encoder.linear_features` for one; default: the encoder itself, see `any_length`.
+    `device` defaults to where the encoder is; its mode and both places are restored, so that a run can be probed
+    midway.
 
     Where: uaMix-MAE Sec. 4.1; ATST Sec. 3.2; chapter 10
     """
-    compute = features or encoder
+    compute = features or any_length(encoder)
     was_training, home, frontend_home = encoder.training, _device_of(encoder), _device_of(frontend)
     device = home if device is None else device
     encoder.eval().to(device)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from audiossl_lite.encoders.atst import ATSTEncoder
 from audiossl_lite.encoders.audiomae import AudioMAEEncoder, valid_patches
 from audiossl_lite.encoders.transformer import DropPath
+from audiossl_lite.evaluation.embed import any_length
 
 # The encoder that a head is made for, and the standard deviation of its first weights.
 HEADS = {"atst": ATSTEncoder, "audiomae": AudioMAEEncoder, "embedding": nn.Module}
@@ -82,7 +83,9 @@ class Classifier(nn.Module):
                 spec, lengths, chunk_frames=self.chunk_frames, last=1
             )
         if self.kind == "embedding":
-            return self.encoder(spec, lengths)
+            if lengths is None:
+                lengths = torch.full((len(spec),), spec.shape[1])
+            return any_length(self.encoder)(spec, lengths)
         valid = None
         if lengths is not None and not self.count_padding:
             valid = valid_patches(lengths.to(spec.device), spec.shape[1], self.encoder.n_mels)

@@ -44,8 +44,7 @@ from audiossl_lite.experiments.build_mae import (
 )
 from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.networks import UNTRAINED, Network, baseline_features
-from audiossl_lite.experiments.settings.encoders import EncoderRuns
-from audiossl_lite.experiments.settings.presets import Pretraining, encoder_configs
+from audiossl_lite.experiments.settings.presets import Pretraining
 from audiossl_lite.experiments.settings.uamix import VARIANTS, Tuning
 from audiossl_lite.experiments.studies import Finished
 from audiossl_lite.frontends import AudioMAEFrontend
@@ -53,13 +52,6 @@ from audiossl_lite.pretrained import load_audiomae
 
 MAE, UAMIX = "AudioMAE", "uaMix-MAE"
 TUNED_AS = f"{UAMIX}: "  # and the name of a variant
-
-
-def encoder_set(
-    pools: Sequence[TrainTest], runs: EncoderRuns, scale: str = "lite", **options: Any
-) -> EncoderSet:
-    """All methods of the book on these clips; `options`: `device` and `output_dir`."""
-    return EncoderSet(pools, encoder_configs(runs, scale), variant=runs.variant, **options)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from audiossl_lite.experiments.differences import (
 )
 from audiossl_lite.experiments.records import ROOT, record
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.zoo import encoder_set
+from audiossl_lite.experiments.study_set import encoder_set
 from audiossl_lite.parameters import SCALES
 from audiossl_lite.ranges import RANGES
 from tests.experiments.tiny_sets import shared_set, tiny_pools, tiny_set

@@ -26,7 +26,7 @@ from audiossl_lite.experiments.probes import (
 from audiossl_lite.experiments.records import load, recorded_scores
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.studies import Finished
-from audiossl_lite.experiments.zoo import encoder_set
+from audiossl_lite.experiments.study_set import encoder_set
 from audiossl_lite.parameters import SCALES
 
 RUNS = preset(

@@ -7,7 +7,8 @@ import functools
 from audiossl_lite.experiments.build import TrainTest
 from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.zoo import EncoderSet, encoder_set
+from audiossl_lite.experiments.study_set import encoder_set
+from audiossl_lite.experiments.zoo import EncoderSet
 
 TINY = {
     "byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2,

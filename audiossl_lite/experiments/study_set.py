@@ -1,0 +1,157 @@
+"""What chapters 10 to 12 evaluate: encoders trained for them, or those of `python -m audiossl_lite workshop`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from audiossl_lite import encoders
+from audiossl_lite.data.joined import clips_of_tasks, decoded_in
+from audiossl_lite.experiments import records
+from audiossl_lite.experiments.build import TrainTest
+from audiossl_lite.experiments.build_uamix import tuning_pools
+from audiossl_lite.experiments.gpu.recipes import encoder_path
+from audiossl_lite.experiments.gpu.sounds import described
+from audiossl_lite.experiments.gpu.task import record_path
+from audiossl_lite.experiments.networks import UNTRAINED, Network, shipped_network
+from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
+from audiossl_lite.experiments.settings.encoders import EncoderRuns
+from audiossl_lite.experiments.settings.presets import encoder_configs
+from audiossl_lite.experiments.workshop import RUNS, run_of
+from audiossl_lite.experiments.zoo import MAE, TUNED_AS, UAMIX, EncoderSet
+from audiossl_lite.pretrained import PretrainedEncoder
+from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
+
+# The methods of a study, and whose file says how to make a random start where a method has not been trained.
+METHODS = {"CNN, InfoNCE": "BYOL-A", "BYOL-A": "CNN, InfoNCE", "ATST": "", MAE: ""}
+NOTE = "clips that training never heard are scored apart; no recording, sentence or pitch on both sides of an episode"
+
+
+def evaluation_pools(
+    data_root: str, config: MaskedPretraining, *, seed: int = 0, voices: bool = True
+) -> list[TrainTest]:
+    """The clips of every task of a study's folder (`out` of `workshop`), or what `tuning_pools` gives."""
+    corpus = decoded_in(data_root)
+    if corpus is None:
+        return tuning_pools(data_root, config, seed=seed, voices=voices)
+    return [TrainTest(clips, clips, NOTE) for clips in clips_of_tasks(corpus)]
+
+
+def encoder_set(
+    pools: Sequence[TrainTest],
+    runs: EncoderRuns,
+    scale: str = "lite",
+    *,
+    data_root: str = "",
+    **options: Any,
+) -> EncoderSet:
+    """All methods of the book on these clips; `options`: those of `EncoderSet`.
+
+    Of a study's folder they are the encoders that it has trained with `runs.n_seeds` seeds; RuntimeError when there
+    are none.
+    """
+    if decoded_in(data_root) is None:
+        return EncoderSet(pools, encoder_configs(runs, scale), variant=runs.variant, **options)
+    study = Study(Path(data_root).expanduser(), runs.n_seeds)
+    configs = {method: study.config(method) for method in METHODS if study.has(method)}
+    if study.has(runs.variant):
+        configs[UAMIX] = study.config(runs.variant)
+    if not configs:
+        raise RuntimeError(
+            f"{data_root} has no method trained with {runs.n_seeds} seeds; go on with "
+            f"python -m audiossl_lite workshop --out {data_root} --seeds {runs.n_seeds}"
+        )
+    return StudySet(pools, configs, variant=runs.variant, study=study, **options)
+
+
+@dataclass
+class Study:
+    """The finished runs of `workshop` in a folder, of seeds below `n_seeds`."""
+
+    folder: Path
+    n_seeds: int
+
+    def has(self, name: str) -> bool:
+        """Whether a run of that name is complete with every seed."""
+        paths = [record_path(self.folder, run_of(name, s).name) for s in range(self.n_seeds)]
+        return all((records.load(path) or {}).get("complete") for path in paths)
+
+    def config(self, name: str) -> dict[str, Any]:
+        """The settings of a run, from its plan."""
+        plan = self.folder / "stages" / run_of(name, 0).name / "plan.json"
+        return json.loads(plan.read_text())["config"]
+
+    def file(self, name: str, seed: int) -> Path:
+        """The encoder of a run; KeyError for an unknown name, FileNotFoundError says how to train it."""
+        path = encoder_path(self.folder, run_of(name, seed).name)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.folder} has no {name} of seed {seed}; train it with python -m audiossl_lite workshop "
+                f'--out {self.folder} --only "{name}" --seeds {seed + 1}'
+            )
+        return path
+
+    def start(self, name: str, seed: int) -> tuple[PretrainedEncoder, nn.Module]:
+        """A run of a method, with its frontend; and the method's random start with any seed."""
+        path = self.file(name if self.has(name) else METHODS.get(name) or name, 0)
+        made = describe_encoder(path)["encoder"]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoder = getattr(encoders, made["maker"])(**made["options"])
+        return load_encoder(path), encoder.eval()
+
+
+@dataclass
+class StudySet(EncoderSet):
+    """The encoders of a study by the names of an `EncoderSet`; nothing is trained."""
+
+    study: Study | None = None
+
+    def network(self, name: str, seed: int) -> Network:
+        """See `EncoderSet.network`; FileNotFoundError for a run that the study has not finished."""
+        if ready := shipped_network(name):
+            return ready
+        method = name.removesuffix(UNTRAINED)
+        run = self.variant if method == UAMIX else method.removeprefix(TUNED_AS)
+        if run not in RUNS:
+            raise KeyError(f"unknown encoder {name!r}; known: {', '.join(RUNS)}")
+        if name != method:
+            ready, encoder = self.study.start(run, seed)
+        else:
+            ready = load_encoder(self.study.file(run, seed))
+            encoder = ready.encoder
+        return Network(name, encoder, ready.frontend, ready.about["chunk_frames"])
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the runs, for a record."""
+        return dict(self.configs) | ({"variant": self.variant} if UAMIX in self.configs else {})
+
+    def about_training(self) -> list[str]:
+        """For a record: what training heard."""
+        return [f"training heard {self.heard_as}"] * len(self.pools)
+
+    @cached_property
+    def heard_as(self) -> str:
+        """The corpus in one line."""
+        return described(decoded_in(self.study.folder))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the runs took."""
+        seeds = range(self.study.n_seeds)
+        names = [self.variant if name == UAMIX else name for name in self.configs]
+        paths = [record_path(self.study.folder, run_of(n, s).name) for n in names for s in seeds]
+        return sum(records.load(path)["training"]["seconds"] for path in paths)
+
+    def trained(self, method: str, seed: int) -> nn.Module:
+        """Not of a study: KeyError."""
+        raise KeyError(
+            f"{method} of a study is read, not trained; ask for network({method!r}, {seed})"
+        )
