@@ -29,8 +29,8 @@ from audiossl_lite.experiments.zoo import MAE, TUNED_AS, UAMIX, EncoderSet
 from audiossl_lite.pretrained import PretrainedEncoder
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
 
-# The methods of a study, and whose file says how to make a random start where a method has not been trained.
-METHODS = {"CNN, InfoNCE": "BYOL-A", "BYOL-A": "CNN, InfoNCE", "ATST": "", MAE: ""}
+METHODS = ("BYOL-A", "ATST", MAE)  # and uaMix-MAE
+MORE = ("CNN, InfoNCE",)  # where the study has trained it
 NOTE = "clips that training never heard are scored apart; no recording, sentence or pitch on both sides of an episode"
 
 
@@ -54,20 +54,19 @@ def encoder_set(
 ) -> EncoderSet:
     """All methods of the book on these clips; `options`: those of `EncoderSet`.
 
-    Of a study's folder they are the encoders that it has trained with `runs.n_seeds` seeds; RuntimeError when there
-    are none.
+    Of a study's folder they are the encoders that it has trained with `runs.n_seeds` seeds; RuntimeError names a method
+    that it lacks.
     """
     if decoded_in(data_root) is None:
         return EncoderSet(pools, encoder_configs(runs, scale), variant=runs.variant, **options)
     study = Study(Path(data_root).expanduser(), runs.n_seeds)
-    configs = {method: study.config(method) for method in METHODS if study.has(method)}
-    if study.has(runs.variant):
-        configs[UAMIX] = study.config(runs.variant)
-    if not configs:
+    if missing := [name for name in (*METHODS, runs.variant) if not study.has(name)]:
         raise RuntimeError(
-            f"{data_root} has no method trained with {runs.n_seeds} seeds; go on with "
-            f"python -m audiossl_lite workshop --out {data_root} --seeds {runs.n_seeds}"
+            f"{data_root} lacks {'; '.join(missing)} with {runs.n_seeds} seeds; go on with python -m audiossl_lite "
+            f'workshop --out {data_root} --seeds {runs.n_seeds} --only "{";".join(missing)}"'
         )
+    names = [*filter(study.has, MORE), *METHODS]
+    configs = {name: study.config(name) for name in names} | {UAMIX: study.config(runs.variant)}
     return StudySet(pools, configs, variant=runs.variant, study=study, **options)
 
 
@@ -100,7 +99,7 @@ class Study:
 
     def start(self, name: str, seed: int) -> tuple[PretrainedEncoder, nn.Module]:
         """A run of a method, with its frontend; and the method's random start with any seed."""
-        path = self.file(name if self.has(name) else METHODS.get(name) or name, 0)
+        path = self.file(name, 0)
         made = describe_encoder(path)["encoder"]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
