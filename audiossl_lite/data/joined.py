@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -172,13 +174,14 @@ def decoded_in(folder: str | Path) -> Corpus | None:
 
 
 def listing_key(sounds: Sequence[Sound]) -> str:
-    """Twelve hex digits that change with the names, columns, sizes and dates of the files."""
+    """Twelve hex digits that change with names, columns and what the files hold, and not with where they lie."""
     digest = hashlib.sha256(f"{VERSION}".encode())
     for sound in sounds:
-        path = Path(sound.path)
-        about = path.stat() if path.is_file() else None
-        stamp = (about.st_size, about.st_mtime_ns) if about else None
+        content = None
+        if sound.path and os.path.isfile(sound.path):
+            with contextlib.suppress(OSError), open(sound.path, "rb") as file:
+                content = hashlib.file_digest(file, "blake2b").hexdigest()
         digest.update(
-            repr((sound.source, sound.name, sorted(sound.values.items()), stamp)).encode()
+            repr((sound.source, sound.name, sorted(sound.values.items()), content)).encode()
         )
     return digest.hexdigest()[:12]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from audiossl_lite.data.audio import AudioError
-from audiossl_lite.data.corpus import Sound
+from audiossl_lite.data.corpus import Sound, list_sounds
 from audiossl_lite.data.joined import (
     Joined,
+    listing_key,
     read_corpus,
     spectrograms_of,
     waveforms_of,
@@ -158,3 +163,20 @@ def test_bad_files_are_named_and_another_key_begins_anew(tmp_path):
     assert not (folder / "scores.pt").exists()
     with pytest.raises(ValueError, match="no clip left, 1 skipped: unreadable"):
         write_corpus(folder, sounds[1:2], key="bad", read=read)
+
+
+def test_a_corpus_is_known_by_what_its_files_hold(tmp_path):
+    """A copy elsewhere with other dates is the same; other sound of the same size and date is not."""
+    for name, first in (("a", 0.1), ("b", 0.2)):
+        path = tmp_path / "one" / name / "x.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, np.full(800, first), 16_000)
+    key = listing_key(list_sounds(tmp_path / "one"))
+    shutil.copytree(tmp_path / "one", tmp_path / "deep" / "one", copy_function=shutil.copyfile)
+    assert listing_key(list_sounds(tmp_path / "deep" / "one")) == key
+    path = tmp_path / "one" / "a" / "x.wav"
+    before = path.stat()
+    soundfile.write(path, np.full(800, 0.3), 16_000)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert listing_key(list_sounds(tmp_path / "one")) != key
