@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import sys
 import time
 from collections import defaultdict
@@ -22,6 +23,7 @@ import torch
 
 from audiossl_lite.data.corpus import list_sounds
 from audiossl_lite.data.joined import listing_key
+from audiossl_lite.evaluation.statistics import Scores, mean_interval
 from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu import learnt, sounds
 from audiossl_lite.experiments.gpu.recipes import TITLES
@@ -179,7 +181,8 @@ def _ended(out: Path, stage: Stage) -> bool:
 def collect(out: Path) -> dict[str, Any]:
     """Write the record of all runs in `out` that are finished, over their seeds, and return it.
 
-    Rows: baselines, then every method after its start; a method's curve is the mean of its seeds'.
+    Rows: baselines, then every method after its start, with the `seeds` of its scores; a method's curve is the mean of
+    its seeds', with the average of all tasks and its interval over seeds.
     """
     scores = load_scores(out / "sounds" / "scores.pt")
     columns = list(scores.ways())
@@ -206,11 +209,13 @@ def collect(out: Path) -> dict[str, Any]:
     }
     values = [records.record_row(name, row, rows[START]) for name, row in rows.items()]
     for row in values:
+        if row["name"] in parts:
+            row["seeds"] = list(parts[row["name"]])
         if curves := [_curve(entry) for entry in entries.get(row["name"], {}).values()]:
-            row["seeds"] = list(entries[row["name"]])
-            row["curve"] = records.mean_curve(curves, columns)
-            seconds = [np.mean([p["seconds"] for p in points]) for points in zip(*curves)]
-            row["curve"] = [p | {"seconds": s} for p, s in zip(row["curve"], seconds)]
+            row["curve"] = [
+                point | _over_seeds(points, columns)
+                for point, points in zip(records.mean_curve(curves, columns), zip(*curves))
+            ]
     runs = [entry for by_seed in entries.values() for entry in by_seed.values()]
     last = records.load(record_path(out, "sounds"))
     with locked(out / "records", wait=True):
@@ -234,6 +239,32 @@ def collect(out: Path) -> dict[str, Any]:
 def _curve(entry: dict[str, Any]) -> list[dict[str, float]]:
     """The points along a run, from its record."""
     return next(row["curve"] for row in entry["values"] if row.get("curve"))
+
+
+def _over_seeds(points: Sequence[dict[str, float]], columns: Sequence[str]) -> dict[str, Any]:
+    """What a point of a mean curve has beside its columns; the interval is None with one seed."""
+    mean, half_width = mean_interval(np.array([[p[c] for c in columns] for p in points]).mean(1))
+    return {
+        "seconds": float(np.mean([p["seconds"] for p in points])),
+        "average": mean,
+        "average_ci95": None if math.isnan(half_width) else half_width,
+    }
+
+
+def on_common_seeds(entry: dict[str, Any], *names: str) -> Scores:
+    """Scores `(seeds,)` of these rows of the record, on the seeds that all of them have, with the column "average".
+
+    A baseline, which has no seeds, keeps its one value. KeyError for a row that is not there.
+    """
+    scores, rows = records.recorded_scores(entry), {row["name"]: row for row in entry["values"]}
+    seeds = {name: rows[name].get("seeds") for name in names}
+    common = set.intersection(*(set(s) for s in seeds.values() if s))
+    chosen = {}
+    for name in names:
+        at = [i for i, seed in enumerate(seeds[name] or [None]) if seed is None or seed in common]
+        chosen[name] = {column: values[at] for column, values in scores[name].items()}
+        chosen[name]["average"] = np.mean(list(chosen[name].values()), axis=0)
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

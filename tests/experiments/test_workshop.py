@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import soundfile
@@ -59,6 +61,18 @@ def test_the_record_holds_every_seed_of_every_row(tmp_path, monkeypatch):
         last = rows["ATST"]["curve"][-1]
         assert last["step"] == 4 and last[column] == pytest.approx(mean)
     assert [point["step"] for point in rows["ATST"]["curve"]] == [1, 4]
+    last = rows["ATST"]["curve"][-1]
+    by_seed = np.mean([cell["by_seed"] for cell in rows["ATST"]["columns"].values()], axis=0)
+    assert (last["average"], last["average_ci95"]) == pytest.approx(mean_interval(by_seed))
+    pair = workshop.on_common_seeds(entry, "ATST", "ATST, untrained", "log-mel statistics")
+    assert pair["ATST"]["average"] == pytest.approx(by_seed)
+    assert pair["ATST, untrained"]["average"].shape == (2,)
+    assert pair["log-mel statistics"]["average"].shape == (1,)
+    other = copy.deepcopy(entry)
+    next(row for row in other["values"] if row["name"] == "ATST")["seeds"] = [0, 7]
+    pair = workshop.on_common_seeds(other, "ATST", "AudioMAE")  # what shares no seed is no pair
+    assert pair["ATST"]["average"] == pytest.approx(by_seed[:1])
+    assert pair["AudioMAE"]["average"].shape == (1,)
     monkeypatch.setattr(learnt, "run", lambda task: pytest.fail(f"trained {task.stage.name} again"))
     again = workshop.train_all(tmp_path, None, NAMES, [0, 1])
     assert again["values"] == entry["values"]
