@@ -258,7 +258,7 @@ def on_common_seeds(entry: dict[str, Any], *names: str) -> Scores:
     """
     scores, rows = records.recorded_scores(entry), {row["name"]: row for row in entry["values"]}
     seeds = {name: rows[name].get("seeds") for name in names}
-    common = set.intersection(*(set(s) for s in seeds.values() if s))
+    common = set.intersection(*(set(s) for s in seeds.values() if s)) if any(seeds.values()) else ()
     chosen = {}
     for name in names:
         at = [i for i, seed in enumerate(seeds[name] or [None]) if seed is None or seed in common]

@@ -68,6 +68,8 @@ def test_the_record_holds_every_seed_of_every_row(tmp_path, monkeypatch):
     assert pair["ATST"]["average"] == pytest.approx(by_seed)
     assert pair["ATST, untrained"]["average"].shape == (2,)
     assert pair["log-mel statistics"]["average"].shape == (1,)
+    alone = workshop.on_common_seeds(entry, "MFCC statistics")["MFCC statistics"]
+    assert alone["average"].shape == (1,)
     other = copy.deepcopy(entry)
     next(row for row in other["values"] if row["name"] == "ATST")["seeds"] = [0, 7]
     pair = workshop.on_common_seeds(other, "ATST", "AudioMAE")  # what shares no seed is no pair
