@@ -36,15 +36,10 @@ PLURALS = {
 }
 SPOKEN = ("digit", "word")  # what a voice says: a second task of the same clips
 # What the groups of a task are, when no other task has them as classes.
-SAME_THING = {
-    "event": "recordings",
-    **dict.fromkeys(("events", "urban scenes", "kitchen scenes"), "recordings"),
-    "note families": "instruments",
-    "instruments": "pitches",
-    "actors": "sentences",
-    "speakers": "words",
-    "words": "speakers",
-}
+SAME_THING = dict.fromkeys(("event", "events", "urban scenes", "kitchen scenes"), "recordings") | {
+    "note families": "instruments", "instruments": "pitches", "actors": "sentences",
+    "speakers": "words", "words": "speakers",
+}  # fmt: skip
 # What may be done to features before the protocol: as in `conditioned`, and then to unit length or not.
 TREATMENTS = {
     "raw": ("raw", False),
