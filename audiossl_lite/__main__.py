@@ -27,6 +27,8 @@ COMMANDS = {
             "gpu --data SOUNDS --minutes 9"),
     "workshop": ("every method on real sounds over seeds, an hour of a core each",
                  "audiossl_lite.experiments.workshop", "workshop --data SOUNDS"),
+    "speedrun": ("the shortest training to a fixed score: a line for the board",
+                 "audiossl_lite.experiments.speedrun", "speedrun --data SOUNDS"),
 }  # fmt: skip
 
 
