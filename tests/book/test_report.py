@@ -147,7 +147,12 @@ def test_the_recorded_runs_of_this_checkout_can_be_shown():
     known |= {"bench_paper", "plan_paper"}  # of chapter 13
     known |= {"faults"}  # of the appendix
     known |= {"shipped_sounds"}  # of chapter 10 and the model cards
-    known |= {"sounds_workshop", "attempts_workshop"}  # of chapter 14
+    known |= {
+        "sounds_workshop",
+        "attempts_workshop",
+        "speedrun_cpu",
+        "speedrun_gpu",
+    }  # of chapter 14
     known |= {f"gpu_{stage.name}" for stage in STAGES}
     assert files
     for path in files:
