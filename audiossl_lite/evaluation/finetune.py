@@ -18,6 +18,7 @@ from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.layer_decay import scaled_groups
 from audiossl_lite.evaluation.metrics import score
 from audiossl_lite.evaluation.settings import FineTuning
+from audiossl_lite.ranges import check_ranges
 from audiossl_lite.training import loop
 from audiossl_lite.training.loop import NotFiniteError, TrainConfig
 from audiossl_lite.training.sources import data_digest
@@ -148,10 +149,7 @@ def fine_tune(
 
     Where: ATST Sec. 3.2; AudioMAE Sec. 4; uaMix-MAE Sec. 4.3; chapter 11
     """
-    if not 0 <= config.warmup_epochs < config.epochs:
-        raise ValueError(
-            f"warm-up must be shorter than the run, got {config.warmup_epochs} of {config.epochs} epochs"
-        )
+    check_ranges(config)
     if config.loss == "ce" and train.multi_label:
         raise ValueError("loss 'ce' needs one label a clip; use 'bce' for a multi-label task")
     train, validation = divide_for_choice(
