@@ -143,7 +143,7 @@ def fine_tune(
     """Train a copy of the encoder with a new classifier on spectrograms `(n, T, F)`; score it on the test data.
 
     Which data choose the epoch: see `divide_for_choice`. `frontend` made the spectrograms (`spectrograms`); None for
-    features, which a pool of `token_probes` takes. With an `output_dir`, `last.pt` is written after every epoch, and a
+    features. With an `output_dir`, `last.pt` is written after every epoch, and a
     run there is resumed: see `train`. `stop_after` ends the call after that many epochs. Raises ValueError naming what
     is wrong with data or settings, NotFiniteError when the loss is no number.
 

@@ -14,11 +14,18 @@ from torch import Tensor, nn
 from audiossl_lite.progress import progress_bar
 from audiossl_lite.ranges import check_ranges
 from audiossl_lite.training.compute import Compute, make_fabric, precision_of
-from audiossl_lite.training.feed import batch_indices, batches, step_generator
 from audiossl_lite.training.identity import run_identity
 from audiossl_lite.training.run_folder import RunFolder
 from audiossl_lite.training.sources import ClipSource, InMemory
-from audiossl_lite.training.step import Run, start_run, step_views, training_step
+from audiossl_lite.training.step import (
+    Run,
+    batch_indices,
+    batches,
+    start_run,
+    step_generator,
+    step_views,
+    training_step,
+)
 from audiossl_lite.training.watch import (
     CollapseError,
     NotFiniteError,
