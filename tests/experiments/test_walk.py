@@ -19,8 +19,8 @@ from audiossl_lite.training.step import batch_indices, batches
 from tests.data.sounds import hum, put
 
 PACKAGE = Path(audiossl_lite.__file__).parent
-# Files at most: store, step, views and augmentations, method, encoder and its blocks, loss, devices; of AudioMAE also the
-# decoder, and of uaMix-MAE the mixing, the units of its frontend, the queue and the joint batch.
+# Files at most: store, step, views and augmentations, method, encoder and its blocks, loss, devices; of AudioMAE
+# also the decoder, and of uaMix-MAE the mixing, the units of its frontend, the queue and the joint batch.
 MOST = {"atst_small": 9, "audiomae": 11, "uamix": 13}
 
 
