@@ -139,6 +139,13 @@ def usable_folder(path: Path) -> None:
         )
 
 
+def regular_file(path: Path) -> None:
+    """Errors: ParameterError when what is at `path` is no file: reading a pipe or writing into it may wait for ever."""
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe, a socket or a device"
+        raise ParameterError(f"{path} is {kind}, not a file; give a file.")
+
+
 def parse_overrides(value: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """Read overrides given as `key=value,key=value`, as JSON, or as a mapping.
 
@@ -304,6 +311,7 @@ def parameter_file(path: Path) -> dict[str, Any]:
     """Read parameters from a YAML file of `name: value` lines."""
     import yaml
 
+    regular_file(path)
     try:
         values = yaml.safe_load(path.read_bytes()) or {}  # by its mark UTF-8 or UTF-16
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:

@@ -24,9 +24,9 @@ LIMITS: dict[tuple[float, float], str] = {
     (0.1, 3600): "patience",
     (0.01, 10**5): "minutes",
     (0, 100): "learning_rate final_learning_rate head_learning_rate weight_decay final_weight_decay init_std",
-    (0, 1): "momentum final_momentum eps layer_decay mixup_probability validation_share warmup_share collapse_share "
+    (0, 1): "momentum final_momentum eps layer_decay mixup_probability validation_share collapse_share "
     "mask_time mask_freq head_decay_scale",
-    (0, 0.9999): "beta_2 drop_path",
+    (0, 0.9999): "beta_2 drop_path warmup_share",
     (0.01, 0.99): "mask_ratio time_ratio freq_ratio",
     (1e-4, 1000): "temperature alpha mixup_alpha",
     (0, 120): "gain_db",
@@ -49,9 +49,17 @@ def check_range(name: str, value: Any) -> Any:
 
 
 def check_ranges(settings: Any) -> None:
-    """`check_range` of every field of a dataclass."""
-    for item in dataclasses.fields(settings):
-        check_range(item.name, getattr(settings, item.name))
+    """`check_range` of every field of a dataclass; ValueError, too, when a warm-up is not shorter than its run."""
+    values = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
+    for name, value in values.items():
+        check_range(name, value)
+    for unit in ("steps", "epochs"):
+        warmup = values.get(f"warmup_{unit}", 0)
+        if unit in values and warmup >= values[unit]:
+            raise ValueError(
+                f"warmup_{unit} must be less than {unit}, got warmup_{unit}={warmup} of {unit}={values[unit]}; "
+                "set both"
+            )
 
 
 def ranged(name: str, kind: type) -> Callable[[str], Any]:

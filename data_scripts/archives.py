@@ -54,7 +54,7 @@ def members(source: Source) -> Iterator[Iterator[Member]]:
     """
     first = source[0]
     for piece in source:
-        if not piece.exists():
+        if not (piece.is_file() or piece.is_dir()):  # a pipe would be waited for
             raise ArchiveError(f"{piece}: no such file; `info` says where to get it")
     with ExitStack() as stack:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from audiossl_lite import run
 from audiossl_lite.experiments import cost, pretrain
 from audiossl_lite.experiments.gpu import command
 from audiossl_lite.parameters import ParameterError, make_parameters, usable_folder
+from audiossl_lite.pretrained import check
 from audiossl_lite.training import NotFiniteError
 from tests.tiny import PARAMETERS_CELL
 
@@ -70,6 +72,30 @@ def test_a_parameter_file_of_something_else(case, chapter, tmp_path, refused):
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     for line in (refused(run.main, chapter, "-f", file), refused(pretrain.main, file)):
         assert "wrong.yaml" in line and message in line and len(line) < 1000
+
+
+def test_a_pipe_is_refused_and_not_waited_for(chapter, tmp_path, refused):
+    def give_up(*_):
+        raise TimeoutError("a command waited for a pipe")
+
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    (tmp_path / "job.yaml").write_text("overrides: {job: byola}\n")
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        for line in (
+            refused(run.main, chapter, "-f", pipe),
+            refused(run.main, pipe),
+            refused(pretrain.main, pipe),
+            refused(cost.main, pipe),
+            refused(cost.main, tmp_path / "job.yaml", "-o", pipe),
+            refused(check.main, pipe),
+        ):
+            assert str(pipe) in line
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_parameter_file_in_utf_16_is_read(tmp_path, refused):

@@ -10,6 +10,7 @@ from audiossl_lite import run
 from audiossl_lite.data import pack
 from audiossl_lite.experiments import cost, pretrain
 from audiossl_lite.experiments.gpu import command
+from audiossl_lite.experiments.jobs import JOBS
 from audiossl_lite.experiments.settings.presets import FAMILIES, preset
 from audiossl_lite.experiments.settings.scales import Scales
 from audiossl_lite.ranges import RANGES, check_range, check_ranges
@@ -19,7 +20,8 @@ from tests.data_scripts.script import data_set, module
 SETTINGS = {type(s[scale]): s[scale] for s in FAMILIES.values() for scale in s}
 SETTINGS |= {TrainConfig: TrainConfig(5, 2, 0.1), Compute: Compute()}
 WRONG = {
-    "batch_size": (0, 1), "steps": (0, -3), "log_every": (0,), "save_every": (0, -1), "clip_s": (0.0, float("inf")),
+    "batch_size": (0, 1, 10**9), "steps": (0, -3), "log_every": (0,), "save_every": (0, -1),
+    "clip_s": (0.0, float("inf")),
     "learning_rate": (-1.0, float("nan"), float("inf")), "momentum": (1.5, float("nan")),
 }  # fmt: skip
 PAIRS = [(name, value) for name, values in WRONG.items() for value in values]
@@ -62,6 +64,20 @@ def test_job_files_refuse_it_before_anything_is_read(name, value, tmp_path, caps
     changes = ["-p", f"overrides={name}={value}"]
     assert pretrain.main([str(tmp_path / "job.yaml"), "--no-estimate", *changes]) == 2
     assert f"{name} must be " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_warm_up_as_long_as_the_run_is_refused_for_every_job(job, tmp_path, capsys):
+    tuned = JOBS[job].step > 0
+    wrong = "warmup_share: 1" if tuned else "steps: 5, warmup_steps: 50"
+    (tmp_path / "job.yaml").write_text(f"overrides: {{job: {job}, {wrong}}}\n")
+    assert pretrain.main([str(tmp_path / "job.yaml"), "--no-estimate"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    message = "warmup_share must be between 0 and 0.9999, got 1"
+    assert (message if tuned else "got warmup_steps=50 of steps=5") in line
+    for schedule in ("cosine", "constant"):
+        with pytest.raises(ValueError, match="got warmup_steps=5 of steps=5"):
+            TrainConfig(5, 2, 0.1, warmup_steps=5, schedule=schedule)
 
 
 COMMANDS = [

@@ -44,7 +44,7 @@ from audiossl_lite.data.store_format import (
     write_whole,
 )
 from audiossl_lite.progress import progress_bar
-from audiossl_lite.training.feed import read_ahead
+from audiossl_lite.training.step import read_ahead
 
 LOCK = ".lock"
 SPARE_BYTES = 1 << 24

@@ -18,6 +18,7 @@ from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.layer_decay import scaled_groups
 from audiossl_lite.evaluation.metrics import score
 from audiossl_lite.evaluation.settings import FineTuning
+from audiossl_lite.ranges import check_ranges
 from audiossl_lite.training import loop
 from audiossl_lite.training.loop import NotFiniteError, TrainConfig
 from audiossl_lite.training.sources import data_digest
@@ -142,16 +143,13 @@ def fine_tune(
     """Train a copy of the encoder with a new classifier on spectrograms `(n, T, F)`; score it on the test data.
 
     Which data choose the epoch: see `divide_for_choice`. `frontend` made the spectrograms (`spectrograms`); None for
-    features, which a pool of `token_probes` takes. With an `output_dir`, `last.pt` is written after every epoch, and a
+    features. With an `output_dir`, `last.pt` is written after every epoch, and a
     run there is resumed: see `train`. `stop_after` ends the call after that many epochs. Raises ValueError naming what
     is wrong with data or settings, NotFiniteError when the loss is no number.
 
     Where: ATST Sec. 3.2; AudioMAE Sec. 4; uaMix-MAE Sec. 4.3; chapter 11
     """
-    if not 0 <= config.warmup_epochs < config.epochs:
-        raise ValueError(
-            f"warm-up must be shorter than the run, got {config.warmup_epochs} of {config.epochs} epochs"
-        )
+    check_ranges(config)
     if config.loss == "ce" and train.multi_label:
         raise ValueError("loss 'ce' needs one label a clip; use 'bce' for a multi-label task")
     train, validation = divide_for_choice(

@@ -19,7 +19,7 @@ from audiossl_lite.data.recipes import bytes_per_second, make_recipe
 from audiossl_lite.experiments.calibration import Calibration, calibrate, memory_of
 from audiossl_lite.experiments.jobs import clip_s, find_job, store_kind
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.parameters import CommandParser, usable_folder
+from audiossl_lite.parameters import CommandParser, regular_file, usable_folder
 from audiossl_lite.ranges import ranged
 from audiossl_lite.training import Compute
 
@@ -199,6 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         request = read_request(options.file, [*options.p, *device], needs_data=False)
         if options.output:
             usable_folder(options.output.parent)
+            regular_file(options.output)
         found = request.estimate(batch=options.batch, steps=options.steps)
     except (KeyError, TypeError, ValueError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)

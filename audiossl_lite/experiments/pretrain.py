@@ -166,8 +166,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         request = read_request(options.file, options.p)
         if not options.no_estimate and "TORCHELASTIC_RUN_ID" not in os.environ:
-            print(request.estimate().text(), flush=True)
-    except (ParameterError, KeyError, TypeError, ValueError) as error:
+            cost = request.estimate()
+            print(cost.text(), flush=True)
+            if cost.asked_bytes > cost.available_bytes:
+                raise MemoryError(
+                    f"batch_size={cost.batch} needs more memory than there is ({cost.fits}): take a smaller batch, or "
+                    "--no-estimate to start all the same"
+                )
+    except (ParameterError, KeyError, TypeError, ValueError, MemoryError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 2
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -177,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         try:
             result = request.run()
-        except (OSError, ValueError, CollapseError, NotFiniteError) as error:
+        except (OSError, ValueError, MemoryError, CollapseError, NotFiniteError) as error:
             print(f"{options.file}: {error}", file=sys.stderr)
             return 1
     if result is not None and int(os.environ.get("RANK", "0")) == 0:

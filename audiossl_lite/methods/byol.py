@@ -44,6 +44,7 @@ class BYOL(nn.Module):
             )
         self.reduction, self.joint_views, self.stop_gradient = reduction, joint_views, stop_gradient
         self.n_parts, self.projection_dim = 1, projection_dim
+        self._one_by_one = looks_across_rows(encoder)
         projector = mlp_head(encoder.embed_dim, hidden_dim, projection_dim, bias=head_bias)
         self.student = nn.ModuleDict({"encoder": encoder, "projector": projector})
         self.teacher = make_teacher(self.student)
@@ -57,7 +58,7 @@ class BYOL(nn.Module):
         An encoder without batch norm treats clips independently: it takes all groups in one call.
         """
         encoder, projector = network["encoder"], network["projector"]
-        if looks_across_rows(encoder):
+        if self._one_by_one:
             embeddings = [encoder(views) for views in groups]
         else:
             embeddings = in_parts(encoder, self.n_parts, torch.cat(groups)).chunk(len(groups))

@@ -13,8 +13,7 @@ from audiossl_lite.training.loop import (
     TrainingResult,
     train,
 )
-from audiossl_lite.training.optim import make_optimizer, set_schedule
-from audiossl_lite.training.schedules import cosine, warmup_cosine
+from audiossl_lite.training.optim import cosine, make_optimizer, set_schedule, warmup_cosine
 from audiossl_lite.training.step import Run, start_run, step_views, training_step
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,18 @@ from torch import Tensor, nn
 from audiossl_lite.progress import progress_bar
 from audiossl_lite.ranges import check_ranges
 from audiossl_lite.training.compute import Compute, make_fabric, precision_of
-from audiossl_lite.training.feed import batch_indices, batches, step_generator
 from audiossl_lite.training.identity import run_identity
 from audiossl_lite.training.run_folder import RunFolder
 from audiossl_lite.training.sources import ClipSource, InMemory
-from audiossl_lite.training.step import Run, start_run, step_views, training_step
+from audiossl_lite.training.step import (
+    Run,
+    batch_indices,
+    batches,
+    start_run,
+    step_generator,
+    step_views,
+    training_step,
+)
 from audiossl_lite.training.watch import (
     CollapseError,
     NotFiniteError,
@@ -36,6 +44,9 @@ __all__ = [
     "step_generator",
     "train",
 ]
+
+
+NO_MEMORY = "can't allocate memory"  # what torch says on a CPU, where it has no class for it
 
 
 @dataclass(frozen=True)
@@ -121,13 +132,19 @@ def train(
     With an `output_dir`, `history.jsonl` grows by a line every `log_every` steps and `last.pt` is replaced every
     `save_every`; a run found there is resumed and ends, on CPU, with bit-identical weights. `probe(method)` adds
     numbers every `probe_every` steps. `stop_after` ends the call early (the rest can be resumed). Raises
-    NotFiniteError or CollapseError with the step and what to try; the history up to there is kept.
+    NotFiniteError or CollapseError with the step and what to try, and MemoryError with the batch that does not fit; the
+    history up to there is kept.
 
     Where: ATST Sec. 2.1, 3.1; chapter 05
     """
     source = InMemory(data, lengths) if isinstance(data, Tensor) else data
     if len(source) < 2:
         raise ValueError(f"training needs at least two clips, got {len(source)}")
+    if config.batch_size > len(source):
+        warnings.warn(
+            f"batch_size={config.batch_size} is more than the {len(source)} clips: each step takes all of them",
+            stacklevel=2,
+        )
     fabric = make_fabric(device, config.precision)
     if config.batch_size % fabric.world_size:
         raise ValueError(
@@ -146,6 +163,13 @@ def train(
                 run, source, log, probe=probe, description=description, stop_after=stop_after,
                 prefetch=compute.prefetch,
             )  # fmt: skip
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and NO_MEMORY not in str(error):
+                raise
+            raise MemoryError(
+                f"a step with batch_size={config.batch_size} does not fit into the memory of {fabric.device}; "
+                "take a smaller one, or n_parts=2 or more"
+            ) from error
         finally:
             log.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from audiossl_lite.training.schedules import cosine, warmup_cosine
+from audiossl_lite.methods.teacher import cosine
 
 
 def parameter_groups(model: nn.Module) -> list[dict]:
@@ -49,6 +49,24 @@ def make_optimizer(
     if kind != "adamw":
         raise ValueError(f"optimizer is 'sgd' or 'adamw', got {kind!r}")
     return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=True, **options)
+
+
+def warmup_cosine(
+    step: int, total_steps: int, warmup_steps: int, peak: float, final: float = 0.0
+) -> float:
+    """Linear from 0 to `peak` over `warmup_steps`, then half a cosine down to `final`.
+
+    The last warm-up step reaches the peak; step 0 has rate 0 when there is a warm-up of two steps or more.
+
+    Where: ATST Sec. 3.1; chapter 05
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            f"warm-up must be shorter than the run, got {warmup_steps} of {total_steps} steps"
+        )
+    if step < warmup_steps:
+        return peak * step / max(warmup_steps - 1, 1)
+    return cosine(step - warmup_steps, total_steps - warmup_steps, peak, final)
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, step: int, config) -> dict[str, float]:

@@ -15,7 +15,7 @@ from audiossl_lite.data.recipes import make_recipe
 from audiossl_lite.data.store import PackedStore
 from audiossl_lite.data.store_format import StoreError, verify_store
 from audiossl_lite.training import load_checkpoint
-from audiossl_lite.training.feed import batches
+from audiossl_lite.training.step import batches
 from audiossl_lite.views.segments import ViewMaker
 from tests.data.sounds import hum, put
 from tests.data.store_flips import FAULTS, flip_bits

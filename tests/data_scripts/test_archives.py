@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -78,7 +79,9 @@ def test_wrong_damaged_and_missing_archives_are_clear_errors(tmp_path):
     zip_of(tmp_path / "other.zip", make_fsdd(tmp_path / "digits"))
     packed = tar_of(tmp_path / "whole.tgz", root).read_bytes()
     (tmp_path / "cut.tgz").write_bytes(packed[: len(packed) // 2])
+    os.mkfifo(tmp_path / "pipe.zip")
     for name, word in (
+        ("pipe.zip", "no such file"),
         ("damaged.zip", "cannot be unpacked"),
         ("cut.tgz", "cannot be unpacked"),
         ("cut.zip", "neither a zip nor a tar"),

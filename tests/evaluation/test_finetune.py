@@ -227,7 +227,7 @@ def test_bad_data_and_settings_are_refused_by_name():
     grouped = dataclasses.replace(spectrograms(32), groups=torch.arange(32))
     with pytest.raises(ValueError, match=r"groups \[0, 1.*training and the test data"):
         tune(grouped, grouped)
-    with pytest.raises(ValueError, match="warm-up must be shorter than the run, got 8 of 8"):
+    with pytest.raises(ValueError, match="got warmup_epochs=8 of epochs=8"):
         tune(config=dataclasses.replace(QUICK, warmup_epochs=8))
 
 

@@ -310,5 +310,7 @@ def test_the_command_says_what_it_costs_runs_and_refuses(tmp_path: Path, capsys)
     ):
         assert main([str(asked), "-p", change]) == 2
         assert message in capsys.readouterr().err
+    assert main([str(asked), "-p", "overrides=batch_size=1000000"]) == 2
+    assert "batch_size=1000000 needs more memory than there is" in capsys.readouterr().err
     assert main([str(tmp_path / "b.yaml")]) == 2
     assert "cannot be read" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from audiossl_lite.experiments.settings.presets import (
 from audiossl_lite.experiments.settings.scales import Scales
 from audiossl_lite.experiments.settings.uamix import VARIANTS, Tuning
 from audiossl_lite.mixing import RULES
+from audiossl_lite.training import Compute
 from audiossl_lite.views.mixtures import MIXINGS, TuningViews
 
 # facts: ATST Sec. 3.1 and its official code; BYOL-A Sec. 4.1 and its official code
@@ -344,5 +345,6 @@ def test_override_works_on_any_frozen_dataclass():
         depth: int = 3
 
     assert override(Small(), {"depth": 4}) == Small(4)
+    assert override(Compute(), {"recompute": "false", "n_parts": "2"}) == Compute(n_parts=2)
     with pytest.raises(KeyError, match="did you mean 'depth'"):
         override(Small(), {"dept": 4})

@@ -59,8 +59,12 @@ KINDS = (
     ),
     Kind(
         "files vanish or change while they are used",
-        "Packing and training stop. Packing again names what is not as it was.",
+        "Packing and training stop and name the file; what is open is read to its end. Packing again names what is not "
+        "as it was.",
         (
+            "tests/data/test_store_faults.py::test_a_store_that_is_cut_off_ends_training_in_one_error_and_whole_again_the_run_goes_on",
+            "tests/data/test_store_faults.py::test_parts_that_vanish_are_read_to_the_end_and_named_at_the_next_start",
+            "tests/training/test_compute.py::test_an_unreadable_clip_stops_at_its_own_step",
             "tests/data/test_store_faults.py::test_files_that_vanish_while_they_are_packed_stop_the_packer",
             "tests/data/test_store_faults.py::test_packing_again_notices_labels_and_rows",
             "tests/data/test_store_faults.py::test_packing_again_notices_other_sound_of_the_same_size_and_date",
@@ -102,8 +106,16 @@ KINDS = (
     ),
     Kind(
         "a setting, a parameter or a notebook is wrong",
-        "One line, before anything runs: the name, the value, and what is allowed.",
-        ("tests/test_one_line.py", "tests/test_ranges.py", "tests/test_parameters.py"),
+        "One line, before anything runs: the name, the value, and what is allowed. A batch that does not fit is named, "
+        "too.",
+        (
+            "tests/test_one_line.py",
+            "tests/test_ranges.py",
+            "tests/test_parameters.py",
+            "tests/experiments/test_settings.py::test_a_value_of_another_type_is_an_error",
+            "tests/test_devices.py::test_a_device_that_is_not_here_is_refused_before_data_are_read",
+            "tests/training/test_loop.py::test_a_batch_that_does_not_fit_into_memory_is_named",
+        ),
     ),
     Kind(
         "a job starts from an unfinished job, or one of the wrong kind",
@@ -111,6 +123,7 @@ KINDS = (
         (
             "tests/experiments/test_jobs.py::test_an_unfinished_run_is_not_started_from",
             "tests/experiments/test_jobs.py::test_a_run_of_the_wrong_kind_is_not_started_from",
+            "tests/experiments/test_jobs.py::test_spoiled_weights_are_not_started_from",
         ),
     ),
     Kind(

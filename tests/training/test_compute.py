@@ -20,9 +20,9 @@ from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder
 from audiossl_lite.encoders.transformer import Block, in_parts
 from audiossl_lite.encoders.windows import WindowBlock
 from audiossl_lite.training import Compute
-from audiossl_lite.training.feed import batches
 from audiossl_lite.training.run_folder import RunFolder
 from audiossl_lite.training.sources import InMemory
+from audiossl_lite.training.step import batches
 from tests.training.parallel_run import METHODS, train_some
 from tests.training.tiny_run import make_config, make_method, run
 

@@ -12,7 +12,7 @@ import torch
 
 from audiossl_lite.training import CollapseError, NotFiniteError, cosine, warmup_cosine
 from audiossl_lite.training.loop import batch_indices, step_generator
-from tests.training.tiny_run import STEPS, make_config, make_data, make_method, run
+from tests.training.tiny_run import STEPS, make_config, make_data, make_method, make_views, run
 
 
 def record_momenta(method):
@@ -103,10 +103,18 @@ def test_the_incomplete_last_batch_is_dropped():
 
 def test_fewer_clips_than_a_batch_are_one_batch():
     assert sorted(batch_indices(5, 16, 3, seed=0).tolist()) == list(range(5))
-    result = run(data=make_data(5))
+    with pytest.warns(UserWarning, match="batch_size=16 is more than the 5 clips: each step takes"):
+        result = run(data=make_data(5))
     assert result.history[-1]["step"] == STEPS
     with pytest.raises(ValueError, match="at least two clips, got 1"):
         run(data=make_data(1))
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_named():
+    views = make_views()
+    views.forward = lambda *_, **__: torch.empty(2**50)
+    with pytest.raises(MemoryError, match="a step with batch_size=16 does not fit into .* of cpu"):
+        run(views=views)
 
 
 def test_steps_have_independent_seeds():

@@ -21,8 +21,8 @@ from audiossl_lite.methods import BYOL, MAE, Contrastive
 from audiossl_lite.methods import distributed as parallel
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.training import Run, TrainConfig, make_optimizer, step_views, training_step
-from audiossl_lite.training.feed import batches
 from audiossl_lite.training.sources import InMemory
+from audiossl_lite.training.step import batches
 from audiossl_lite.training.watch import step_values
 from audiossl_lite.views.masks import MaskedViews
 from audiossl_lite.views.mixtures import TuningViews

@@ -21,8 +21,8 @@ from audiossl_lite.experiments.gpu.stages import TIMED
 from audiossl_lite.experiments.gpu.task import Task
 from audiossl_lite.experiments.roofline import Clock, best_seconds
 from audiossl_lite.frontends import BYOLAFrontend
-from audiossl_lite.training.feed import batches
 from audiossl_lite.training.sources import ClipSource
+from audiossl_lite.training.step import batches
 
 KINDS = ("waveform", "atst_paper", "audiomae")
 

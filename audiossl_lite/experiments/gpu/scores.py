@@ -15,7 +15,7 @@ from audiossl_lite.data.corpus import Sound, tasks
 from audiossl_lite.data.joined import Joined
 from audiossl_lite.evaluation.baselines import log_mel_statistics, mfcc_statistics
 from audiossl_lite.evaluation.embed import embed_clips
-from audiossl_lite.evaluation.few_shot import Episodes, score_episodes
+from audiossl_lite.evaluation.few_shot import Episodes
 from audiossl_lite.evaluation.grids import Column, draw_column
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.training import load_checkpoint, save_checkpoint
@@ -48,11 +48,8 @@ class TaskScores:
 
         Where: uaMix-MAE Sec. 4.1; chapter 10
         """
-        place = [torch.searchsorted(self.used, clips) for clips in self.clips]
-        return {
-            c.name: 100.0 * score_episodes(features[place[c.pool]], c.episodes).numpy()[None]
-            for c in self.columns
-        }
+        sets = [features[torch.searchsorted(self.used, clips)] for clips in self.clips]
+        return {c.name: c.score(sets)[None] for c in self.columns}
 
     def ways(self) -> dict[str, int]:
         """How many classes an episode of each column has; chance is one over that."""

@@ -18,6 +18,7 @@ from audiossl_lite.experiments.settings.few_shot import FEW_SHOT
 from audiossl_lite.experiments.settings.scales import GPU, Scales
 from audiossl_lite.experiments.settings.uamix import TUNED
 from audiossl_lite.parameters import nearest, typed_value
+from audiossl_lite.ranges import check_ranges
 
 SCALES = ("lite", "workshop", "gpu", "paper")
 
@@ -270,7 +271,9 @@ def preset(experiment: str, scale: str = "lite", overrides: dict[str, Any] | Non
         raise KeyError(f"unknown experiment {experiment!r}{_hint(experiment, FAMILIES)}")
     if scale not in FAMILIES[experiment]:
         raise KeyError(f"unknown scale {scale!r}{_hint(scale, FAMILIES[experiment])}")
-    return override(FAMILIES[experiment][scale], overrides)
+    config = override(FAMILIES[experiment][scale], overrides)
+    check_ranges(config)
+    return config
 
 
 def encoder_configs(runs: EncoderRuns, scale: str) -> dict[str, Any]:
@@ -283,14 +286,13 @@ def encoder_configs(runs: EncoderRuns, scale: str) -> dict[str, Any]:
         own = {key: getattr(runs, f"{name}_{key}") for key in ("steps", "batch_size")}
         return own | {"momentum": runs.momentum, "probe_every": 0}
 
-    configs = {
-        "BYOL-A": preset("byola", scale, byol("byola")),
-        "ATST": preset("atst", scale, byol("atst")),
-        "AudioMAE": preset("audiomae", scale, {"steps": runs.mae_steps}),
-    }
-    for name, config in configs.items():  # however few the steps, at most a tenth of them
-        warmup = min(config.warmup_steps, config.steps // 10)
-        configs[name] = replace(config, warmup_steps=warmup)
+    changes = {"byola": byol("byola"), "atst": byol("atst"), "audiomae": {"steps": runs.mae_steps}}
+    configs = {}
+    for name, experiment in (("BYOL-A", "byola"), ("ATST", "atst"), ("AudioMAE", "audiomae")):
+        change = changes[experiment]
+        # However few the steps, at most a tenth of them.
+        warmup = min(preset(experiment, scale).warmup_steps, change["steps"] // 10)
+        configs[name] = preset(experiment, scale, change | {"warmup_steps": warmup})
     steps = {"steps": runs.tuning_steps, "head_steps": runs.head_steps}
     return configs | {"uaMix-MAE": preset("uamix", scale, steps)}
 
