@@ -113,12 +113,10 @@ class AudioMAEEncoder(nn.Module):
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
         nn.init.normal_(self.cls_token, std=0.02)
 
-    def sequence(
-        self, spec: Tensor, kept: Tensor | None = None, visible: Tensor | None = None
-    ) -> Tensor:
-        """CLS and patch tokens after the final norm, `(B, 1 + N, D)`.
+    def embed(self, spec: Tensor, kept: Tensor | None = None) -> Tensor:
+        """CLS and patch tokens with their positions, `(B, 1 + N, D)`: what the first block takes.
 
-        `kept (B, K)`: encode these tokens only, in this order. `visible (B, 1 + N)`: tokens that may be looked at.
+        `kept (B, K)`: these tokens only, in this order.
         """
         b, t, f = spec.shape
         if f != self.n_mels or t % PATCH or not PATCH <= t <= self.n_frames:
@@ -130,7 +128,16 @@ class AudioMAEEncoder(nn.Module):
         n = x.shape[1]
         x = x + (self.pos_embed[:, 1 : 1 + n] if kept is None else self.pos_embed[0, 1 + kept])
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(b, 1, -1)
-        x = torch.cat([cls, x], dim=1)
+        return torch.cat([cls, x], dim=1)
+
+    def sequence(
+        self, spec: Tensor, kept: Tensor | None = None, visible: Tensor | None = None
+    ) -> Tensor:
+        """CLS and patch tokens after the final norm, `(B, 1 + N, D)`.
+
+        `kept` as in `embed`. `visible (B, 1 + N)`: tokens that may be looked at.
+        """
+        x = self.embed(spec, kept)
         for block in self.blocks:
             x = block(x, visible)
         return self.norm(x)

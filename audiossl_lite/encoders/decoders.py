@@ -1,13 +1,25 @@
-"""Decoders of the masked autoencoder: from visible tokens back to all patches, with the published parameter names."""
+"""Decoders: from visible tokens back to all patches, AudioMAE's with the published parameter names."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiossl_lite.encoders.audiomae import PATCH, init_xavier, sincos_positions
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.encoders.windows import WindowBlock
+
+
+def with_mask_tokens(tokens: Tensor, mask_token: Tensor, restore: Tensor) -> Tensor:
+    """Visible tokens `(B, K, D)` at their places, `mask_token (1, 1, D)` at the others: `(B, N, D)` in raster order.
+
+    `restore[b, i]`: where token i stands in the sequence [visible, hidden], as in `Masking`.
+    """
+    b, n = restore.shape
+    hidden = mask_token.to(tokens.dtype).expand(b, n - tokens.shape[1], -1)
+    sequence = torch.cat([tokens, hidden], dim=1)  # visible first
+    return sequence.gather(1, restore[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 class Decoder(nn.Module):
@@ -39,10 +51,8 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor, restore: Tensor) -> Tensor:
         x = self.decoder_embed(latent)
-        b, n = restore.shape
-        hidden = self.mask_token.expand(b, n - (x.shape[1] - 1), -1)
-        tokens = torch.cat([x[:, 1:], hidden.to(x.dtype)], dim=1)  # visible first, (B, N, dim)
-        tokens = tokens.gather(1, restore[..., None].expand(-1, -1, self.dim))  # in raster order
+        n = restore.shape[1]
+        tokens = with_mask_tokens(x[:, 1:], self.mask_token, restore)
         tokens = tokens + self.decoder_pos_embed[:, 1 : 1 + n]
         if self.keeps_cls:
             tokens = torch.cat([x[:, :1] + self.decoder_pos_embed[:, :1], tokens], dim=1)
@@ -103,3 +113,43 @@ class WindowDecoder(Decoder):
             for index in range(depth)
         )
         self.init_weights()
+
+
+class ConvDecoder(nn.Module):
+    """Convolutions over the grid of patches: tokens `(B, 1 + K, D)` and `restore (B, N)` to predictions `(B, N, D)`.
+
+    Each layer is a convolution in groups, layer norm over the channels and GELU; from the second on its input is
+    added. A learned mask token stands where a patch is hidden; CLS is dropped. A hidden patch hears of a visible one
+    `depth * (kernel // 2)` patches away at most.
+
+    Where: data2vec 2.0 Sec. 3.2; EAT, official code; chapter 17
+    """
+
+    def __init__(
+        self,
+        encoder_dim: int,
+        dim: int = 768,
+        depth: int = 6,
+        *,
+        groups: int = 16,
+        kernel: int = 3,
+        n_mels: int = 128,
+    ) -> None:
+        super().__init__()
+        self.columns = n_mels // PATCH
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder_dim))
+        self.layers = nn.ModuleList(
+            nn.Conv2d(dim if i else encoder_dim, dim, kernel, padding="same", groups=groups)
+            for i in range(depth)
+        )
+        self.predict = nn.Linear(dim, encoder_dim)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, latent: Tensor, restore: Tensor) -> Tensor:
+        x = with_mask_tokens(latent[:, 1:], self.mask_token, restore)
+        x = x.unflatten(1, (-1, self.columns))  # (B, times, bands, D)
+        for i, layer in enumerate(self.layers):
+            out = layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            out = F.gelu(F.layer_norm(out, out.shape[-1:]))
+            x = out + x if i else out
+        return self.predict(x.flatten(1, 2))

@@ -1,4 +1,4 @@
-"""Masked pretraining put together: cached filter banks, encoder, decoder and the loop."""
+"""Masked pretraining put together, of patches or of latents: cached filter banks, encoder, decoder and the loop."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ import torch
 
 from audiossl_lite import encoders
 from audiossl_lite.data.clips import Clips
-from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
+from audiossl_lite.encoders import AudioMAEEncoder
+from audiossl_lite.encoders.decoders import ConvDecoder, GlobalDecoder, WindowDecoder
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments.build import Parts, Prepared, Trained, train_config, train_parts
 from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
+from audiossl_lite.experiments.settings.data2vec import LatentPretraining
 from audiossl_lite.frontends import AudioMAEFrontend
-from audiossl_lite.methods.mae import MAE
+from audiossl_lite.methods import MAE, Data2Vec
 from audiossl_lite.views.masks import MaskedViews
 
+Masked = MaskedPretraining | LatentPretraining
 DECODERS = {"global": GlobalDecoder, "window": WindowDecoder}
+
+
+def _make_encoder(config: Masked) -> AudioMAEEncoder:
+    makers = [name for name in encoders.__all__ if name.startswith("audiomae_")]
+    if config.encoder not in makers:
+        raise KeyError(f"unknown encoder {config.encoder!r}; known: {', '.join(makers)}")
+    return getattr(encoders, config.encoder)(n_frames=config.n_frames, n_mels=config.n_mels)
 
 
 def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
@@ -24,15 +34,12 @@ def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
 
     Raises KeyError for an unknown encoder or decoder.
     """
-    makers = [name for name in encoders.__all__ if name.startswith("audiomae_")]
-    if config.encoder not in makers:
-        raise KeyError(f"unknown encoder {config.encoder!r}; known: {', '.join(makers)}")
     if config.decoder not in DECODERS:
         raise KeyError(f"unknown decoder {config.decoder!r}; known: {', '.join(DECODERS)}")
     size = {"n_frames": config.n_frames, "n_mels": config.n_mels}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = getattr(encoders, config.encoder)(**size)
+        encoder = _make_encoder(config)
         decoder = DECODERS[config.decoder](
             encoder.embed_dim,
             config.decoder_dim,
@@ -43,7 +50,28 @@ def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
     return MAE(encoder, decoder, norm_patches=config.norm_patches)
 
 
-def make_mae_frontend(config: MaskedPretraining, clips: Clips) -> AudioMAEFrontend:
+def make_data2vec(config: LatentPretraining, seed: int = 0) -> Data2Vec:
+    """A fresh student, its teacher and decoder, whose initial weights depend on the seed alone.
+
+    Raises KeyError for an unknown encoder.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = _make_encoder(config)
+        decoder = ConvDecoder(
+            encoder.embed_dim,
+            config.decoder_dim,
+            config.decoder_depth,
+            groups=config.decoder_groups,
+            kernel=config.decoder_kernel,
+            n_mels=config.n_mels,
+        )
+    return Data2Vec(
+        encoder, decoder, top_blocks=config.top_blocks, utterance_weight=config.utterance_weight
+    )
+
+
+def make_mae_frontend(config: Masked, clips: Clips) -> AudioMAEFrontend:
     """The filter bank of a preset, normalised by AudioSet's constants or by (at most 256 of) these clips."""
     frontend = AudioMAEFrontend(config.n_frames, n_mels=config.n_mels)
     if config.normalisation == "audioset":
@@ -55,9 +83,7 @@ def make_mae_frontend(config: MaskedPretraining, clips: Clips) -> AudioMAEFronte
 
 
 @torch.no_grad()
-def prepare_mae(
-    clips: Clips, config: MaskedPretraining, frontend: AudioMAEFrontend | None = None
-) -> Prepared:
+def prepare_mae(clips: Clips, config: Masked, frontend: AudioMAEFrontend | None = None) -> Prepared:
     """The filter bank of every whole clip `(n, T, F)`, computed once, and the valid frames of each.
 
     Frames past the end of a clip hold the frontend's padding. Runs on the same clips can share the result. Clips to
@@ -73,14 +99,13 @@ def prepare_mae(
     return Prepared(frontend, *spectrograms(whole, clips.waveforms, clips.lengths))
 
 
-def make_masked_views(config: MaskedPretraining, frontend: AudioMAEFrontend) -> MaskedViews:
+def make_masked_views(config: Masked, frontend: AudioMAEFrontend) -> MaskedViews:
     """Crops and maskings of a preset, in the units of its frontend."""
+    names = ("structured", "time_ratio", "freq_ratio", "block", "block_extra", "n_masks")
     return MaskedViews(
         config.n_frames,
         ratio=config.mask_ratio,
-        structured=config.structured,
-        time_ratio=config.time_ratio,
-        freq_ratio=config.freq_ratio,
+        **{name: getattr(config, name) for name in names if hasattr(config, name)},
         gain_db=config.gain_db,
         norm_scale=frontend.log_unit,
         pad_value=frontend.pad_value,
@@ -88,10 +113,11 @@ def make_masked_views(config: MaskedPretraining, frontend: AudioMAEFrontend) -> 
     )
 
 
-def masked_parts(config: MaskedPretraining, frontend: AudioMAEFrontend, seed: int = 0) -> Parts:
+def masked_parts(config: Masked, frontend: AudioMAEFrontend, seed: int = 0) -> Parts:
     """Method, views and run of a preset."""
+    make = make_data2vec if isinstance(config, LatentPretraining) else make_mae
     return Parts(
-        make_mae(config, seed),
+        make(config, seed),
         make_masked_views(config, frontend),
         train_config(config, seed, betas=(0.9, config.beta_2)),
     )
@@ -99,18 +125,18 @@ def masked_parts(config: MaskedPretraining, frontend: AudioMAEFrontend, seed: in
 
 def pretrain_mae(
     clips: Clips,
-    config: MaskedPretraining,
+    config: Masked,
     *,
     prepared: Prepared | None = None,
     seed: int = 0,
     description: str = "masked pretraining",
     **options: Any,
 ) -> Trained:
-    """Pretrain a masked autoencoder on clips.
+    """Pretrain a masked autoencoder on clips, or a student of latents; the settings say which.
 
     `prepared` saves computing `prepare_mae(clips, config)` again, `options` as in `train_parts`.
 
-    Where: AudioMAE Sec. 3, 4; chapter 06
+    Where: AudioMAE Sec. 3, 4; data2vec 2.0 Sec. 3; chapter 06
     """
     prepared = prepared or prepare_mae(clips, config)
     parts = masked_parts(config, prepared.frontend, seed)

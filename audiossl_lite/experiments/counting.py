@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.training import Compute
@@ -186,8 +186,10 @@ def attention_counter() -> FlopCounterMode:
     """A counter of FLOPs that knows the fused attention of CPUs too, and counts no recomputed scores.
 
     Fused kernels compute the scores again in the backward pass; the method needs four products there, not five.
+    Convolutions in groups are counted as such backwards too: torch's own counter takes each for a full one.
     """
-    forward, backward = {}, {}
+    forward: dict[Any, Any] = {}
+    backward: dict[Any, Any] = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
     for name in ("flash_attention", "efficient_attention", "cudnn_attention"):
         forward[getattr(torch.ops.aten, f"_scaled_dot_product_{name}")] = _attention_flops
         op = getattr(torch.ops.aten, f"_scaled_dot_product_{name}_backward")
@@ -209,6 +211,14 @@ def _attention_backward_flops(
     _grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any
 ) -> int:
     return 2 * _attention_flops(query, key, value)
+
+
+def _convolution_backward_flops(
+    gradient: Any, inputs: Any, weight: Any, _bias: Any, _stride: Any, _padding: Any, _dilation: Any,
+    transposed: bool, _output_padding: Any, _groups: int, wanted: list[bool], **_: Any,
+) -> int:  # fmt: skip
+    """As much as the forward pass for the gradient of the inputs, and again for that of the weights."""
+    return sum(wanted[:2]) * conv_flop_count(inputs, weight, gradient, transposed=transposed)
 
 
 def _n_bytes(tensors: list[Tensor]) -> int:

@@ -2,6 +2,7 @@
 
 from audiossl_lite.methods.byol import BYOL
 from audiossl_lite.methods.contrastive import Contrastive
+from audiossl_lite.methods.data2vec import Data2Vec
 from audiossl_lite.methods.mae import MAE
 
-__all__ = ["BYOL", "MAE", "Contrastive"]
+__all__ = ["BYOL", "MAE", "Contrastive", "Data2Vec"]

@@ -49,6 +49,13 @@ def total(x: Tensor) -> Tensor:
     return summed
 
 
+def joint_mean(mean: Tensor, n: Tensor) -> Tensor:
+    """A process's own mean over `n` items, scaled so that its average over processes is the mean over all items."""
+    if world_size() == 1:
+        return mean
+    return mean * (n * world_size() / total(n))
+
+
 class JointBatchNorm(nn.Module):
     """Batch norm over the clips of all processes, `(B, C, ...)`; takes over a `BatchNorm1d` or `BatchNorm2d`.
 

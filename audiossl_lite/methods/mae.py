@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import world_size
 from audiossl_lite.encoders.audiomae import patchify, unpatchify
 from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import masked_reconstruction_loss
-from audiossl_lite.methods.distributed import total
+from audiossl_lite.methods.distributed import joint_mean
 from audiossl_lite.views.masks import Masking
 
 
@@ -66,11 +65,7 @@ class MAE(nn.Module):
         loss = masked_reconstruction_loss(
             predicted.float(), patchify(spec), judged, self.norm_patches
         )
-        if (
-            world_size() > 1
-        ):  # the mean over the hidden patches of all processes, not of their means
-            loss = loss * (judged.sum() * world_size() / total(judged.sum()))
-        return loss
+        return joint_mean(loss, judged.sum())
 
     @torch.no_grad()
     def reconstruct(self, spec: Tensor, masking: Masking) -> Tensor:

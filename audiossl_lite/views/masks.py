@@ -1,4 +1,4 @@
-"""What a masked autoencoder sees: a crop, and which of its patches are hidden."""
+"""What a masked student sees: a crop, and which of its patches are hidden."""
 
 from __future__ import annotations
 
@@ -71,6 +71,28 @@ def structured_masking(
     return _from_order(order, keep_time * keep_freq)
 
 
+def inverse_block_masking(
+    centres: Tensor, noise: Tensor, grid: tuple[int, int], ratio: float, block: int
+) -> Masking:
+    """Keep squares of `block` x `block` patches around `centres (B, n)`, cut off at the edges of `grid` (times, bands).
+
+    `noise (B, N)` in [0, 1): of squares with more than int(N (1 - ratio)) patches those of most noise are hidden, and
+    where they have fewer, those of least noise outside are kept. Token index = time * bands + band. Raises ValueError
+    for a ratio that leaves no token.
+
+    Where: data2vec 2.0 Sec. 3.4; EAT, official code; chapter 17
+    """
+    token, bands = torch.arange(noise.shape[1], device=noise.device), grid[1]
+
+    def near(place: Tensor, centre: Tensor) -> Tensor:
+        offset = place - centre[..., None] + block // 2  # (B, n, N)
+        return (offset >= 0) & (offset < block)
+
+    in_time = near(token // bands, centres // bands)
+    outside = ~(in_time & near(token % bands, centres % bands)).any(1)
+    return unstructured_masking(noise + outside, ratio)
+
+
 def draw_masking(
     n_clips: int,
     grid: tuple[int, int],
@@ -80,11 +102,14 @@ def draw_masking(
     structured: bool = False,
     time_ratio: float = 0.6,
     freq_ratio: float = 0.5,
+    block: int = 0,
+    block_extra: float = 0.07,
     device: str | torch.device = "cpu",
 ) -> Masking:
     """A random masking of `grid` (times, bands) patches for each of `n_clips`: tokens, or whole times and bands.
 
-    The noise is drawn where the generator is and sorted on `device`.
+    With a `block` squares stay visible, as many as would hold `1 - ratio + block_extra` of the patches if none
+    overlapped. The noise is drawn where the generator is and sorted on `device`.
 
     Where: AudioMAE Sec. 3; chapter 06
     """
@@ -95,11 +120,17 @@ def draw_masking(
     n_time, n_freq = grid
     if structured:
         return structured_masking(noise(n_time), noise(n_freq), time_ratio, freq_ratio)
+    if block:
+        n_blocks = max(int(n_time * n_freq * (1.0 - ratio + block_extra) / block**2), 1)
+        centres = (noise(n_blocks) * n_time * n_freq).long()
+        return inverse_block_masking(centres, noise(n_time * n_freq), grid, ratio, block)
     return unstructured_masking(noise(n_time * n_freq), ratio)
 
 
 class MaskedViews(nn.Module):
     """Filter banks `(B, T, F)` to what `MAE` takes: a crop of `n_frames`, perhaps louder or softer, and its masking.
+
+    With `n_masks` M above 1, for `Data2Vec`, each crop has M maskings, `(B * M, ...)`: clip i those from i * M on.
 
     `lengths (B,)`: valid frames; crops lie inside them, and shorter clips are filled with `pad_value`.
     `gain_db`: greatest change of level, uniform in +-gain_db; `norm_scale` is the divisor of the frontend's
@@ -117,6 +148,9 @@ class MaskedViews(nn.Module):
         structured: bool = False,
         time_ratio: float = 0.6,
         freq_ratio: float = 0.5,
+        block: int = 0,
+        block_extra: float = 0.07,
+        n_masks: int = 1,
         gain_db: float = 0.0,
         norm_scale: float = 9.1379948,
         pad_value: float = 0.46703,
@@ -127,6 +161,7 @@ class MaskedViews(nn.Module):
             raise ValueError(f"a crop is a multiple of {PATCH} frames, got {n_frames}")
         self.n_frames, self.ratio, self.structured = n_frames, ratio, structured
         self.time_ratio, self.freq_ratio, self.gain_db = time_ratio, freq_ratio, gain_db
+        self.block, self.block_extra, self.n_masks = block, block_extra, n_masks
         self.norm_scale, self.pad_value, self.count_padding = norm_scale, pad_value, count_padding
 
     @torch.no_grad()
@@ -148,8 +183,9 @@ class MaskedViews(nn.Module):
         crop = crop.masked_fill(~valid_frames(left, self.n_frames)[..., None], self.pad_value)
         grid = (self.n_frames // PATCH, spec.shape[2] // PATCH)
         masking = draw_masking(
-            len(spec), grid, generator, ratio=self.ratio, structured=self.structured,
-            time_ratio=self.time_ratio, freq_ratio=self.freq_ratio, device=spec.device,
+            len(spec) * self.n_masks, grid, generator, ratio=self.ratio, structured=self.structured,
+            time_ratio=self.time_ratio, freq_ratio=self.freq_ratio,
+            block=self.block, block_extra=self.block_extra, device=spec.device,
         )  # fmt: skip
         counted = valid_patches(left, self.n_frames, spec.shape[2]).float()
         if self.count_padding:

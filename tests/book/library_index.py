@@ -12,7 +12,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "audiossl_lite"
-PAPERS = ("ATST", "BYOL-A", "BYOL", "uaMix-MAE", "AudioMAE", "NNCLR", "InfoNCE", "SimCLR", "COLA")
+PAPERS = (
+    "ATST",
+    "BYOL-A",
+    "BYOL",
+    "uaMix-MAE",
+    "AudioMAE",
+    "NNCLR",
+    "InfoNCE",
+    "SimCLR",
+    "COLA",
+    "data2vec 2.0",
+    "EAT",
+)
 PLACE = re.compile(r"(?:Eq|Sec|Fig|Table)\.? ?[\d.]*\d|official code|\d[\d.]*\d")
 
 
@@ -69,7 +81,7 @@ def places(where: str) -> list[str]:
         if not names:
             continue
         paper = max(names, key=len)
-        parts = PLACE.findall(clause.split(" with ")[0])
+        parts = PLACE.findall(clause.split(paper, 1)[1].split(" with ")[0])
         found += [f"{paper} {part if part[0].isalpha() else f'Sec. {part}'}" for part in parts]
         found += [] if parts else [paper]
     return found

@@ -27,7 +27,7 @@ from tests.faults.kinds import KINDS
 
 COMMAND = "python -m tests.book.reference_pages"
 PART = re.compile(r"^% made: (\w+)\n.*?^% end of \1$", re.MULTILINE | re.DOTALL)
-TABLE_OF_PAPERS = ("ATST", "BYOL-A", "AudioMAE", "uaMix-MAE", "NNCLR")
+TABLE_OF_PAPERS = ("ATST", "BYOL-A", "AudioMAE", "uaMix-MAE", "NNCLR", "data2vec", "EAT")
 EQUATIONS = re.compile(r"^\| (.+?) \| .+ \| `(audiossl_lite/[^`]+)`<br>`([^`]+)` \|$", re.MULTILINE)
 
 

@@ -101,6 +101,7 @@ def test_how_a_docstring_names_its_places():
         "BYOL-A Sec. 4.1; ATST Sec. 2.1; chapter 04": ["BYOL-A Sec. 4.1", "ATST Sec. 2.1"],
         "ATST, official code; chapter 05": ["ATST official code"],
         "SimCLR; chapter 04": ["SimCLR"],
+        "data2vec 2.0 Sec. 3.1; EAT; chapter 17": ["data2vec 2.0 Sec. 3.1", "EAT"],
         "this project; chapter 04": [],
     }
     assert {where: places(where) for where in named} == named

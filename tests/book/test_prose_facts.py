@@ -8,6 +8,7 @@ import re
 import pytest
 
 from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
+from audiossl_lite.experiments.settings.data2vec import LatentPretraining
 from audiossl_lite.experiments.settings.evaluation import FineTuning, LinearEvaluation
 from audiossl_lite.experiments.settings.presets import EXPERIMENTS, Pretraining
 from audiossl_lite.experiments.settings.uamix import Tuning
@@ -85,7 +86,13 @@ def test_the_differences_name_code_that_exists():
     known |= {name.rpartition(".")[2] for name in known}
     known |= {name + ".forward" for name in known}
     known |= {field.name for field in dataclasses.fields(Pretraining)}
-    for settings in (MaskedPretraining, Tuning, LinearEvaluation, FineTuning):
+    for settings in (
+        MaskedPretraining,
+        LatentPretraining,
+        Tuning,
+        LinearEvaluation,
+        FineTuning,
+    ):
         known |= {f"{settings.__name__}.{field.name}" for field in dataclasses.fields(settings)}
     rows = body_rows("appendix_differences.md")
     named = [name for row in rows for name in quoted(row[0])]

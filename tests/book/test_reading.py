@@ -91,11 +91,12 @@ def test_every_chapter_has_a_question_an_assignment_and_a_slide_that_exists() ->
         r".*?\n\|---\|---\|---\|\n\| [^|]+ \| [^|]+ \| [^|]+ \|$",
         text, re.MULTILINE | re.DOTALL,
     )  # fmt: skip
-    chapters = [path.stem[:2] for path in CHAPTERS if path.stem < "15"]
+    taught = [path for path in CHAPTERS if path.stem[:2] not in ("15", "16")]
+    chapters = [path.stem[:2] for path in taught]
     assert lessons == chapters
     slides = re.findall(r"^\| (\d\d) \| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE)
     assert [number for number, _ in slides] == chapters
-    for path, (_, caption) in zip(CHAPTERS, slides, strict=False):
+    for path, (_, caption) in zip(taught, slides, strict=True):
         code = "".join(cell_source(c) for c in code_cells(read_notebook(path)))
         alts = re.sub(r'"\s*\n\s*f?"', "", code)
         assert f'show_figure("{caption}' in alts or f'"{caption}' in alts, caption

@@ -48,6 +48,22 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_a_student_of_latents_resumes_to_the_same_weights(tmp_path):
+    config = preset(
+        "eat", "lite", TINY | {"warmup_steps": 1, "decoder_dim": 32, "decoder_depth": 1}
+    )
+    pretrain_mae(tones(), config, device="cpu", output_dir=tmp_path, stop_after=3)
+    resumed = pretrain_mae(tones(), config, device="cpu", output_dir=tmp_path)
+    assert resumed.result.started_at == 3
+    whole = pretrain_mae(tones(), config, device="cpu")
+    assert whole.encoder is whole.method.student
+    named = dict(whole.method.named_parameters())
+    for name, weight in resumed.method.named_parameters():
+        assert torch.equal(weight, named[name]), name
+    rows = [run.result.history for run in (whole, resumed)]
+    assert rows[0][-1]["loss"] == rows[1][-1]["loss"] < rows[0][0]["loss"]
+
+
 def test_seeds_decide():
     runs = [pretrain_mae(tones(), tiny(), seed=s, device="cpu") for s in (1, 1, 2)]
     weights = [run.encoder.norm.weight.detach() for run in runs]

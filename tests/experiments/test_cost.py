@@ -13,7 +13,13 @@ from torch import nn
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.experiments.calibration import Calibration, Stepper
 from audiossl_lite.experiments.cost import SHARE_OF_MEMORY, as_record, calibrate, estimate, main
-from audiossl_lite.experiments.counting import Counted, Kept, count, parameter_counts
+from audiossl_lite.experiments.counting import (
+    Counted,
+    Kept,
+    attention_counter,
+    count,
+    parameter_counts,
+)
 from audiossl_lite.experiments.jobs import JOBS, find_job, make_parts, synthetic_source
 from audiossl_lite.experiments.roofline import bandwidth, peak_flops
 from audiossl_lite.experiments.settings.presets import preset
@@ -58,6 +64,17 @@ def test_flops_of_a_transformer_block_by_hand():
     assert counted.forward_flops == linear + attention
     # Backward: twice the forward pass, the scores of fused attention not counted a second time.
     assert counted.flops == 3 * (linear + attention)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_flops_of_a_convolution_in_groups_by_hand(groups):
+    """Each of 16 outputs a pixel sums 9 x 8 / groups products; backwards twice as many, or the weights' alone."""
+    layer, pixels = nn.Conv2d(8, 16, 3, padding=1, groups=groups), 2 * 5 * 6
+    forward = 2 * pixels * 16 * 9 * 8 // groups
+    for needs_gradient, passes in ((True, 3), (False, 2)):
+        with attention_counter() as counter:
+            layer(torch.randn(2, 8, 5, 6, requires_grad=needs_gradient)).sum().backward()
+        assert counter.get_total_flops() == passes * forward
 
 
 def test_flops_do_not_depend_on_the_kernel_of_attention():

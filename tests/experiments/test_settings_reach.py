@@ -75,6 +75,11 @@ def masked() -> tuple[Any, Any]:
     return config, lambda config: built(masked_parts(config, AudioMAEFrontend(config.n_frames)))
 
 
+def latent() -> tuple[Any, Any]:
+    config = preset("eat", "lite", {"decoder_dim": 32, "top_blocks": 3})
+    return config, lambda config: built(masked_parts(config, AudioMAEFrontend(config.n_frames)))
+
+
 def tuning(step: int) -> tuple[Any, Any]:
     config = preset(
         "uamix", "lite", SMALL | {"predictor_dim": 16, "queue_size": 16, "n_frames": 64}
@@ -87,6 +92,7 @@ def tuning(step: int) -> tuple[Any, Any]:
 KINDS = {
     "Pretraining": [pretraining(), pretraining(method="contrastive")],
     "MaskedPretraining": [masked()],
+    "LatentPretraining": [latent()],
     "Tuning": [tuning(1), tuning(2)],
 }
 

@@ -17,6 +17,7 @@ from audiossl_lite.training import CollapseError, load_checkpoint
 SMALL = {
     "ATST": {"hidden_dim": 64, "memory_size": 16, "segment_s": 0.5},
     "AudioMAE": {"n_frames": 48, "decoder_dim": 32, "decoder_depth": 1},
+    "EAT": {"n_frames": 48, "decoder_dim": 32, "decoder_depth": 1, "n_masks": 2},
     "No Mixing": {"head_steps": 2, "head_batch_size": 8, "hidden_dim": 32, "predictor_dim": 32, "queue_size": 16},
 }  # fmt: skip
 NAMES = list(SMALL)
@@ -45,7 +46,8 @@ def test_the_record_holds_every_seed_of_every_row(tmp_path, monkeypatch):
     baselines = ["log-mel statistics", "MFCC statistics"]
     rows = {row["name"]: row for row in entry["values"]}
     assert list(rows) == [
-        *baselines, "ATST, untrained", "ATST", "AudioMAE, untrained", "AudioMAE", "No Mixing",
+        *baselines, "ATST, untrained", "ATST", "AudioMAE, untrained", "AudioMAE",
+        "EAT, untrained", "EAT", "No Mixing",
     ]  # fmt: skip
     assert entry["seeds"] == [0, 1] and entry["scale"] == "workshop"
     assert entry["note"] == workshop.SHARED_CORES
@@ -100,7 +102,8 @@ def test_a_run_that_fails_is_named_and_what_needs_it_is_left_out(tmp_path, monke
 
     monkeypatch.setattr(learnt, "run", failing)
     entry = workshop.train_all(tmp_path, None, NAMES, [0])
-    assert [row["name"] for row in entry["values"]][2:] == ["ATST, untrained", "ATST"]
+    rows = [row["name"] for row in entry["values"]][2:]
+    assert rows == ["ATST, untrained", "ATST", "EAT, untrained", "EAT"]
     assert entry["note"].endswith("AudioMAE, seed 0 failed: the outputs have become one vector.")
 
 

@@ -52,6 +52,7 @@ CHAPTERS: dict[str, dict[str, object]] = {
     "14": {},
     "15": {},
     "16": {},
+    "17": {"steps": 4, "warmup_steps": 2},
 }
 # These show names of their data at their start, of tasks and encoders after it, and take minutes.
 FIRST_CELLS = {"10": 6, "11": 5, "13": 5}

@@ -17,7 +17,7 @@ from tests.chapters import CHAPTERS
 MAX_CELL_LINES = 40
 MAX_CLASS_LINES = 25
 MAX_COLUMNS = 76
-PROMISED = tuple(f"{number:02}" for number in range(1, 17))
+PROMISED = tuple(f"{number:02}" for number in range(1, 18))
 
 
 def python_of(cell: dict) -> ast.Module:

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiossl_lite.views.masks import (
+    MaskedViews,
     Masking,
     draw_masking,
+    inverse_block_masking,
     structured_masking,
     unstructured_masking,
 )
@@ -72,6 +74,67 @@ def test_structured_masking_is_the_crossing_of_visible_times_and_bands(
         t, f = t[: int(times * (1 - time_ratio))], f[: int(bands * (1 - freq_ratio))]
         expected = [i * bands + j for i in sorted(t) for j in sorted(f)]
         assert masking.kept[row].tolist() == expected, "in raster order"
+
+
+def naive_blocks(centres: list[int], times: int, bands: int, block: int) -> set[int]:
+    """Tokens of the squares around the centres, cell by cell."""
+    tokens = set()
+    for centre in centres:
+        for dt in range(block):
+            for df in range(block):
+                t, f = centre // bands + dt - block // 2, centre % bands + df - block // 2
+                if 0 <= t < times and 0 <= f < bands:
+                    tokens.add(t * bands + f)
+    return tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    times=st.integers(2, 20), bands=st.integers(2, 8), block=st.integers(1, 6),
+    n_blocks=st.integers(1, 5), ratio=st.floats(0.3, 0.9), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_inverse_block_masking_keeps_squares_and_an_exact_share(
+    times, bands, block, n_blocks, ratio, seed
+):
+    n = times * bands
+    n_keep = int(n * (1.0 - ratio))
+    centres = (seeded(2, n_blocks, seed=seed) * n).long()
+    noise = seeded(2, n, seed=seed + 100)
+    if n_keep == 0:
+        with pytest.raises(ValueError, match="mask ratio"):
+            inverse_block_masking(centres, noise, (times, bands), ratio, block)
+        return
+    masking = inverse_block_masking(centres, noise, (times, bands), ratio, block)
+    check(masking, n)
+    assert masking.mask.sum(1).tolist() == [n - n_keep] * 2
+    for row in range(2):
+        squares = naive_blocks(centres[row].tolist(), times, bands, block)
+        kept = set(masking.kept[row].tolist())
+        assert squares <= kept or kept <= squares, "whole squares, or nothing but squares"
+        inside = sorted(squares, key=lambda i: float(noise[row, i]))
+        outside = sorted(set(range(n)) - squares, key=lambda i: float(noise[row, i]))
+        assert kept == set((inside + outside)[:n_keep])
+
+
+def test_as_many_squares_are_drawn_as_would_hold_the_share_and_a_little():
+    """EAT: int(512 * 0.27 / 25) = 5 squares of 5 x 5 for 102 of 64 x 8 patches."""
+    drawn = draw_masking(400, (64, 8), torch.Generator().manual_seed(0), ratio=0.8, block=5)
+    assert drawn.kept.shape == (400, 102)
+    generator = torch.Generator().manual_seed(0)
+    centres = (torch.rand(400, 5, generator=generator) * 512).long()
+    noise = torch.rand(400, 512, generator=generator)
+    expected = inverse_block_masking(centres, noise, (64, 8), 0.8, 5)
+    assert torch.equal(drawn.kept, expected.kept)
+    few = draw_masking(3, (6, 4), torch.Generator().manual_seed(0), ratio=0.8, block=5)
+    assert few.kept.shape == (3, 4)  # one square, although int(24 * 0.27 / 25) is 0
+
+
+def test_a_crop_has_as_many_maskings_as_asked_for():
+    spec = seeded(3, 160, 64)
+    views = MaskedViews(96, ratio=0.5, block=2, n_masks=4)
+    crop, kept, mask, restore, counted = views(spec, torch.Generator().manual_seed(1))
+    assert (len(crop), len(kept), len(mask), len(restore), len(counted)) == (3, 12, 12, 12, 3)
+    assert len({tuple(row) for row in mask.tolist()}) == 12
 
 
 def test_the_published_sizes():

@@ -16,7 +16,7 @@ from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, Joined, spectrograms_of, waveforms_of
 from audiossl_lite.devices import send
 from audiossl_lite.experiments.build import Parts, make_encoder, make_frontend, pretraining_parts
-from audiossl_lite.experiments.build_mae import make_mae, masked_parts
+from audiossl_lite.experiments.build_mae import masked_parts
 from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.settings.presets import override, preset
 from audiossl_lite.experiments.settings.uamix import START
@@ -43,6 +43,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "audiomae": (
         "audiomae", {}, _TOY | {"encoder": "audiomae_tiny", "n_frames": 48, "decoder_dim": 64, "decoder_depth": 1},
     ),
+    "eat": ("eat", {}, _TOY | {"encoder": "audiomae_tiny", "top_blocks": 6, "n_frames": 48, "decoder_dim": 64}),
     "uamix": (
         "uamix", {}, _TOY | {"head_batch_size": 16, "hidden_dim": 64, "predictor_dim": 64, "queue_size": 64},
     ),
@@ -52,6 +53,7 @@ TITLES = {
     "byola": "BYOL-A",
     "cnn": "CNN, InfoNCE",
     "audiomae": "AudioMAE",
+    "eat": "EAT",
     "uamix": "uaMix-MAE",
 }
 MIXING_TITLES = {"none": "No Mixing", "mixup": "MixUp + LS", "tf_cutmix": "TF-CutMix"}
@@ -103,7 +105,7 @@ def make_recipe(
     if options["method"] not in METHODS:
         raise KeyError(f"unknown method {options['method']!r}; known: {', '.join(METHODS)}")
     config = settings_of(options, device, toy=toy)
-    makers = {"audiomae": _masked, "uamix": _tuned}
+    makers = {"audiomae": _masked, "eat": _masked, "uamix": _tuned}
     make = makers.get(options["method"], _two_views)
     heard = (~held_out(list(corpus.sounds))).nonzero().flatten()
     return make(options, config, corpus, heard, Path(out), device)
@@ -147,17 +149,21 @@ def _two_views(options, config, corpus, heard, out, device) -> Recipe:
 
 
 def _masked(options, config, corpus, heard, out, device) -> Recipe:
-    """AudioMAE on crops of filter banks."""
-    seed = options["seed"]
+    """AudioMAE's reconstruction or EAT's prediction of latents, on crops of filter banks."""
+    seed, title = options["seed"], TITLES[options["method"]]
     waveforms = waveforms_of(corpus, device, heard, at_least_s=config.n_frames / 100)
     frontend = AudioMAEFrontend(LONGEST_FRAMES, n_mels=config.n_mels).fit(*_sample(waveforms))
+
+    def start_of(c: Any) -> nn.Module:
+        return next(iter(masked_parts(c, frontend, seed).method.encoders.values()))
+
     return Recipe(
-        title=TITLES["audiomae"],
+        title=title,
         config=config,
         source=spectrograms_of(waveforms, frontend.to(device)),
         frontend=frontend,
         parts=lambda c: masked_parts(c, frontend, seed),
-        starts=lambda c: {"AudioMAE, untrained": make_mae(c, seed).encoder},
+        starts=lambda c: {f"{title}, untrained": start_of(c)},
         chunk_frames=config.n_frames,
         options={"n_frames": config.n_frames, "n_mels": config.n_mels},
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from audiossl_lite.experiments.settings.audiomae import MASKED
+from audiossl_lite.experiments.settings.data2vec import LATENT
 from audiossl_lite.experiments.settings.encoders import ENCODER_RUNS, EncoderRuns
 from audiossl_lite.experiments.settings.evaluation import EVALUATED
 from audiossl_lite.experiments.settings.few_shot import FEW_SHOT
@@ -247,7 +248,9 @@ EXPERIMENTS: dict[str, Scales] = {
     ),
 }
 # Experiments of other kinds have settings of their own; `preset` finds them all.
-FAMILIES: dict[str, Scales] = EXPERIMENTS | MASKED | TUNED | EVALUATED | ENCODER_RUNS | FEW_SHOT
+FAMILIES: dict[str, Scales] = (
+    EXPERIMENTS | MASKED | LATENT | TUNED | EVALUATED | ENCODER_RUNS | FEW_SHOT
+)
 
 
 def _hint(name: str, known) -> str:

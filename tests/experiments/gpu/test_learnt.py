@@ -69,6 +69,7 @@ ROWS = {
     "byola": ["BYOL-A, untrained", "BYOL-A", "BYOL-A, student"],
     "cnn": ["CNN, InfoNCE, untrained", "CNN, InfoNCE"],
     "audiomae": ["AudioMAE, untrained", "AudioMAE"],
+    "eat": ["EAT, untrained", "EAT", "EAT, teacher"],
     "uamix": ["untrained encoder", "AudioMAE, as pretrained", "uaMix-MAE: MixUp + LS"],
 }
 

@@ -70,7 +70,7 @@ def test_tensors_of_two_devices_are_refused(monkeypatch):
                 wrong()
 
 
-METHODS = ("atst", "byola", "cnn", "audiomae", "uamix")
+METHODS = ("atst", "byola", "cnn", "audiomae", "eat", "uamix")
 
 
 @pytest.mark.parametrize("method", METHODS)
