@@ -1,7 +1,7 @@
-"""What a chapter's run is too short to show: `python -m audiossl_lite.experiments.long_runs` trains it longer, over seeds.
+"""What a chapter's run is too short to show, trained longer over seeds.
 
-BYOL as chapter 04 breaks it, for more steps, on embedded sounds. The same command with
-the same folder goes on after an interruption.
+`python -m audiossl_lite.experiments.long_runs`: BYOL as chapter 04 breaks it, for more steps, on embedded sounds. The
+same command with the same folder goes on after an interruption.
 """
 
 from __future__ import annotations
