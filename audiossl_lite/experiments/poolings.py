@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
+from itertools import combinations, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,13 @@ from audiossl_lite.evaluation.embed import centre_crop, embed_clips
 from audiossl_lite.evaluation.folds import fold_parts, make_folds
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.settings import FineTuning
-from audiossl_lite.evaluation.statistics import Scores
+from audiossl_lite.evaluation.statistics import (
+    Scores,
+    as_text,
+    difference,
+    mean_interval,
+    verdict,
+)
 from audiossl_lite.evaluation.token_probes import (
     GatedLayers,
     PrototypePool,
@@ -154,6 +160,30 @@ def pooling_scores(corpus: Corpus, encoders: Sequence[Network], names: Sequence[
                 row[column] = accuracy(pool, data, folds)
                 print(f"{network.name}: {pool}, {column}: {row[column].mean():.1f} %", flush=True)
     return scores
+
+
+def flips_of(scores: Scores) -> list[dict[str, str]]:
+    """Pairs of encoders whose order on a task hangs on the pool: one row each, with the widest gap either way.
+
+    `scores`: by "encoder: pool" and task, `(folds,)`. `sure` is "yes" where both intervals leave zero out.
+    """
+    names = list(dict.fromkeys(name.rpartition(": ")[0] for name in scores if ": " in name))
+    rows = []
+    for (a, b), column in product(combinations(names, 2), next(iter(scores.values()))):
+        gaps = {pool: difference(scores, f"{a}: {pool}", f"{b}: {pool}", column) for pool in POOLS}
+        highest, lowest = (choose(gaps, key=lambda p: gaps[p].mean()) for choose in (max, min))
+        if not gaps[lowest].mean() < 0 < gaps[highest].mean():
+            continue
+        ends = [mean_interval(gaps[pool]) for pool in (highest, lowest)]
+        told = [
+            f"{pool}: {as_text(*end, signed=True)}" for pool, end in zip((highest, lowest), ends)
+        ]
+        sure = all(verdict(*end) != "unclear" for end in ends)
+        rows.append(
+            {"a": a, "b": b, "task": column, "a minus b, highest": told[0]}
+            | {"a minus b, lowest": told[1], "sure": "yes" if sure else "no"}
+        )
+    return rows
 
 
 def record_poolings(runs: str | Path, path: str | Path) -> dict[str, Any]:
