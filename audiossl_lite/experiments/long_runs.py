@@ -34,7 +34,6 @@ KEPT, STUDENT = "network that is kept", "student"
 CHANGES: dict[str, dict[str, Any]] = {
     "healthy": {},
     "no predictor": {"predictor": False},
-    "no stop-gradient": {"stop_gradient": False},
     "m = 0": {"momentum": 0.0, "final_momentum": 0.0},
 }
 # What chapter 04 asks of the record.
@@ -43,7 +42,7 @@ BROKEN_MINUS_HEALTHY += [(name, UNTRAINED) for name in ("healthy", "m = 0")]
 
 
 def collapse_rows(config: Pretraining) -> list[Row]:
-    """BYOL as it is and broken in three places; a collapsed run goes on to its end."""
+    """BYOL as it is and broken in two places; a collapsed run goes on to its end."""
     return [
         Row(name, replace(config, on_collapse="continue", **changes))
         for name, changes in CHANGES.items()
