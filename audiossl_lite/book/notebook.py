@@ -55,10 +55,10 @@ from audiossl_lite.progress import progress, progress_bar
 
 __all__ = [
     "ParameterError", "Parameters", "attempt", "check_parameters", "compare", "counted", "curve_bands",
-    "differences", "figure_style", "frames_slider", "interval_bars", "interval_panels", "judged", "legend_name", "levelled",
-    "method_colour", "open_chapter", "ordered", "paired", "plain", "play_grid", "progress", "progress_bar", "provenance",
-    "reveal", "say", "show_entry", "show_figure", "show_record", "show_source", "show_spectrogram",
-    "show_table", "verdict",
+    "differences", "figure_style", "frames_slider", "interval_bars", "interval_panels", "judged", "legend_name",
+    "levelled", "method_colour", "open_chapter", "ordered", "paired", "plain", "play_grid", "progress",
+    "progress_bar", "provenance", "reveal", "say", "show_entry", "show_figure", "show_record", "show_source",
+    "show_spectrogram", "show_table", "verdict",
 ]  # fmt: skip
 
 LIBRARY_FOLDER = Path(__file__).resolve().parents[1]
