@@ -98,12 +98,12 @@ def figure_png(figure: Figure, dpi: int = DPI) -> bytes:
 
 
 def image_html(png: bytes, alt: str, width_px: int) -> str:
-    """Return an image tag with its bytes inside and its description beside them."""
+    """Return an image with its bytes inside and its description beside them, in a box that a phone can move."""
     data = base64.b64encode(png).decode("ascii")
     return (
-        f'<img class="dark-light" alt="{escaped(_check_alt(alt))}" '
+        f'<div class="wide"><img class="dark-light" alt="{escaped(_check_alt(alt))}" '
         f'style="max-width:100%;height:auto;background:white" width="{width_px}" '
-        f'src="data:image/png;base64,{data}">'
+        f'src="data:image/png;base64,{data}"></div>'
     )
 
 
@@ -118,6 +118,10 @@ def caption_of(alt: str) -> str:
     if len(text) <= MAX_CAPTION_CHARACTERS:
         return text
     line = text[:MAX_CAPTION_CHARACTERS]
+    if line.count("(") > line.count(")"):  # no bracket stays open
+        line = line[: line.rindex("(")].rstrip()
+        if len(line) >= MIN_CAPTION_CHARACTERS:
+            return line
     comma = line.rfind(", ")
     return line[:comma] if comma >= MIN_CAPTION_CHARACTERS else f"{line.rpartition(' ')[0]} \u2013"
 
