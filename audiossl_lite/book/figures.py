@@ -29,6 +29,11 @@ LOOK = {
     "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False,
     "axes.titlesize": "medium", "image.cmap": "magma", "legend.frameon": False,
 }  # fmt: skip
+# One colour for a method on every page; of several words in a name the first one here counts.
+METHOD_COLOURS = {
+    "statistics": "C7", "No Mixing": "C3", "MixUp": "C4", "TF-CutMix": "C8", "T-CutMix": "C2",
+    "uaMix-MAE": "C2", "AudioMAE": "C1", "ATST": "C0", "BYOL": "C9", "CNN": "C5",
+}  # fmt: skip
 # What a slider does when it is moved; of the frames beside it one is seen.
 SHOW_FRAME = (
     "[...this.parentNode.children].slice(1).forEach((frame, i) => frame.hidden = i != this.value);"
@@ -93,12 +98,12 @@ def figure_png(figure: Figure, dpi: int = DPI) -> bytes:
 
 
 def image_html(png: bytes, alt: str, width_px: int) -> str:
-    """Return an image tag with its bytes inside and its description beside them."""
+    """Return an image with its bytes inside and its description beside them, in a box that a phone can move."""
     data = base64.b64encode(png).decode("ascii")
     return (
-        f'<img class="dark-light" alt="{escaped(_check_alt(alt))}" '
+        f'<div class="wide"><img class="dark-light" alt="{escaped(_check_alt(alt))}" '
         f'style="max-width:100%;height:auto;background:white" width="{width_px}" '
-        f'src="data:image/png;base64,{data}">'
+        f'src="data:image/png;base64,{data}"></div>'
     )
 
 
@@ -113,6 +118,10 @@ def caption_of(alt: str) -> str:
     if len(text) <= MAX_CAPTION_CHARACTERS:
         return text
     line = text[:MAX_CAPTION_CHARACTERS]
+    if line.count("(") > line.count(")"):  # no bracket stays open
+        line = line[: line.rindex("(")].rstrip()
+        if len(line) >= MIN_CAPTION_CHARACTERS:
+            return line
     comma = line.rfind(", ")
     return line[:comma] if comma >= MIN_CAPTION_CHARACTERS else f"{line.rpartition(' ')[0]} \u2013"
 
@@ -203,7 +212,7 @@ def interval_bars(
     ax.barh(list(scores), means, xerr=np.nan_to_num(halves), color=colours, capsize=3)
     ax.axvline(chance, color="0.3", ls=":", lw=1)
     ax.yaxis.set_inverted(True)
-    ax.set_xlabel(xlabel)
+    ax.set(xlabel=xlabel, xlim=(0, None))
     return ax
 
 
@@ -227,7 +236,8 @@ def interval_panels(
         for row, (name, values) in enumerate(scores.items()):
             mean, half = mean_interval(values[column])
             colour = "C7" if "statistics" in name else "C1" if "untrained" in name else "C0"
-            ax.errorbar(mean, row, xerr=np.nan_to_num(half), fmt="o", ms=4, capsize=3, color=colour)
+            half = half if half > 0 else None  # no interval, no caps
+            ax.errorbar(mean, row, xerr=half, fmt="o", ms=4, capsize=3, color=colour)
         ax.axvline(chance, color="k", ls=":", lw=1)
         ax.set_title(column.replace(", speakers never", ",\nspeakers never"), fontsize="small")
     for ax in axes.flat[len(chances) :]:
@@ -236,6 +246,33 @@ def interval_panels(
     axes[0, 0].yaxis.set_inverted(True)
     axes[0, 0].figure.supxlabel(xlabel, fontsize="small")
     return axes
+
+
+def method_colour(name: str) -> str:
+    """The colour of the method that a row or curve is named after; black for another name.
+
+    Untrained encoders have that of their method: draw them dashed, or beside it.
+    """
+    return next((colour for word, colour in METHOD_COLOURS.items() if word in name), "k")
+
+
+def curve_bands(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]],
+    ax: Axes | None = None,
+    *,
+    colours: Mapping[str, str] | None = None,
+) -> Axes:
+    """Draw curves over seeds: the mean as a line, from the lowest to the highest seed as a band.
+
+    curves: name to places `(n,)` and values `(n, seeds)`. colours: by name, else in order. Returns the axes.
+    """
+    if ax is None:
+        _, ax = plt.subplots()
+    for k, (name, (places, values)) in enumerate(curves.items()):
+        seeds, colour = np.asarray(values, dtype=float), (colours or {}).get(name, f"C{k}")
+        ax.plot(places, seeds.mean(1), color=colour, label=name)
+        ax.fill_between(places, seeds.min(1), seeds.max(1), color=colour, alpha=0.2, lw=0)
+    return ax
 
 
 def slider_html(frames: Sequence[str], labels: Sequence[str], title: str) -> str:

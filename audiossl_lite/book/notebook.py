@@ -10,10 +10,12 @@ from typing import Any
 
 from audiossl_lite.book.exercises import attempt
 from audiossl_lite.book.figures import (
+    curve_bands,
     figure_style,
     frames_slider,
     interval_bars,
     interval_panels,
+    method_colour,
     show_figure,
     show_spectrogram,
 )
@@ -52,11 +54,11 @@ from audiossl_lite.parameters import (
 from audiossl_lite.progress import progress, progress_bar
 
 __all__ = [
-    "ParameterError", "Parameters", "attempt", "check_parameters", "compare", "counted", "differences",
-    "figure_style", "frames_slider", "interval_bars", "interval_panels", "judged", "legend_name", "levelled",
-    "open_chapter", "ordered", "paired", "plain", "play_grid", "progress", "progress_bar", "provenance",
-    "reveal", "say", "show_entry", "show_figure", "show_record", "show_source", "show_spectrogram",
-    "show_table", "verdict",
+    "ParameterError", "Parameters", "attempt", "check_parameters", "compare", "counted", "curve_bands",
+    "differences", "figure_style", "frames_slider", "interval_bars", "interval_panels", "judged", "legend_name",
+    "levelled", "method_colour", "open_chapter", "ordered", "paired", "plain", "play_grid", "progress",
+    "progress_bar", "provenance", "reveal", "say", "show_entry", "show_figure", "show_record", "show_source",
+    "show_spectrogram", "show_table", "verdict",
 ]  # fmt: skip
 
 LIBRARY_FOLDER = Path(__file__).resolve().parents[1]

@@ -1,7 +1,7 @@
 """Evaluation: what features can do, frozen or tuned. An encoder is known here by its outputs and blocks alone."""
 
 from audiossl_lite.evaluation.baselines import log_mel_statistics, mfcc_statistics
-from audiossl_lite.evaluation.conditioning import conditioned
+from audiossl_lite.evaluation.conditioning import CONDITIONS, conditioned, share_of_spread
 from audiossl_lite.evaluation.embed import centre_crop, embed_clips, embed_with, spectrograms
 from audiossl_lite.evaluation.few_shot import (
     Episodes,
@@ -22,6 +22,7 @@ from audiossl_lite.evaluation.metrics import (
 )
 
 __all__ = [
+    "CONDITIONS",
     "Classifier",
     "Episodes",
     "FineTuneResult",
@@ -49,5 +50,6 @@ __all__ = [
     "mean_average_precision",
     "mfcc_statistics",
     "score_episodes",
+    "share_of_spread",
     "spectrograms",
 ]

@@ -30,3 +30,12 @@ def conditioned(features: Tensor, how: str, fit_on: Tensor | None = None) -> Ten
     used = sizes > SMALLEST_SCALE * sizes[0].clamp_min(SMALLEST_SCALE)
     deviation = sizes[used] / max(len(fit) - 1, 1) ** 0.5
     return (centred.double() @ axes[used].T / deviation).to(features.dtype)
+
+
+def share_of_spread(features: Tensor, directions: int = 2) -> float:
+    """Which share, in [0, 1], of the spread of features `(n, D)` about their mean lies in its largest directions.
+
+    Features that are all equal have no spread: NaN.
+    """
+    sizes = torch.linalg.svdvals((features - features.mean(0)).double()).square()
+    return float(sizes[:directions].sum() / sizes.sum())

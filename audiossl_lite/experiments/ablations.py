@@ -27,6 +27,7 @@ from audiossl_lite.experiments.studies import Finished, record_study
 
 SHORT_SHARE, LONG_SHARE = 0.1, 0.6  # ATST: 1 s and 6 s of clips of 10 s
 MAX_CLIP_S = 10.0  # the position table ends there
+HISTORY = ("step", "loss", "spread", "rank")
 
 
 @dataclass(frozen=True)
@@ -189,9 +190,7 @@ def _run(protocol: Protocol, row: Row, folder: Path | None) -> dict[str, Any]:
         "train_seconds": round(trained.result.seconds, 1),
         **_numbers(scores),
         "history": [
-            [line["step"], line["loss"], line["spread"]]
-            for line in trained.result.history
-            if "loss" in line
+            [line[name] for name in HISTORY] for line in trained.result.history if "loss" in line
         ],
     }
 

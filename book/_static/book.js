@@ -12,4 +12,5 @@ document.addEventListener("DOMContentLoaded", async () => {
   reach();
   addEventListener("resize", reach);
   document.addEventListener("toggle", reach, true);
+  document.addEventListener("input", reach); // a slider shows another picture
 });

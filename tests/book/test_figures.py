@@ -19,12 +19,15 @@ from PIL import Image
 
 from audiossl_lite.book.figures import (
     DPI,
+    METHOD_COLOURS,
+    curve_bands,
     figure_png,
     figure_style,
     frames_slider,
     image_html,
     interval_bars,
     interval_panels,
+    method_colour,
     show_figure,
     show_spectrogram,
 )
@@ -147,3 +150,27 @@ def test_panels_show_mean_interval_and_chance_of_each_column() -> None:
         assert [line.get_xdata()[0] for line in points] == means
         assert chance in [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
     plt.close(axes[0, 0].figure)
+
+
+def test_a_band_reaches_from_the_lowest_seed_to_the_highest():
+    ax = curve_bands({"ATST": ([0, 10], [[1.0, 3.0], [4.0, 8.0]])}, colours={"ATST": "C3"})
+    (line,), (band,) = ax.lines, ax.collections
+    assert line.get_ydata().tolist() == [2.0, 6.0] and line.get_color() == "C3"
+    edges = band.get_paths()[0].vertices
+    assert {tuple(p) for p in edges} >= {(0, 1), (0, 3), (10, 4), (10, 8)}
+
+
+def test_a_method_has_one_colour_under_each_of_its_names():
+    colour = method_colour
+    assert colour("ATST") == colour("ATST, untrained") == colour("shipped ATST")
+    assert colour("uaMix-MAE") == colour("T-CutMix, rule linear") == colour("uaMix-MAE, T-CutMix")
+    assert len({colour(name) for name in METHOD_COLOURS}) == len(METHOD_COLOURS) - 1
+    assert colour("something else") == "k"
+
+
+def test_bars_start_at_zero_and_a_point_without_interval_has_no_caps():
+    ax = interval_bars({"a": (40.0, 1.0), "b": (45.0, float("nan"))}, 20.0)
+    assert ax.get_xlim()[0] == 0
+    scores = {"a": {"events": np.array([[50.0]])}, "b": {"events": np.array([[50.0, 60.0]])}}
+    (panel,) = interval_panels(scores, {"events": 20.0}).flat
+    assert [len(c.get_children()) > 2 for c in panel.containers] == [False, True]

@@ -114,6 +114,11 @@ def test_every_chapter_has_a_question_an_assignment_and_a_slide_that_exists() ->
             "Bars of accuracy, " + "long " * 15 + "words, and more of them than a line",
             "Bars of accuracy, " + "long " * 15 + "words",
         ),
+        (
+            "Dashboard of five panels over training steps (loss, spread, effective rank, "
+            "student-teacher cosine, accuracy of a probe) for a healthy run",
+            "Dashboard of five panels over training steps",
+        ),
         ("word " * 30, "word " * 22 + "\u2013"),
         ("Accuracy at 0.5 s and 2.5 s", "Accuracy at 0.5 s and 2.5 s"),
     ],

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiossl_lite.evaluation.conditioning import CONDITIONS, conditioned
+from audiossl_lite.evaluation.conditioning import CONDITIONS, conditioned, share_of_spread
 from audiossl_lite.methods.health import directions, effective_rank
 from tests.evaluation.toys import noise
 
@@ -79,3 +79,12 @@ def test_a_collapse_has_one_direction_or_none():
     x = torch.cat([100 * noise(60, 1), noise(60, 5, seed=1)], 1)
     raw, even = (directions(conditioned(x, how))[0] for how in ("centred", "standardised"))
     assert raw > 0.99 and even < 0.5
+
+
+def test_the_share_of_some_directions_is_that_of_a_covariance():
+    x = stretched(40, 6)
+    variances = np.linalg.eigvalsh(np.cov(x.double().numpy().T))[::-1]
+    for n in (1, 2, 6):
+        expected = variances[:n].sum() / variances.sum()
+        assert share_of_spread(x, n) == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(share_of_spread(torch.ones(5, 3)))

@@ -109,7 +109,7 @@ def test_a_row_reports_what_a_run_by_hand_gives(data):
         assert result[f"{name}_ci95"] == pytest.approx(by_hand.ci95)
         assert result[f"{name}_gain"] == pytest.approx(by_hand.mean - result["untrained"])
     assert result["mean"] == result["teacher"], "BYOL keeps the teacher"
-    assert [step for step, _, _ in result["history"]] == [1, 2, 3, 4]
+    assert [step for step, *_ in result["history"]] == [1, 2, 3, 4]
     assert np.isfinite([line[1] for line in result["history"]]).all()
 
 
