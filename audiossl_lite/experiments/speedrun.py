@@ -76,7 +76,7 @@ def speedrun(
         "name": told or name,
         "mean": score[0],
         "ci95": score[1],
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds, 3),
         "steps": step,
         "clips": len(recipe.source),
         "date": datetime.now(UTC).date().isoformat(),

@@ -213,8 +213,10 @@ def start(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # A copy of this process has everything imported; one that has used a GPU or several threads cannot be copied.
-    copied = device == "cpu" and torch.get_num_threads() == 1
+    # A copy of this process has everything imported; one that has used a GPU or has several threads, those of an
+    # earlier backward pass among them, cannot be copied.
+    threads = Path("/proc/self/task")
+    copied = device == "cpu" and threads.is_dir() and len(os.listdir(threads)) == 1
     context = multiprocessing.get_context("fork" if copied else "spawn")
     started = []
     for number in range(processes):
