@@ -25,6 +25,9 @@ def toy(monkeypatch):
     monkeypatch.setattr(sounds, "decoded", lambda out, data: decoded(out, data, toy=True))
     monkeypatch.setattr(speedrun, "LOOKS", 4)
     monkeypatch.setattr(speedrun, "N_EPISODES", 20)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)  # sums in other tests keep their order
 
 
 def test_it_stops_at_the_first_look_that_reaches_the_target(tmp_path, monkeypatch, capsys):
