@@ -148,13 +148,15 @@ def write_corpus(
 
 
 def read_corpus(folder: Path, key: str | None = None) -> Corpus | None:
-    """What `write_corpus` left in a folder; None where nothing whole is, or something with another key.
+    """What `write_corpus` left in a folder; None where nothing whole is, or a store of another kind or key.
 
     Raises StoreError for a damaged store.
     """
     if not (folder / HEADER).is_file():
         return None
     header = read_header(folder)
+    if header["made"]["name"] != RECIPE["name"]:  # a store of another kind
+        return None
     if header["parts"] is None or key not in (None, header["data"]):
         return None
     store = PackedStore(folder)

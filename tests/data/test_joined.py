@@ -14,6 +14,7 @@ from audiossl_lite.data.audio import AudioError
 from audiossl_lite.data.corpus import Sound, list_sounds
 from audiossl_lite.data.joined import (
     Joined,
+    decoded_in,
     listing_key,
     read_corpus,
     spectrograms_of,
@@ -21,6 +22,7 @@ from audiossl_lite.data.joined import (
     write_corpus,
 )
 from audiossl_lite.data.pack_items import sounding_span
+from audiossl_lite.data.packing import pack
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend
 from audiossl_lite.training.sources import ClipSource
 
@@ -163,6 +165,14 @@ def test_bad_files_are_named_and_another_key_begins_anew(tmp_path):
     assert not (folder / "scores.pt").exists()
     with pytest.raises(ValueError, match="no clip left, 1 skipped: unreadable"):
         write_corpus(folder, sounds[1:2], key="bad", read=read)
+
+
+def test_a_packed_store_of_another_kind_is_no_corpus(tmp_path):
+    path = tmp_path / "audio" / "a" / "x.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.full(16_000, 0.1), 16_000)
+    pack(tmp_path / "audio", tmp_path / "data" / "sounds", kind="waveform", workers=0)
+    assert decoded_in(tmp_path / "data") is None
 
 
 def test_a_corpus_is_known_by_what_its_files_hold(tmp_path):
