@@ -30,12 +30,13 @@ class Browser:
             "--remote-allow-origins=*",
             f"--user-data-dir={profile}",
         )
+        port, deadline = profile / "DevToolsActivePort", time.monotonic() + ANSWER_S
+        port.unlink(missing_ok=True)  # of a browser that had this profile before
         self.process = subprocess.Popen(
             [BROWSER, *HEADLESS, *options, "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        port, deadline = profile / "DevToolsActivePort", time.monotonic() + ANSWER_S
         while not (port.is_file() and port.read_text().count("\n")) and time.monotonic() < deadline:
             time.sleep(0.05)
         address = f"http://127.0.0.1:{port.read_text().split()[0]}/json"
