@@ -26,6 +26,8 @@ DEFAULTS: dict[str, Any] = {
     "overrides": "",
 }
 EMBEDDED_NAMES = ("", "synthetic")
+# A variable of the environment: the folder where chapters find encoders that another one trained with equal settings.
+SHARED_ENCODERS = "AUDIOSSL_ENCODERS"
 MAX_PARTS = 10_000  # of a parameter: far more than all settings of an experiment
 
 

@@ -15,7 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
 # Files whose tests share what takes long to make run in one process.
 TOGETHER = {
-    "chapters": ("tests/book/test_browser.py", "tests/book/test_pages.py", "tests/notebooks/"),
+    "chapters": (
+        "tests/book/test_browser.py",
+        "tests/book/test_exercises.py",
+        "tests/book/test_pages.py",
+        "tests/notebooks/",
+    ),
     "sets": ("tests/experiments/test_zoo.py", "tests/experiments/test_differences.py"),
 }
 
@@ -44,6 +49,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         False  # the chapters take longest, and come first by their folder's name
     )
     return ByFile(config, log)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Chapters that tests ask for are run side by side, at the first of these tests."""
+    from tests import chapters  # after AUDIOSSL_PROGRESS is set
+
+    asked: set[str] = set()
+    for item in session.items:
+        if "site" in item.fixturenames:
+            asked |= set(chapters.NAMES)
+        elif item.nodeid.startswith(TOGETHER["chapters"]) and hasattr(item, "callspec"):
+            asked |= {item.callspec.params.get("name", "")}
+    chapters.WANTED[:] = [name for name in chapters.NAMES if name in asked]
 
 
 @pytest.fixture(scope="session")

@@ -11,19 +11,22 @@ import contextlib
 import csv
 import fcntl
 import hashlib
+import itertools
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiossl_lite.book.execute import RunRecord, run_notebook
+from audiossl_lite.book.execute import RunRecord, end_running, run_notebook
 from audiossl_lite.book.gate import cell_source, code_cells, problems, read_notebook
 from audiossl_lite.book.run import collect_parameters, default_limits
-from audiossl_lite.parameters import ParameterError, nearest
+from audiossl_lite.parameters import SHARED_ENCODERS, ParameterError, nearest
 
 # Files of the library that no chapter's result depends on: they run and build, they do not compute.
 BUILD_FILES = frozenset(
@@ -32,6 +35,8 @@ BUILD_FILES = frozenset(
 )  # fmt: skip
 # A chapter whose code holds one of these shows recorded runs or the papers' own numbers.
 READS_RECORDS = ("recorded", "paper_table")
+# And one that holds this evaluates encoders which chapters before or after it evaluate too.
+TRAINS_ENCODERS = "zoo = encoder_set("
 RECORD = "audiossl_lite"  # where the metadata of an executed notebook say how it was made
 
 
@@ -176,6 +181,14 @@ def changed_parts(executed: Path, wanted: dict[str, str]) -> list[str]:
     return [part for part, value in wanted.items() if record["fingerprint"].get(part) != value]
 
 
+def lanes() -> tuple[int, int]:
+    """How many chapters run side by side, for each a core and 3 GiB of memory and 4 at most; and threads of each."""
+    cores = os.cpu_count() or 1
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    side_by_side = max(1, min(4, cores, int(memory_gib / 3)))
+    return side_by_side, max(1, cores // side_by_side)
+
+
 def refresh_chapters(
     project: Project,
     *,
@@ -184,7 +197,7 @@ def refresh_chapters(
     texts: dict[str, str] | None = None,
     say: Callable[[str], None] = print,
 ) -> list[RunRecord]:
-    """Bring the executed chapters up to date and return one record for each that had to run.
+    """Bring the executed chapters up to date, some side by side; one record for each that had to run, in their order.
 
     only: chapter names or their numbers. A chapter that fails leaves its partial output beside the
     folder's complete ones and no valid record, so that it runs again next time. A second process waits until the
@@ -202,24 +215,53 @@ def refresh_chapters(
         "data": data_hash(data_root),
         "book": project.book,
     }
+    wanted = {path: fingerprint(path, parameters[path], **circumstances) for path in chapters}
     folder.mkdir(parents=True, exist_ok=True)
-    records = []
-    for path in chapters:
+    encoders = shared_encoders(project, circumstances["library"], circumstances["lock"])
+    n_lanes, n_threads = lanes()
+
+    def refresh(path: Path) -> RunRecord | None:
         executed = folder / path.name
-        wanted = fingerprint(path, parameters[path], **circumstances)
         with (folder / f".{path.stem}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (changed := changed_parts(executed, wanted)):
+            if not (changed := changed_parts(executed, wanted[path])):
                 say(f"{path.stem}: unchanged")
-                continue
+                return None
             say(f"{path.stem}: running ({', '.join(changed)})")
             executed.unlink(missing_ok=True)
             cell_s, whole_s = default_limits(parameters[path]["preset"], None, None)
             record = run_notebook(
-                path, executed, parameters[path], cell_timeout_s=cell_s, timeout_s=whole_s
-            )
+                path, executed, parameters[path], cell_timeout_s=cell_s, timeout_s=whole_s,
+                n_threads=n_threads, environment={SHARED_ENCODERS: str(encoders)},
+            )  # fmt: skip
             say(f"{path.stem}: {record.status}, {record.seconds:.1f} s {record.reason}".rstrip())
             if record.ok:
-                _write_record(executed, record, wanted)
-        records.append(record)
-    return records
+                _write_record(executed, record, wanted[path])
+            return record
+
+    with ThreadPoolExecutor(n_lanes) as pool:
+        runs = {path: pool.submit(refresh, path) for path in in_order_of_work(chapters)}
+        try:
+            records = [runs[path].result() for path in chapters]
+        except BaseException:
+            while not all(run.cancel() or run.done() for run in runs.values()):
+                end_running()
+                time.sleep(0.1)
+            raise
+    return [record for record in records if record]
+
+
+def in_order_of_work(chapters: Sequence[Path]) -> list[Path]:
+    """The chapters with the first one foremost that trains the encoders which others read afterwards."""
+    training = (path for path in chapters if TRAINS_ENCODERS in path.read_text("utf-8"))
+    first = list(itertools.islice(training, 1))
+    return first + [path for path in chapters if path not in first]
+
+
+def shared_encoders(project: Project, *made_by: str) -> Path:
+    """The folder of encoders that several chapters evaluate, made by this code; those of other code are removed."""
+    folder = project.build / "encoders" / _hash(made_by)[:12]
+    for other in folder.parent.glob("*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder

@@ -34,6 +34,8 @@ WAITING_THREADS = {
     "KMP_BLOCKTIME": "1",
 }
 
+RUNNING: set[subprocess.Popen[bytes]] = set()
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -84,6 +86,7 @@ def run_notebook(
     timeout_s: float | None = None,
     n_threads: int | None = None,
     cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> RunRecord:
     """Run a notebook with papermill in a fresh process and return how it ended.
 
@@ -106,9 +109,10 @@ def run_notebook(
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=worker_environment(n_threads),
+            env=worker_environment(n_threads) | dict(environment or {}),
             cwd=cwd,
         )
+        RUNNING.add(worker)
         try:
             worker.wait(timeout=timeout_s)
             reason = f"the run was killed from outside (exit code {worker.returncode})"
@@ -120,6 +124,7 @@ def run_notebook(
             ending = {"status": TIMED_OUT, "reason": reason}
         finally:
             _end(worker)
+            RUNNING.discard(worker)
     n_warnings = 0
     try:
         notebook = read_notebook(partial)
@@ -149,6 +154,12 @@ def exit_on_terminate() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, leave)
+
+
+def end_running() -> None:
+    """End every notebook that other threads of this process run."""
+    for worker in tuple(RUNNING):
+        _end(worker)
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:

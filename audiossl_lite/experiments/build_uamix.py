@@ -20,6 +20,7 @@ from audiossl_lite.experiments.build import (
     train_parts,
 )
 from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
+from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.training.identity import data_digest
@@ -135,7 +136,7 @@ def tune(
 
 
 def tuning_pools(
-    data_root: str, config: MaskedPretraining, *, seed: int = 0, voices: bool = True
+    data_root: str, config: MaskedPretraining | EncoderRuns, *, seed: int = 0, voices: bool = True
 ) -> list[TrainTest]:
     """Events, and spoken words where `voices` asks for them, to train on and to score on.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,17 @@ class Finished:
                 write_whole(file, text.encode())
             self.results[key] = json.loads(text)
         return self.results[key]
+
+    @contextlib.contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Wait until no other process is at this piece of work."""
+        if self.folder is None:
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / f".{key}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make()` gave when this key was asked for first."""

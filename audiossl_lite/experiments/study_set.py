@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,11 +22,11 @@ from audiossl_lite.experiments.gpu.recipes import encoder_path
 from audiossl_lite.experiments.gpu.sounds import described
 from audiossl_lite.experiments.gpu.task import record_path
 from audiossl_lite.experiments.networks import UNTRAINED, Network, shipped_network
-from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
 from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.presets import encoder_configs
 from audiossl_lite.experiments.workshop import RUNS, run_of
 from audiossl_lite.experiments.zoo import MAE, TUNED_AS, UAMIX, EncoderSet
+from audiossl_lite.parameters import SHARED_ENCODERS
 from audiossl_lite.pretrained import PretrainedEncoder
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
 
@@ -34,13 +35,11 @@ MORE = ("CNN, InfoNCE",)  # where the study has trained it
 NOTE = "clips that training never heard are scored apart; no recording, sentence or pitch on both sides of an episode"
 
 
-def evaluation_pools(
-    data_root: str, config: MaskedPretraining, *, seed: int = 0, voices: bool = True
-) -> list[TrainTest]:
+def evaluation_pools(data_root: str, runs: EncoderRuns, *, seed: int = 0) -> list[TrainTest]:
     """The clips of every task of a study's folder (`out` of `workshop`), or what `tuning_pools` gives."""
     corpus = decoded_in(data_root)
     if corpus is None:
-        return tuning_pools(data_root, config, seed=seed, voices=voices)
+        return tuning_pools(data_root, runs, seed=seed)
     return [TrainTest(clips, clips, NOTE) for clips in clips_of_tasks(corpus)]
 
 
@@ -54,10 +53,14 @@ def encoder_set(
 ) -> EncoderSet:
     """All methods of the book on these clips; `options`: those of `EncoderSet`.
 
+    Without an `output_dir` what was trained is kept in the folder that AUDIOSSL_ENCODERS names, if it does: chapters
+    that are run one after the other train the same encoders once.
     Of a study's folder they are the encoders that it has trained with `runs.n_seeds` seeds; RuntimeError names a method
     that it lacks.
     """
     if decoded_in(data_root) is None:
+        if not options.get("output_dir"):
+            options["output_dir"] = os.environ.get(SHARED_ENCODERS)
         return EncoderSet(pools, encoder_configs(runs, scale), variant=runs.variant, **options)
     study = Study(Path(data_root).expanduser(), runs.n_seeds)
     if missing := [name for name in (*METHODS, runs.variant) if not study.has(name)]:

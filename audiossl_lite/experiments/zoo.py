@@ -301,16 +301,17 @@ class EncoderSet:
         probed = isinstance(config, Tuning) and config.probe_every
 
         def run() -> Trained:
-            trained = train_parts(
-                parts(),
-                self.prepared(config),
-                config,
-                probe=self._probe if probed else None,
-                slim=True,
-                device=self.device,
-                output_dir=self.finished.folder_of(key),
-                description=description,
-            )
+            with self.finished.alone(key):
+                trained = train_parts(
+                    parts(),
+                    self.prepared(config),
+                    config,
+                    probe=self._probe if probed else None,
+                    slim=True,
+                    device=self.device,
+                    output_dir=self.finished.folder_of(key),
+                    description=description,
+                )
             trained.method.cpu().eval()
             return trained
 

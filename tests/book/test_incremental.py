@@ -183,3 +183,43 @@ def test_names_and_tables_that_cannot_be_read_have_a_hash_too(tmp_path: Path) ->
     first = data_hash(str(manifest))
     manifest.write_text(manifest.read_text() + "b.wav,cat,\n")
     assert data_hash(str(manifest)) != first
+
+
+@pytest.mark.usefixtures("at_once")
+def test_chapters_run_side_by_side_and_are_reported_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two chapters that wait for each other's mark: one after the other neither would end."""
+    waits = (
+        "import time\nfrom pathlib import Path\n"
+        f"Path({str(tmp_path)!r}, '{{own}}').touch()\n"
+        f"limit = time.monotonic() + 60\n"
+        f"while not Path({str(tmp_path)!r}, '{{other}}').exists():\n"
+        "    assert time.monotonic() < limit\n    time.sleep(0.01)"
+    )
+    project = tiny_project(tmp_path / "project", [waits.format(own="a", other="b")], check="pass")
+    first = project.notebooks / "01_tiny.ipynb"
+    second = first.with_name("02_tiny.ipynb")
+    second.write_text(
+        first.read_text().replace("'a'", "'c'").replace("'b'", "'a'").replace("'c'", "'b'")
+    )
+    monkeypatch.setattr(chapters, "lanes", lambda: (2, 1))
+    records = refresh_chapters(project, say=lambda line: None)
+    assert [(record.name, record.ok) for record in records] == [
+        ("01_tiny", True),
+        ("02_tiny", True),
+    ]
+
+
+def test_what_trains_shared_encoders_starts_first_and_others_of_other_code_are_removed(
+    tmp_path: Path,
+) -> None:
+    started = chapters.in_order_of_work(this_project().chapter_paths())
+    assert [path.stem[:2] for path in started[:3]] == ["10", "01", "02"]
+    assert sorted(started) == this_project().chapter_paths()
+    project = Project(tmp_path)
+    old = chapters.shared_encoders(project, "code", "lock")
+    old.mkdir(parents=True)
+    assert chapters.shared_encoders(project, "code", "lock") == old and old.is_dir()
+    new = chapters.shared_encoders(project, "other code", "lock")
+    assert new.parent == old.parent and not old.exists()

@@ -17,7 +17,6 @@ from audiossl_lite.training import load_checkpoint
 from tests.experiments.test_workshop import NAMES, toy  # noqa: F401
 
 RUNS = preset("encoders", "lite", {"n_seeds": 1, "variant": "No Mixing"})
-MAE = preset("audiomae", "lite")
 
 
 SMALL = {
@@ -51,7 +50,7 @@ def test_each_task_has_its_clips_and_says_which_were_never_heard(study):
 
 def test_encoders_and_their_scores_are_those_of_the_study(study):
     """An encoder embeds as it did when the study scored it; starts are those that training began from."""
-    pools = evaluation_pools(str(study), MAE)
+    pools = evaluation_pools(str(study), RUNS)
     zoo = encoder_set(pools, RUNS, "workshop", data_root=str(study), device="cpu")
     assert zoo.names() == [
         f"BYOL-A{UNTRAINED}", "BYOL-A", f"ATST{UNTRAINED}", "ATST",
@@ -79,7 +78,7 @@ def test_encoders_and_their_scores_are_those_of_the_study(study):
 
 
 def test_what_a_study_lacks_is_named_with_the_command(study):
-    pools = evaluation_pools(str(study), MAE)
+    pools = evaluation_pools(str(study), RUNS)
     zoo = encoder_set(pools, RUNS, "workshop", data_root=str(study), device="cpu")
     with pytest.raises(FileNotFoundError, match='--only "TF-CutMix" --seeds 1'):
         zoo.network("uaMix-MAE: TF-CutMix", 0)
@@ -96,5 +95,5 @@ def test_what_a_study_lacks_is_named_with_the_command(study):
 
 
 def test_other_folders_are_as_before(tmp_path):
-    assert evaluation_pools("", MAE)[0].test.held is None
+    assert evaluation_pools("", RUNS)[0].test.held is None
     assert set(encoder_set([], RUNS).configs) == {"BYOL-A", "ATST", "AudioMAE", "uaMix-MAE"}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from audiossl_lite.data.held_out import held_out_classes
+from audiossl_lite.experiments import build
 from audiossl_lite.experiments.networks import SHIPPED_ENCODERS
 from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.studies import Finished
 from audiossl_lite.experiments.study_set import encoder_set
 from audiossl_lite.parameters import SCALES
 from audiossl_lite.pretrained import load_shipped
@@ -126,3 +130,37 @@ def test_an_unknown_name_is_told(trained):
         trained.network("uaMix-MAE, untrained", 0)
     with pytest.raises(KeyError, match="No Mixing"):
         trained.network("uaMix-MAE: Stir", 0)
+
+
+def test_encoders_without_a_folder_are_read_from_the_shared_one(tmp_path, monkeypatch):
+    """A second set, as of another chapter, trains nothing that the first one has trained."""
+    monkeypatch.setenv("AUDIOSSL_ENCODERS", str(tmp_path))
+    first = tiny_set().network("ATST", 0).encoder
+
+    def trained_again(*args, **options):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(build, "train", trained_again)
+    assert same_weights(tiny_set().network("ATST", 0).encoder, first)
+    with pytest.raises(AssertionError, match="trained again"):
+        tiny_set().network("ATST", 1)
+
+
+def test_a_piece_of_work_waits_for_another_process_at_it(tmp_path):
+    there = Finished(tmp_path)
+    code = (
+        "import sys; from audiossl_lite.experiments.studies import Finished\n"
+        "print('ready', flush=True)\n"
+        "with Finished(sys.argv[1]).alone('x'): print('at it')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with there.alone("x"), there.alone("y"):
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(1)
+    assert other.communicate(timeout=60)[0] == "at it\n"
+
+
+def same_weights(one, other) -> bool:
+    return all(a.equal(b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

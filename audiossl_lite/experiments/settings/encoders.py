@@ -15,6 +15,9 @@ class EncoderRuns:
     """
 
     n_seeds: int  # runs of every method: seed, seed + 1, ...
+    # data: of embedded sounds; of real voices at most so many clips of each speaker, real sounds have their length
+    clips_per_class: int
+    clip_s: float
     # BYOL-A and ATST: experiments "byola" and "atst"
     byola_steps: int
     byola_batch_size: int
@@ -31,6 +34,8 @@ class EncoderRuns:
 _METHOD = "as the experiment of the method has it"
 PAPER = {
     "n_seeds": (1, "the papers report one run"),
+    "clips_per_class": (20, "not used for AudioSet: it has the size it has"),
+    "clip_s": (10.0, "ATST Sec. 3.1 and AudioMAE Sec. 4.1: AudioSet clips of 10 s"),
     "byola_steps": (766_400, f"BYOL-A Sec. 4.1: 100 epochs of AudioSet; {_METHOD}"),
     "byola_batch_size": (256, f"BYOL-A Sec. 4.1: 256; {_METHOD}"),
     "atst_steps": (39_000, f"ATST Sec. 3.1: 300 epochs of 200,000 clips; {_METHOD}"),
@@ -49,6 +54,8 @@ ENCODER_RUNS: dict[str, Scales] = {
         # twice the steps cost the same and move the teacher further.
         workshop={
             "n_seeds": 3,
+            "clips_per_class": 40,
+            "clip_s": 5.0,
             "byola_steps": 480,
             "byola_batch_size": 32,
             "atst_steps": 600,
@@ -59,6 +66,8 @@ ENCODER_RUNS: dict[str, Scales] = {
             "tuning_steps": 160,
         },
         lite={
+            "clips_per_class": 12,
+            "clip_s": 2.5,
             "byola_steps": 44,
             "byola_batch_size": 32,
             "atst_steps": 28,
