@@ -86,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join(f"{stage.name:<24} {stage.title}" for stage in stages))
             return 0
         data = Path(asked.data).expanduser() if asked.data else None
-        if data is not None and not data.exists():
-            raise GPURunError(f"{data} does not exist; --data names a folder of sounds")
+        if data is not None and not (data.is_dir() or data.is_file()):
+            raise GPURunError(f"no sounds at {data}; --data names a folder of sounds")
         device = choose_device(asked.device)
         out = (
             Path(asked.out).expanduser()

@@ -205,7 +205,8 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch):
     ("arguments", "said"),
     [
         (["--only", "cards"], "no stage is called cards; there are card, right"),
-        (["--data", "no/such/folder"], "no/such/folder does not exist"),
+        (["--data", "no/such/folder"], "no sounds at no/such/folder; --data names a folder"),
+        (["--data", "/dev/null"], "no sounds at /dev/null; --data names a folder"),
         (["--also", "card=a:b"], "a stage called 'card' exists"),
         (["--also", "a.b"], "NAME=MODULE:FUNCTION"),
     ],
