@@ -26,6 +26,7 @@ from audiossl_lite.experiments.settings.presets import Pretraining
 from audiossl_lite.experiments.studies import Finished, record_study
 
 SHORT_SHARE, LONG_SHARE = 0.1, 0.6  # ATST: 1 s and 6 s of clips of 10 s
+SWEEP = (0.1, 0.3, 0.6, 0.8)
 MAX_CLIP_S = 10.0  # the position table ends there
 HISTORY = ("step", "loss", "spread", "rank")
 
@@ -87,13 +88,8 @@ def table_1_rows(config: Pretraining, byola: Pretraining, clip_s: float) -> list
     return [Row(f"BYOL-A, one, {short_s:g} s", first), *view_rows(config, clip_s)]
 
 
-def segment_sweep(
-    config: Pretraining,
-    clip_s: float,
-    shares: Sequence[float] = (0.1, 0.3, 0.6, 0.8),
-    prefix: str = "transformer",
-) -> list[Row]:
-    """The runs of ATST's Fig. 2: two segments, each length a share of the clip.
+def segment_sweep(config: Pretraining, clip_s: float, prefix: str = "transformer") -> list[Row]:
+    """The runs of ATST's Fig. 2: two segments, each length one of `SWEEP` of the clip.
 
     Where: ATST Fig. 2; chapter 05
     """
@@ -102,7 +98,7 @@ def segment_sweep(
             f"{prefix}, two, {segment_s:g} s",
             replace(config, segments="two", segment_s=segment_s),
         )
-        for segment_s in segment_lengths(clip_s, shares)
+        for segment_s in segment_lengths(clip_s, SWEEP)
     ]
 
 

@@ -74,6 +74,11 @@ def make_frontend(name: str, waveforms: Tensor, lengths: Tensor | None = None) -
     return makers[name]()
 
 
+def chosen(config: Any, *names: str) -> dict[str, Any]:
+    """The settings of these names."""
+    return {name: getattr(config, name) for name in names}
+
+
 def make_encoder(config: Pretraining, seed: int = 0) -> nn.Module:
     """A fresh encoder whose initial weights depend on the seed alone."""
     if config.encoder not in encoders.__all__:
@@ -89,25 +94,13 @@ def make_method(config: Pretraining, seed: int = 0) -> nn.Module:
     encoder = make_encoder(config, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
+        heads = chosen(config, "hidden_dim", "projection_dim")
         if config.method == "contrastive":
-            return Contrastive(
-                encoder,
-                hidden_dim=config.hidden_dim,
-                projection_dim=config.projection_dim,
-                temperature=config.temperature,
-            )
+            return Contrastive(encoder, **heads, temperature=config.temperature)
         if config.method != "byol":
             raise KeyError(f"unknown method {config.method!r}; known: byol, contrastive")
-        return BYOL(
-            encoder,
-            hidden_dim=config.hidden_dim,
-            projection_dim=config.projection_dim,
-            head_bias=config.head_bias,
-            reduction=config.reduction,
-            joint_views=config.joint_views,
-            predictor=config.predictor,
-            stop_gradient=config.stop_gradient,
-        )
+        names = ("head_bias", "reduction", "joint_views", "predictor", "stop_gradient")
+        return BYOL(encoder, **heads, **chosen(config, *names))
 
 
 def train_config(config: Any, seed: int, **others: Any) -> TrainConfig:
@@ -120,16 +113,11 @@ def train_config(config: Any, seed: int, **others: Any) -> TrainConfig:
 def make_views(config: Pretraining, frontend: nn.Module) -> ViewMaker:
     """The views of a preset: segments of `config.segment_s`, mixup, resized crop."""
     frames = round(config.segment_s / frontend.hop_s)
-    return ViewMaker(
-        frames + 1 if config.crop_from == "spectrogram" else frames * 160,
-        segments=config.segments,
-        crop_from=config.crop_from,
-        frontend=frontend,
-        mixup=config.mixup,
-        resized_crop=config.resized_crop,
-        memory_size=config.memory_size,
-        shared_memory=config.shared_memory,
-    )
+    size = frames + 1 if config.crop_from == "spectrogram" else frames * 160
+    names = (
+        "segments", "crop_from", "mixup", "resized_crop", "memory_size", "shared_memory",
+    )  # fmt: skip
+    return ViewMaker(size, frontend=frontend, **chosen(config, *names))
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,20 @@ from audiossl_lite.data.clips import Clips
 from audiossl_lite.encoders import AudioMAEEncoder
 from audiossl_lite.encoders.decoders import ConvDecoder, GlobalDecoder, WindowDecoder
 from audiossl_lite.evaluation.embed import spectrograms
-from audiossl_lite.experiments.build import Parts, Prepared, Trained, train_config, train_parts
-from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
+from audiossl_lite.experiments.build import (
+    Parts,
+    Prepared,
+    Trained,
+    chosen,
+    train_config,
+    train_parts,
+)
+from audiossl_lite.experiments.settings.audiomae import Masked, MaskedPretraining
 from audiossl_lite.experiments.settings.data2vec import LatentPretraining
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.methods import MAE, Data2Vec
 from audiossl_lite.views.masks import MaskedViews
 
-Masked = MaskedPretraining | LatentPretraining
 DECODERS = {"global": GlobalDecoder, "window": WindowDecoder}
 
 
@@ -26,7 +32,7 @@ def _make_encoder(config: Masked) -> AudioMAEEncoder:
     makers = [name for name in encoders.__all__ if name.startswith("audiomae_")]
     if config.encoder not in makers:
         raise KeyError(f"unknown encoder {config.encoder!r}; known: {', '.join(makers)}")
-    return getattr(encoders, config.encoder)(n_frames=config.n_frames, n_mels=config.n_mels)
+    return getattr(encoders, config.encoder)(**chosen(config, "n_frames", "n_mels"))
 
 
 def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
@@ -36,7 +42,6 @@ def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
     """
     if config.decoder not in DECODERS:
         raise KeyError(f"unknown decoder {config.decoder!r}; known: {', '.join(DECODERS)}")
-    size = {"n_frames": config.n_frames, "n_mels": config.n_mels}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = _make_encoder(config)
@@ -45,7 +50,7 @@ def make_mae(config: MaskedPretraining, seed: int = 0) -> MAE:
             config.decoder_dim,
             config.decoder_depth,
             config.decoder_heads,
-            **size,
+            **chosen(config, "n_frames", "n_mels"),
         )
     return MAE(encoder, decoder, norm_patches=config.norm_patches)
 
@@ -66,9 +71,7 @@ def make_data2vec(config: LatentPretraining, seed: int = 0) -> Data2Vec:
             kernel=config.decoder_kernel,
             n_mels=config.n_mels,
         )
-    return Data2Vec(
-        encoder, decoder, top_blocks=config.top_blocks, utterance_weight=config.utterance_weight
-    )
+    return Data2Vec(encoder, decoder, **chosen(config, "top_blocks", "utterance_weight"))
 
 
 def make_mae_frontend(config: Masked, clips: Clips) -> AudioMAEFrontend:
@@ -105,11 +108,10 @@ def make_masked_views(config: Masked, frontend: AudioMAEFrontend) -> MaskedViews
     return MaskedViews(
         config.n_frames,
         ratio=config.mask_ratio,
-        **{name: getattr(config, name) for name in names if hasattr(config, name)},
-        gain_db=config.gain_db,
+        **chosen(config, *(name for name in names if hasattr(config, name))),
+        **chosen(config, "gain_db", "count_padding"),
         norm_scale=frontend.log_unit,
         pad_value=frontend.pad_value,
-        count_padding=config.count_padding,
     )
 
 
@@ -129,7 +131,6 @@ def pretrain_mae(
     *,
     prepared: Prepared | None = None,
     seed: int = 0,
-    description: str = "masked pretraining",
     **options: Any,
 ) -> Trained:
     """Pretrain a masked autoencoder on clips, or a student of latents; the settings say which.
@@ -140,4 +141,4 @@ def pretrain_mae(
     """
     prepared = prepared or prepare_mae(clips, config)
     parts = masked_parts(config, prepared.frontend, seed)
-    return train_parts(parts, prepared, config, description=description, **options)
+    return train_parts(parts, prepared, config, description="masked pretraining", **options)

@@ -15,6 +15,7 @@ from audiossl_lite.experiments.build import (
     Prepared,
     Trained,
     TrainTest,
+    chosen,
     train_and_test,
     train_config,
     train_parts,
@@ -44,17 +45,10 @@ def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0)
         method = NNCLRTuning(
             copy.deepcopy(encoder),
             trainable="head" if step == 1 else "upper",
-            hidden_dim=config.hidden_dim,
-            predictor_dim=config.predictor_dim,
-            projection_dim=config.projection_dim,
-            queue_size=config.queue_size,
-            k=config.k,
-            temperature=config.temperature,
-            symmetric=config.symmetric,
             ema_projector=config.ema_projector and step == 2,
-            layer_decay=config.layer_decay,
-            head_decay_scale=config.head_decay_scale,
             generator=torch.Generator().manual_seed(seed),
+            **chosen(config, "hidden_dim", "predictor_dim", "projection_dim", "queue_size", "k"),
+            **chosen(config, "temperature", "symmetric", "layer_decay", "head_decay_scale"),
         )
     method.starts_from = data_digest(nn.utils.parameters_to_vector(encoder.parameters()))
     return method
@@ -62,15 +56,8 @@ def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0)
 
 def tuning_views(config: Tuning, frontend: nn.Module, mixing: str) -> TuningViews:
     """The augmentations of a preset with one kind of mixing, in the units of its frontend."""
-    return TuningViews(
-        mixing,
-        rule=config.rule,
-        alpha=config.alpha,
-        per_sample=config.per_sample,
-        gain_db=config.gain_db,
-        log_unit=frontend.log_unit,
-        augmentation=config.augmentation,
-    )
+    names = ("rule", "alpha", "per_sample", "gain_db", "augmentation")
+    return TuningViews(mixing, log_unit=frontend.log_unit, **chosen(config, *names))
 
 
 def tuning_parts(

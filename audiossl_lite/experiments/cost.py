@@ -107,24 +107,15 @@ class Estimate:
 
 
 def estimate(
-    job: str,
-    scale: str,
-    calibration: Calibration,
-    *,
-    processes: int = 1,
-    memory_bytes: float | None = None,
+    calibration: Calibration, *, processes: int = 1, memory_bytes: float | None = None
 ) -> Estimate:
-    """Time, memory and disk of the whole job, from a calibration of the same job.
+    """Time, memory and disk of the whole job that was calibrated.
 
     `memory_bytes`: of one device, by default what the calibrated machine has. Linear in clips: a larger batch usually
-    runs faster, so a calibration with a small one errs on the slow side. ValueError for a calibration of another job.
+    runs faster, so a calibration with a small one errs on the slow side.
     """
-    if (job, scale) != (calibration.job, calibration.scale):
-        raise ValueError(
-            f"the calibration is of {calibration.job} at {calibration.scale}, not of {job} at {scale}; calibrate it"
-        )
-    chosen = find_job(job)
-    config = preset(chosen.experiment, scale, calibration.overrides)
+    chosen = find_job(calibration.job)
+    config = preset(chosen.experiment, calibration.scale, calibration.overrides)
     steps, batch = _length(chosen.step, config)
     available = memory_bytes or memory_of(
         torch.device("cpu" if calibration.device.startswith("CPU") else "cuda")
@@ -141,7 +132,7 @@ def estimate(
     if compute is not None and compute != calibration.compute:
         seconds *= 1.0 + counted.forward_flops / counted.flops
     disk = 0.0
-    if scale == "paper":
+    if calibration.scale == "paper":
         each_second = bytes_per_second(make_recipe(store_kind(chosen, config)))
         disk = chosen.n_clips * min(clip_s(chosen, config), 10.0) * each_second
     return Estimate(

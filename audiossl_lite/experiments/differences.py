@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from audiossl_lite.evaluation.statistics import Scores, as_text, mean_interval
-from audiossl_lite.experiments.records import record_row, recorded, recorded_scores
+from audiossl_lite.experiments.records import or_none, record_row, recorded, recorded_scores
 from audiossl_lite.experiments.settings.presets import override
 from audiossl_lite.experiments.studies import by_seed, named, record_study
 from audiossl_lite.experiments.zoo import EncoderSet
@@ -192,7 +192,7 @@ def _between(a: str, b: str, folder: str | Path | None) -> tuple[float, float | 
     scores = recorded_scores(entry)
     column = "events, never heard"
     mean, half = mean_interval(scores[a][column] - scores[b][column])
-    return mean, None if math.isnan(half) else half
+    return mean, or_none(half)
 
 
 def fill_effects(text: str, folder: str | Path | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from audiossl_lite.devices import rank, usable_device
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments.build import Parts, prepare, pretraining_parts, train_and_test
 from audiossl_lite.experiments.build_mae import (
+    make_mae,
     make_mae_frontend,
     masked_parts,
     prepare_mae,
@@ -21,17 +22,17 @@ from audiossl_lite.experiments.build_mae import (
 from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.records import device_name, record
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.starts import (
-    ENCODER_FILE,
-    find_start,
-    new_encoder,
-    starting_point,
-)
+from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.parameters import nearest
-from audiossl_lite.pretrained.shipped import save_encoder
-from audiossl_lite.training import Compute, TrainingResult, train
+from audiossl_lite.pretrained import load_audiomae
+from audiossl_lite.pretrained.shipped import describe_encoder, save_encoder
+from audiossl_lite.pretrained.weights import WeightsError, load_state
+from audiossl_lite.training import Compute, TrainingResult, load_checkpoint, train
+from audiossl_lite.training.checkpoint import impossible_values
 from audiossl_lite.training.sources import ClipSource, InMemory
+
+ENCODER_FILE = "encoder.safetensors"  # what a finished run leaves
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,75 @@ def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSo
     return InMemory(prepared.data, prepared.lengths), prepared.frontend
 
 
+def new_encoder(config: Tuning, frontend: nn.Module, seed: int) -> nn.Module:
+    """The encoder that AudioMAE would hand on, untrained."""
+    return make_mae(replace(config.start, n_mels=frontend.n_mels), seed).encoder
+
+
+def find_start(job: Job, previous: str) -> Path | None:
+    """Where the job before this one left its result, None for a job that starts from nothing.
+
+    ValueError when there is nothing, saying which job to run first.
+    """
+    if not job.after:
+        return None
+    file = " (or a published AudioMAE file)" if job.step == 1 else ""
+    wanted = (
+        f"{job.name} starts from {job.after}: give its output_dir{file} as the override `start`"
+    )
+    if not previous:
+        raise ValueError(wanted)
+    path = Path(previous)
+    if not (path / "last.pt").is_file() and not (job.step == 1 and path.is_file()):
+        raise ValueError(f"{wanted}; {previous} holds no last.pt. Run {job.after} first")
+    if path.is_dir():
+        _check_finished(path, job.after, wanted)
+    return path
+
+
+def _check_finished(folder: Path, name: str, wanted: str) -> None:
+    """ValueError unless the folder holds a finished run of the job `name`: one that left its encoder."""
+    try:
+        left = describe_encoder(folder / ENCODER_FILE)["about"].get("job")
+    except FileNotFoundError:
+        raise ValueError(
+            f"{wanted}; the run in {folder} is not finished. Run it to its end first: the same command goes on"
+        ) from None
+    except (WeightsError, AttributeError) as error:
+        raise ValueError(f"{wanted}; {folder} cannot be started from: {error}") from error
+    if left != name:
+        raise ValueError(f"{wanted}; {folder} holds a run of {left}")
+
+
+def starting_point(
+    job: Job, config: Tuning, frontend: nn.Module, previous: str
+) -> tuple[nn.Module | None, dict[str, Tensor] | None]:
+    """Encoder and head that the job starts from: those of `previous`, the folder or file of the job before it.
+
+    For uaMix-MAE's step 1 a published AudioMAE file (`.pth`) or the folder of this project's `audiomae` job; for step
+    2 the folder of step 1. ValueError when there is none.
+    """
+    path = find_start(job, previous)
+    if path is None:
+        return None, None
+    if path.is_file():
+        return load_audiomae(path).encoder, None
+    state = load_checkpoint(path / "last.pt")["method"]
+    if spoiled := impossible_values(state):
+        raise ValueError(f"{path / 'last.pt'} holds spoiled weights: {'; '.join(spoiled[:3])}")
+    encoder = new_encoder(config, frontend, 0)
+    weights = {
+        key.removeprefix("encoder."): value
+        for key, value in state.items()
+        if key.startswith("encoder.")
+    }
+    load_state(encoder, weights, path / "last.pt")
+    if job.step == 1:
+        return encoder, None
+    head = {k: v for k, v in state.items() if k.startswith(("projector.", "predictor.", "queue."))}
+    return encoder, head
+
+
 def run_job(
     name: str,
     scale: str,
@@ -220,7 +290,8 @@ def run_job(
 ) -> TrainingResult:
     """Run a job, or go on with it where it stopped; under `torchrun` all processes share it.
 
-    A finished run leaves its encoder and a record in `output_dir`: `encoder.safetensors`, `record.json`.
+    A finished run leaves its encoder and a record in `output_dir`: `encoder.safetensors`, `record.json`, whose values
+    are the losses of the first and of the last logged step.
     `overrides`: settings of the experiment at this scale. `start`: see `starting_point`. See `train` for errors.
     """
     job = find_job(name)
@@ -242,7 +313,16 @@ def run_job(
     )
     if output_dir and rank() == 0 and result.history[-1]["step"] == parts.config.steps:
         about = {"job": name, "scale": scale, "data": f"{len(source)} clips"}
-        entry = _record(Path(output_dir), about, config, source, result, seed=seed, device=device)
+        rows = [row for row in result.history if "loss" in row]
+        entry = record(
+            Path(output_dir) / "record.json", experiment=name, scale=scale, data=about["data"],
+            data_fingerprint=source.digest(), device=device_name(device), seeds=[seed],
+            seconds=result.seconds, config=config,
+            values=[
+                {"name": f"loss, step {row['step']}", "mean": row["loss"], "ci95": None}
+                for row in (rows[0], rows[-1])
+            ],
+        )  # fmt: skip
         encoder = next(iter(result.method.encoders.values()))
         sized = job.store == "audiomae"
         save_encoder(
@@ -254,32 +334,3 @@ def run_job(
             about=about | {"commit": entry["commit"]},
         )
     return result
-
-
-def _record(
-    folder: Path,
-    about: dict[str, str],
-    config: Any,
-    source: ClipSource,
-    result: TrainingResult,
-    *,
-    seed: int,
-    device: str,
-) -> dict[str, Any]:
-    """Write `record.json`, whose values are the losses of the first and of the last logged step."""
-    rows = [row for row in result.history if "loss" in row]
-    return record(
-        folder / "record.json",
-        experiment=about["job"],
-        scale=about["scale"],
-        data=about["data"],
-        data_fingerprint=source.digest(),
-        device=device_name(device),
-        seeds=[seed],
-        seconds=result.seconds,
-        config=config,
-        values=[
-            {"name": f"loss, step {row['step']}", "mean": row["loss"], "ci95": None}
-            for row in (rows[0], rows[-1])
-        ],
-    )

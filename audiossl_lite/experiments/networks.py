@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite import encoders
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.embed import embed_clips
-from audiossl_lite.pretrained import load_shipped
+from audiossl_lite.pretrained import PretrainedEncoder, load_shipped
+from audiossl_lite.pretrained.shipped import describe_encoder
 
 UNTRAINED = ", untrained"
 # Encoders that come with the project, the same for every seed: name in tables, and for `load_shipped`.
@@ -54,12 +57,25 @@ class Network:
         )
 
 
+def network_of(name: str, ready: PretrainedEncoder) -> Network:
+    """An encoder read from a file, by a name of its own."""
+    return Network(name, ready.encoder, ready.frontend, ready.about["chunk_frames"])
+
+
+def random_start(path: str | Path, seed: int) -> nn.Module:
+    """The network of an encoder's file at its random start, in eval mode."""
+    made = describe_encoder(path)["encoder"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = getattr(encoders, made["maker"])(**made["options"])
+    return network.eval().requires_grad_(False)
+
+
 def shipped_network(name: str) -> Network | None:
     """The network of `SHIPPED_ENCODERS` that tables call by this name; None for another name."""
     if name not in SHIPPED_ENCODERS:
         return None
-    ready = load_shipped(SHIPPED_ENCODERS[name])
-    return Network(name, ready.encoder, ready.frontend, ready.about["chunk_frames"])
+    return network_of(name, load_shipped(SHIPPED_ENCODERS[name]))
 
 
 def baseline_features(clips: Sequence[Clips]) -> dict[str, list[Tensor]]:

@@ -46,7 +46,7 @@ from audiossl_lite.evaluation.token_probes import (
 from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu.recipes import encoder_path
 from audiossl_lite.experiments.gpu.sounds import described
-from audiossl_lite.experiments.networks import Network, shipped_network
+from audiossl_lite.experiments.networks import Network, network_of, shipped_network
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.workshop import run_of
 from audiossl_lite.parameters import CommandParser
@@ -76,8 +76,7 @@ def networks(runs: str | Path) -> Iterator[Network]:
     for name in TRAINED:
         path = encoder_path(Path(runs), run_of(name, SEED).name)
         if path.is_file():
-            ready = load_encoder(path)
-            yield Network(name, ready.encoder, ready.frontend, ready.about["chunk_frames"])
+            yield network_of(name, load_encoder(path))
     yield from map(shipped_network, SHIPPED)
 
 

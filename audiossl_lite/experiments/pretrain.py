@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.multiprocessing import errors as elastic_errors
 
-from audiossl_lite.experiments.jobs import find_job, run_job
+from audiossl_lite.experiments.jobs import find_job, find_start, run_job
 from audiossl_lite.experiments.settings.presets import override, preset
-from audiossl_lite.experiments.starts import find_start
 from audiossl_lite.parameters import (
     CommandParser,
     ParameterError,
@@ -86,17 +85,15 @@ class JobRequest:
             stop_after=stop_after,
         )  # fmt: skip
 
-    def estimate(
-        self, *, device: str | None = None, batch: int | None = None, steps: int = 2
-    ) -> Estimate:
+    def estimate(self, *, batch: int | None = None, steps: int = 2) -> Estimate:
         """What this request will cost, from a few steps measured here; see `audiossl_lite.experiments.cost`."""
         from audiossl_lite.experiments.cost import calibrate, estimate
 
         measured = calibrate(
-            self.job, self.scale, device=device or self.device, batch=batch, steps=steps,
+            self.job, self.scale, device=self.device, batch=batch, steps=steps,
             compute=self.compute, overrides=self.overrides, seed=self.seed,
         )  # fmt: skip
-        return estimate(self.job, self.scale, measured, processes=self.processes)
+        return estimate(measured, processes=self.processes)
 
     def as_parameters(self) -> dict[str, Any]:
         """The parameters that make this request again."""

@@ -48,14 +48,14 @@ class ProbeTask:
         """Fold `(n,)` of every clip; groups stay whole, and each seed divides them anew."""
         return make_folds(self.targets, self.n_folds, groups=self.groups, seed=seed)
 
-    def split(self, data: Labelled, seed: int, share: float = 0.2) -> tuple[Labelled, ...]:
+    def split(self, data: Labelled, seed: int) -> tuple[Labelled, ...]:
         """Training, validation and test data: one fold is tested on, another one for every seed.
 
-        About `share` of the rest is validation data, groups whole.
+        About a fifth of the rest is validation data, groups whole.
         """
         test = self.folds(seed) == seed % self.n_folds
         train = data.subset(~test)
-        kept, held = hold_out(train, share, seed=seed)
+        kept, held = hold_out(train, 0.2, seed=seed)
         return train.subset(kept), train.subset(held), data.subset(test)
 
 

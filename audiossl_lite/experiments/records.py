@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from audiossl_lite._version import __version__
+from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.evaluation.statistics import Scores, as_text, mean_interval
 
 REQUIRED = (
@@ -112,9 +113,7 @@ def record(
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
-    aside.replace(path)
+    write_whole(path, (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
     return entry
 
 
@@ -152,10 +151,10 @@ def record_row(name: str, row: dict[str, np.ndarray], start: dict[str, np.ndarra
         gain, gain_half_width = mean_interval(values - start[column])
         columns[column] = {
             "mean": mean,
-            "ci95": _or_none(half_width),
+            "ci95": or_none(half_width),
             "by_seed": np.asarray(values).reshape(len(values), -1).mean(1).tolist(),
             "gain": gain,
-            "gain_ci95": _or_none(gain_half_width),
+            "gain_ci95": or_none(gain_half_width),
         }
     first = next(iter(columns.values()))
     return {"name": name, "mean": first["mean"], "ci95": first["ci95"], "columns": columns}
@@ -188,5 +187,6 @@ def mean_curve(histories: list[list[dict]], columns: list[str]) -> list[dict[str
     ]
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """A number, or None for an interval that does not exist."""
     return None if math.isnan(value) else value

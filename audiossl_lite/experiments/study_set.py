@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from audiossl_lite import encoders
 from audiossl_lite.data.joined import clips_of_tasks, decoded_in
 from audiossl_lite.experiments import records
 from audiossl_lite.experiments.build import TrainTest
@@ -21,14 +18,19 @@ from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.gpu.recipes import encoder_path
 from audiossl_lite.experiments.gpu.sounds import described
 from audiossl_lite.experiments.gpu.task import record_path
-from audiossl_lite.experiments.networks import UNTRAINED, Network, shipped_network
+from audiossl_lite.experiments.networks import (
+    UNTRAINED,
+    Network,
+    network_of,
+    random_start,
+    shipped_network,
+)
 from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.presets import encoder_configs
 from audiossl_lite.experiments.workshop import RUNS, run_of
 from audiossl_lite.experiments.zoo import MAE, TUNED_AS, UAMIX, EncoderSet
 from audiossl_lite.parameters import SHARED_ENCODERS
-from audiossl_lite.pretrained import PretrainedEncoder
-from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
+from audiossl_lite.pretrained import load_encoder
 
 METHODS = ("BYOL-A", "ATST", MAE)  # and uaMix-MAE
 MORE = ("CNN, InfoNCE",)  # where the study has trained it
@@ -100,15 +102,6 @@ class Study:
             )
         return path
 
-    def start(self, name: str, seed: int) -> tuple[PretrainedEncoder, nn.Module]:
-        """A run of a method, with its frontend; and the method's random start with any seed."""
-        path = self.file(name, 0)
-        made = describe_encoder(path)["encoder"]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            encoder = getattr(encoders, made["maker"])(**made["options"])
-        return load_encoder(path), encoder.eval()
-
 
 @dataclass
 class StudySet(EncoderSet):
@@ -124,12 +117,10 @@ class StudySet(EncoderSet):
         run = self.variant if method == UAMIX else method.removeprefix(TUNED_AS)
         if run not in RUNS:
             raise KeyError(f"unknown encoder {name!r}; known: {', '.join(RUNS)}")
-        if name != method:
-            ready, encoder = self.study.start(run, seed)
-        else:
-            ready = load_encoder(self.study.file(run, seed))
-            encoder = ready.encoder
-        return Network(name, encoder, ready.frontend, ready.about["chunk_frames"])
+        if name == method:
+            return network_of(name, load_encoder(self.study.file(run, seed)))
+        path = self.study.file(run, 0)  # a start has the frontend of the first seed's run
+        return replace(network_of(name, load_encoder(path)), encoder=random_start(path, seed))
 
     def settings(self) -> dict[str, Any]:
         """The settings of the runs, for a record."""
@@ -137,12 +128,7 @@ class StudySet(EncoderSet):
 
     def about_training(self) -> list[str]:
         """For a record: what training heard."""
-        return [f"training heard {self.heard_as}"] * len(self.pools)
-
-    @cached_property
-    def heard_as(self) -> str:
-        """The corpus in one line."""
-        return described(decoded_in(self.study.folder))
+        return [f"training heard {described(decoded_in(self.study.folder))}"] * len(self.pools)
 
     @property
     def seconds(self) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import math
 import sys
 import time
 from collections import defaultdict
@@ -259,7 +258,7 @@ def _over_seeds(points: Sequence[dict[str, float]], columns: Sequence[str]) -> d
     return {
         "seconds": float(np.mean([p["seconds"] for p in points])),
         "average": mean,
-        "average_ci95": None if math.isnan(half_width) else half_width,
+        "average_ci95": records.or_none(half_width),
     }
 
 

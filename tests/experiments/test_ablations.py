@@ -76,8 +76,8 @@ def test_the_paper_scale_contains_the_papers_own_run():
 
 
 def test_the_sweep_changes_the_length_alone():
-    rows = segment_sweep(preset("atst", "lite"), 4.0, shares=(0.25, 0.5, 1.0))
-    assert [row.config.segment_s for row in rows] == [1.0, 2.0, 4.0]
+    rows = segment_sweep(preset("atst", "lite"), 4.0)
+    assert [row.config.segment_s for row in rows] == [0.4, 1.2, 2.4, 3.2]
     assert {row.config.segments for row in rows} == {"two"}
     assert differing(rows[0].config, rows[2].config) == {"segment_s"}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from audiossl_lite.data.clips import Clips
+from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
 from audiossl_lite.evaluation import embed_clips, few_shot_accuracy
 from audiossl_lite.experiments.build import (
     few_shot_of,
@@ -19,7 +20,14 @@ from audiossl_lite.experiments.build import (
     train_and_test,
     train_config,
 )
-from audiossl_lite.experiments.settings.presets import EXPERIMENTS, preset
+from audiossl_lite.experiments.build_mae import (
+    make_mae,
+    make_mae_frontend,
+    prepare_mae,
+    pretrain_mae,
+)
+from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
+from audiossl_lite.experiments.settings.presets import EXPERIMENTS, Pretraining, preset
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 from audiossl_lite.methods import BYOL, Contrastive
 from audiossl_lite.parameters import SCALES
@@ -28,6 +36,10 @@ from audiossl_lite.training import TrainConfig
 TINY = {
     "steps": 4, "batch_size": 8, "warmup_steps": 1, "hidden_dim": 32, "projection_dim": 16,
     "segment_s": 0.5, "log_every": 1, "save_every": 2, "memory_size": 16, "on_collapse": "continue",
+}  # fmt: skip
+TINY_MAE = {
+    "steps": 4, "batch_size": 8, "warmup_steps": 1, "n_frames": 96, "log_every": 1, "save_every": 2,
+    "decoder_dim": 32, "decoder_depth": 1,
 }  # fmt: skip
 
 
@@ -55,6 +67,10 @@ def tiny(experiment: str, **overrides):
     return preset(experiment, "lite", TINY | overrides)
 
 
+def tiny_mae(**overrides) -> MaskedPretraining:
+    return preset("audiomae", "lite", TINY_MAE | overrides)
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs(experiment):
     result = pretrain(tones(), tiny(experiment), device="cpu")
@@ -68,13 +84,6 @@ def test_contrastive_runs_from_the_same_settings():
     result = pretrain(tones(), tiny("atst", method="contrastive"), device="cpu")
     assert isinstance(result.method, Contrastive)
     assert list(result.method.encoders) == ["student"]
-
-
-def test_the_same_seed_gives_the_same_encoder_and_another_does_not():
-    runs = [pretrain(tones(), tiny("atst_official"), seed=s, device="cpu") for s in (1, 1, 2)]
-    weights = [run.encoder.norm.weight.detach() for run in runs]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
 
 
 def test_initial_weights_depend_on_the_seed_alone():
@@ -142,29 +151,41 @@ def test_unknown_names_are_refused():
         make_method(tiny("atst", method="dino"))
 
 
-def test_a_probe_sees_the_kept_encoder_and_its_frontend():
-    seen = []
+# Every kind of pretraining, with what drops out where something can.
+KINDS = {
+    "BYOL": lambda **more: tiny("atst_official", drop_path=0.1, **more),
+    "masked": lambda **more: tiny_mae(decoder="window", n_frames=128, decoder_depth=2, **more),
+    "latents": lambda **more: preset("eat", "lite", TINY_MAE | more),
+}
+
+
+def run(config, **options):
+    train = pretrain if isinstance(config, Pretraining) else pretrain_mae
+    return train(tones(), config, device="cpu", **options)
+
+
+def weights(trained) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(trained.method.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopped_run_resumes_to_the_same_weights_and_a_probe_changes_none(kind, tmp_path):
+    config, seen = KINDS[kind](), []
+    run(config, output_dir=tmp_path, stop_after=3)
+    resumed = run(config, output_dir=tmp_path)
+    assert resumed.result.started_at == 3
 
     def probe(encoder, frontend):
         seen.append((encoder, frontend))
         return {"few_shot": few_shot_of(encoder, frontend, tones(), n_episodes=10).mean}
 
-    config = tiny("atst_official", probe_every=2)
-    result = pretrain(tones(), config, device="cpu", probe=probe)
-    assert [row["step"] for row in result.result.history if "few_shot" in row] == [0, 2, 4]
-    assert all(encoder is result.encoder for encoder, _ in seen)
-    plain = pretrain(tones(), tiny("atst_official"), device="cpu")
-    assert torch.equal(plain.encoder.pos_embed, result.encoder.pos_embed), "probing changed the run"
-
-
-def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
-    config = tiny("atst_official", drop_path=0.1)
-    pretrain(tones(), config, device="cpu", output_dir=tmp_path, stop_after=3)
-    resumed = pretrain(tones(), config, device="cpu", output_dir=tmp_path)
-    assert resumed.result.started_at == 3
-    whole = pretrain(tones(), config, device="cpu")
-    for a, b in zip(resumed.method.parameters(), whole.method.parameters(), strict=True):
-        assert torch.equal(a, b)
+    whole = run(KINDS[kind](probe_every=2), probe=probe)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert [row["step"] for row in whole.result.history if "few_shot" in row] == [0, 2, 4]
+    assert all(pair == (whole.encoder, whole.frontend) for pair in seen)
+    assert whole.encoder is next(iter(whole.method.encoders.values()))
+    other = run(config, seed=1)
+    assert not torch.equal(weights(other), weights(whole))
 
 
 def test_few_shot_keeps_groups_apart():
@@ -190,6 +211,69 @@ def test_embedded_clips_for_training_and_scoring_are_different_clips_of_the_same
     assert both.train.fingerprint() != both.test.fingerprint()
     other = train_and_test("", config, seed=1)
     assert len({c.fingerprint() for c in (both.train, both.test, other.train, other.test)}) == 4
+
+
+# --- masked autoencoders ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_pretraining_lowers_the_loss(structured):
+    config = tiny_mae(steps=12, structured=structured, log_every=6, learning_rate=3e-3)
+    run = pretrain_mae(tones(), config, device="cpu")
+    rows = run.result.history
+    assert rows[-1]["step"] == 12 and rows[-1]["loss"] < rows[0]["loss"]
+    score = few_shot_of(run.encoder, run.frontend, tones(), n_episodes=20)
+    assert score.mean > 30
+
+
+def test_prepared_clips_are_whole_with_the_frontend_s_padding():
+    clips = tones()
+    prepared = prepare_mae(clips, tiny_mae())
+    assert prepared.data.shape == (len(clips), 112, 64)  # 98 frames, in whole patches
+    assert prepared.lengths.tolist() == [(n - 400) // 160 + 1 for n in clips.lengths.tolist()]
+    for spec, length in zip(prepared.data, prepared.lengths, strict=True):
+        torch.testing.assert_close(
+            spec[length:], torch.full_like(spec[length:], prepared.frontend.pad_value)
+        )
+    alone = clips.waveforms[3:4, : clips.lengths[3]]
+    length = int(prepared.lengths[3])
+    torch.testing.assert_close(
+        prepared.data[3, : min(length, 96)], prepared.frontend(alone)[0, :length], atol=1e-3, rtol=0
+    )
+
+
+def test_a_clip_embeds_the_same_in_any_company():
+    clips = tones()
+    encoder, frontend = make_mae(tiny_mae()).encoder, make_mae_frontend(tiny_mae(), clips)
+    together = embed_clips(encoder, frontend, clips.waveforms, clips.lengths)
+    for index in (0, 7):
+        length = clips.lengths[index : index + 1]
+        alone = embed_clips(encoder, frontend, clips.waveforms[index : index + 1, :length], length)
+        torch.testing.assert_close(together[index], alone[0], atol=1e-3, rtol=0)
+
+
+def test_the_autoencoder_is_what_the_preset_says():
+    decoders = {"global": GlobalDecoder, "window": WindowDecoder}
+    for scale in SCALES:
+        config = preset("audiomae", scale)
+        with torch.device("meta"):
+            mae = make_mae(config)
+        built = {
+            "decoder_dim": mae.decoder.dim, "decoder_depth": len(mae.decoder.decoder_blocks),
+            "n_frames": mae.encoder.n_frames, "n_mels": mae.encoder.n_mels,
+            "norm_patches": mae.norm_patches,
+        }  # fmt: skip
+        assert built == {name: getattr(config, name) for name in built}, scale
+        assert isinstance(mae.decoder, decoders[config.decoder]), scale
+
+
+def test_unknown_names_of_masked_runs_are_refused():
+    with pytest.raises(KeyError, match="unknown encoder 'atst_small'"):
+        make_mae(tiny_mae(encoder="atst_small"))
+    with pytest.raises(KeyError, match="unknown decoder 'swin'"):
+        make_mae(tiny_mae(decoder="swin"))
+    with pytest.raises(ValueError, match="normalisation"):
+        make_mae_frontend(tiny_mae(normalisation="batch"), tones())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -262,20 +262,6 @@ def test_a_folder_of_a_run_from_another_encoder_is_refused(tmp_path, data):
     assert again.result.started_at == 5
 
 
-def test_a_probe_sees_the_encoder_and_does_not_change_the_run(data):
-    head = head_of(data)
-    plain = tune(head, data, tiny(), device="cpu")
-    clips = noises()
-
-    def probe(encoder, frontend):
-        features = embed_clips(encoder, frontend, clips.waveforms, clips.lengths)
-        return {"size": float(features.norm())}
-
-    probed = tune(head, data, tiny(probe_every=2), device="cpu", probe=probe)
-    assert [row["step"] for row in probed.result.history if "size" in row] == [0, 2, 4, 6]
-    assert_equal(weights(probed.method), weights(plain.method))
-
-
 def test_both_steps_run_in_bfloat16_and_the_queue_stays_in_full_precision(data):
     config = tiny(precision="bf16-mixed", symmetric=True, k=3)
     head = train_head(make_encoder(), data, config, device="cpu")

@@ -17,6 +17,7 @@ from audiossl_lite.experiments import jobs
 from audiossl_lite.experiments.jobs import (
     JOBS,
     find_job,
+    find_start,
     make_parts,
     open_source,
     run_job,
@@ -24,7 +25,6 @@ from audiossl_lite.experiments.jobs import (
 )
 from audiossl_lite.experiments.pretrain import JobRequest, main
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.starts import find_start
 from audiossl_lite.frontends import BYOLAFrontend
 from audiossl_lite.parameters import ParameterError, make_parameters
 from audiossl_lite.pretrained.shipped import load_encoder, save_encoder
@@ -193,13 +193,6 @@ def test_spoiled_weights_are_not_started_from(tmp_path):
         run_job("uamix_head", "lite", "", None, device="cpu", start=str(tmp_path))
 
 
-def test_an_unknown_name_gets_the_nearest():
-    with pytest.raises(KeyError, match="unknown job 'atst'; did you mean 'atst_base'|'atst_small'"):
-        find_job("atst")
-    with pytest.raises(KeyError, match="unknown setting 'batchsize'; did you mean 'batch_size'"):
-        run_job("atst_small", "lite", "", None, overrides={"batchsize": 4})
-
-
 def test_a_store_of_the_right_kind_is_read_and_another_is_refused(tmp_path):
     job, config = find_job("atst_small"), preset("atst", "lite")
     for number, waveform in enumerate(0.1 * torch.randn(6, 16_000)):
@@ -302,8 +295,6 @@ def test_the_command_says_what_it_costs_runs_and_refuses(tmp_path: Path, capsys)
     assert load_checkpoint(tmp_path / "two" / "last.pt")["step"] == 3  # the job stays
     assert "device-hours" not in capsys.readouterr().out
     for change, message in (
-        ("preset=pper", "did you mean 'paper'"),
-        ("overrides=job=atst_smal", "did you mean 'atst_small'"),
         ("overrides=job=atst_small,stepz=1", "unknown setting 'stepz'"),
         ("seed=x", "invalid literal"),
         ("data_root=not/there", "does not exist"),

@@ -273,27 +273,16 @@ def test_every_mixing_is_a_setting_that_builds_its_views(mixing):
         assert out[0].shape == (4, 32, 16)
 
 
-def test_presets_are_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        preset("atst").steps = 3
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: preset("astt"), "unknown experiment 'astt'; did you mean 'atst'"),
-        (lambda: preset("byol-a"), "did you mean 'byola'"),
         (lambda: preset("atst", "light"), "unknown scale 'light'; did you mean 'lite'"),
-        (lambda: preset("atst", "papr"), "did you mean 'paper'"),
         (
             lambda: preset("atst", "lite", {"step": 3}),
             "unknown setting 'step'; did you mean 'steps'",
         ),
-        (lambda: preset("atst", "lite", {"learnig_rate": 3.0}), "did you mean 'learning_rate'"),
-        (lambda: preset("uamx"), "unknown experiment 'uamx'; did you mean 'uamix'"),
         (lambda: preset("uamix", "lite", {"mixin": "none"}), "'mixin'; did you mean 'mixing'"),
-        (lambda: preset("audiomae", "lite", {"mask_rato": 0.5}), "did you mean 'mask_ratio'"),
-        (lambda: preset("finetune_ats"), "did you mean 'finetune_atst'"),
         (lambda: preset("linear", "lite", {"learning_rate": 0.5}), "did you mean 'learning_rates'"),
         (lambda: preset("zzzzzz"), "Known: atst, "),
     ],
@@ -303,18 +292,9 @@ def test_a_misspelt_name_is_an_error_that_names_the_nearest(call, message):
         call()
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"steps": "3.5"}, "'steps' must be a whole number, got.*'3.5'"),
-        ({"learning_rate": None}, "'learning_rate' must be a number, got None"),
-        ({"mixup": 1}, "'mixup' must be true or false"),
-        ({"segments": 2}, "'segments' must be text"),
-    ],
-)
-def test_a_value_of_another_type_is_an_error(overrides, message):
-    with pytest.raises(TypeError, match=message):
-        preset("atst", "lite", overrides)
+def test_a_value_of_another_type_is_an_error():
+    with pytest.raises(TypeError, match="'steps' must be a whole number, got.*'3.5'"):
+        preset("atst", "lite", {"steps": "3.5"})
 
 
 def test_overrides_change_what_they_name_and_nothing_else():
@@ -323,20 +303,10 @@ def test_overrides_change_what_they_name_and_nothing_else():
     changed = preset("atst", "lite", changes)
     assert dataclasses.asdict(changed) == plain | changes
     assert type(changed.learning_rate) is float
+    texts = {name: str(value) for name, value in changes.items()}
+    assert preset("atst", "lite", texts) == changed
     assert dataclasses.asdict(preset("atst", "lite")) == plain
     assert preset("atst", "lite", None) == preset("atst", "lite", {}) == preset("atst", "lite")
-
-
-def test_text_from_a_command_line_is_read_as_the_type_of_the_setting():
-    config = preset(
-        "atst", "lite", {"steps": "7", "learning_rate": "1e-4", "mixup": "False", "segments": "one"}
-    )
-    assert (config.steps, config.learning_rate, config.mixup, config.segments) == (
-        7,
-        1e-4,
-        False,
-        "one",
-    )
 
 
 def test_override_works_on_any_frozen_dataclass():

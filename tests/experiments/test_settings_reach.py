@@ -12,7 +12,6 @@ from audiossl_lite.encoders import audiomae_tiny
 from audiossl_lite.experiments.build import Parts, pretraining_parts
 from audiossl_lite.experiments.build_mae import masked_parts
 from audiossl_lite.experiments.build_uamix import tuning_parts
-from audiossl_lite.experiments.jobs import find_job, make_parts
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend
 from audiossl_lite.training import Compute, start_run
@@ -137,19 +136,6 @@ def test_settings_of_another_name_arrive_with_their_value():
             dataclasses.replace(config, shared_memory=shared), ATSTFrontend()
         ).views
         assert (views.mixup[0] is views.mixup[1]) is shared
-
-
-def test_step_1_never_mixes_and_step_2_does():
-    config, _ = tuning(1)
-    frontend = AudioMAEFrontend(64, n_mels=128)
-    mixings = [
-        make_parts(find_job(name), config, frontend).views.mixing
-        for name in ("uamix_head", "uamix")
-    ]
-    assert mixings == ["none", "t_cutmix"]
-    for name in ("uamix_head", "uamix"):
-        parts = make_parts(find_job(name), config, frontend)
-        assert parts.config.betas == (0.9, 0.95)
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])

@@ -45,15 +45,11 @@ def parser() -> CommandParser:
         help="auto, cuda:N, or cpu: toy sizes, in up to half as much again",
     )
     parser.add_argument("--only", default="", help="names of stages, with commas between")
-    parser.add_argument(
-        "--also", action="append", default=[], metavar="NAME=MODULE:FUNCTION",
-        help="a stage of your own after the others: a function that takes a Task",
-    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="name the stages and stop")
     return parser
 
 
-def chosen_stages(only: str, also: Sequence[str], *, toy: bool = False) -> list[Stage]:
+def chosen_stages(only: str, *, toy: bool = False) -> list[Stage]:
     """The stages that were asked for, in their order; GPURunError names what does not exist.
 
     At toy sizes, without names, only the first of a kind: more seeds would show nothing new.
@@ -65,13 +61,6 @@ def chosen_stages(only: str, also: Sequence[str], *, toy: bool = False) -> list[
         raise GPURunError(f"no stage is called {', '.join(unknown)}; there are {known}")
     if names:
         stages = [stage for stage in stages if stage.name in names]
-    for text in also:
-        name, _, function = text.partition("=")
-        if not name.isidentifier() or function.count(":") != 1:
-            raise GPURunError(f"--also takes NAME=MODULE:FUNCTION, got {text!r}")
-        if name in {stage.name for stage in stages}:
-            raise GPURunError(f"a stage called {name!r} exists; choose another name")
-        stages.append(Stage(name, name, function))
     return toy_stages(stages) if toy else stages
 
 
@@ -81,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     try:
         toy = asked.device == "cpu"
-        stages = chosen_stages(asked.only, asked.also, toy=toy)
+        stages = chosen_stages(asked.only, toy=toy)
         if asked.list:
             print("\n".join(f"{stage.name:<24} {stage.title}" for stage in stages))
             return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from audiossl_lite.data.joined import Joined, read_corpus, waveforms_of
+from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.experiments.gpu.fast_report import way_to_compile
 from audiossl_lite.experiments.gpu.recipes import Recipe, encoder_path, make_recipe, with_steps
@@ -43,8 +44,6 @@ IN_COMPANY = 0.7
 MEASURED_STEPS = 60  # a third of them warms up
 # At toy size the device is a CPU with a few seconds.
 TOY_STEPS, TOY_MEASURED_STEPS, TOY_POINTS = 8, 5, (1 / 2, 1.0)
-EPOCHS = 300  # that the largest encoder of AudioMAE should see
-SIZES = ("audiomae_base", "audiomae_small", "audiomae_compact", "audiomae_tiny")
 SHOWN_ROWS = 200  # of the history, in the record
 FILE_BYTES = 16 * 2**20  # a larger encoder stays in the stage's folder
 AT_HAND = Compute(prefetch=0)  # the clips are on the device: nothing is read ahead
@@ -64,8 +63,7 @@ def run(task: Task) -> None:
 
     Options: `method` (a key of `recipes.METHODS`), `seed`, any setting of its preset (`mixing`, `encoder`), `like`
     (a stage whose steps and sizes are taken over), `points` (shares of the preset's steps at which the encoder is
-    scored; without them both are chosen by time), `start` (the stage whose encoder is tuned), `largest` (of AudioMAE's
-    encoders the largest that sees `EPOCHS` epochs).
+    scored; without them both are chosen by time), `start` (the stage whose encoder is tuned).
     Raises RuntimeError without the sounds of the run, and what `train` raises.
     """
     options = {"seed": 0} | task.stage.options
@@ -79,23 +77,19 @@ def run(task: Task) -> None:
     stage.run()
 
 
+@dataclass
 class _Stage:
     """One call of a stage: what it knows, and its steps in order."""
 
-    def __init__(
-        self,
-        task: Task,
-        options: dict[str, Any],
-        recipe: Recipe,
-        scores: TaskScores,
-        clips: Joined,
-        data: str,
-        fingerprint: str,
-    ) -> None:
-        self.task, self.options, self.recipe, self.scores = task, options, recipe, scores
-        self.clips, self.data, self.fingerprint = clips, data, fingerprint
-        self.scored: dict[int, Scored] = {}  # by step
-        self.curve: list[dict[str, float]] = []
+    task: Task
+    options: dict[str, Any]
+    recipe: Recipe
+    scores: TaskScores
+    clips: Joined
+    data: str
+    fingerprint: str
+    scored: dict[int, Scored] = field(default_factory=dict)  # by step
+    curve: list[dict[str, float]] = field(default_factory=list)
 
     def run(self) -> None:
         """Plan, train from point to point with scores at each, write."""
@@ -152,21 +146,14 @@ class _Stage:
         # A point costs its scores and a checkpoint; the last one also the student's scores.
         after_s = 1.2 * scoring_s * (len(shares) + 1) + len(shares)
         kept_back_s = max(KEPT_BACK * self.task.seconds, after_s)
-        measured = {}
-        for name in SIZES if self.options.get("largest") and not self.task.toy else (None,):
-            chosen = replace(config, encoder=name) if name else config
-            step_s = self.seconds_per_step(chosen)
-            steps = int((self.task.left() - kept_back_s) / step_s)
-            epochs = steps * config.batch_size / len(self.recipe.source)
-            measured[name or "encoder"] = {"step_s": step_s, "epochs": round(epochs, 1)}
-            if epochs >= EPOCHS:
-                break
-        if self.recipe.maker(chosen) != self.recipe.maker(config):
-            self._scores_path(0).unlink()  # those of another start
-        compile, step_s = self._program(chosen, step_s)
+        step_s = self.seconds_per_step(config)
+        steps = int((self.task.left() - kept_back_s) / step_s)
+        epochs = steps * config.batch_size / len(self.recipe.source)
+        measured = {"encoder": {"step_s": step_s, "epochs": round(epochs, 1)}}
+        compile, step_s = self._program(config, step_s)
         share = IN_COMPANY if self.task.together > 1 else 1.0
         steps = max(int(share * (self.task.left() - kept_back_s) / step_s), 0)
-        chosen = with_steps(chosen, min(steps, TOY_STEPS) if self.task.toy else steps)
+        chosen = with_steps(config, min(steps, TOY_STEPS) if self.task.toy else steps)
         plan = {
             "config": asdict(chosen),
             "points": sorted({max(round(share * chosen.steps), 1) for share in shares}),
@@ -194,9 +181,7 @@ class _Stage:
 
     @staticmethod
     def _keep(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
-        aside = path.with_suffix(".part")
-        aside.write_text(json.dumps(plan, indent=1))
-        aside.replace(path)
+        write_whole(path, json.dumps(plan, indent=1).encode())
         return plan
 
     def _seconds_of_scoring(self, config: Any) -> float:
@@ -280,7 +265,7 @@ class _Stage:
             "record": f"gpu_{self.task.stage.name}",
         }
         save_encoder(
-            path, encoder, self.recipe.frontend, maker=self.recipe.maker(config),
+            path, encoder, self.recipe.frontend, maker=self.recipe.maker,
             options=self.recipe.options, about=about,
             chunk_frames=self.recipe.chunk_frames, bits=16,
         )  # fmt: skip
@@ -322,7 +307,7 @@ class _Stage:
                 "plan": {k: v for k, v in plan.items() if k != "config"},
             },
             encoder={
-                "maker": self.recipe.maker(config),
+                "maker": self.recipe.maker,
                 "options": self.recipe.options,
                 "chunk_frames": self.recipe.chunk_frames,
                 "bytes": path.stat().st_size if complete and path.is_file() else None,
@@ -341,8 +326,7 @@ class _Stage:
         return f"{column}: {', '.join(shown)}{steps}"
 
 
-def thinned(history: list[dict], rows: int = SHOWN_ROWS) -> list[dict]:
-    """At most `rows` lines of a history, evenly spaced, with the first and the last."""
-    if len(history) <= rows:
-        return list(history)
-    return [history[i] for i in np.linspace(0, len(history) - 1, rows).round().astype(int)]
+def thinned(history: list[dict]) -> list[dict]:
+    """At most `SHOWN_ROWS` lines of a history, evenly spaced, with the first and the last."""
+    n_rows = min(len(history), SHOWN_ROWS)
+    return [history[i] for i in np.linspace(0, len(history) - 1, n_rows).round().astype(int)]

@@ -14,6 +14,7 @@ import torch
 
 from audiossl_lite.experiments.gpu.compare import Check, Row, flat, relative, row
 from audiossl_lite.experiments.gpu.small_runs import PROCESSES, repeatable, start, train_some
+from audiossl_lite.experiments.gpu.task import last_line
 from audiossl_lite.training import Compute, load_checkpoint
 
 WAYS = {
@@ -135,9 +136,3 @@ def agreement(
         for o in (out, reference)
     ]
     yield row(f"{name}: change of weights", relative(*learnt), 1e-3, "buffers included")
-
-
-def last_line(log: Path) -> str:
-    """The last line that says something."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "nothing"

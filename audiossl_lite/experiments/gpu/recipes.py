@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite import encoders
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, Joined, spectrograms_of, waveforms_of
 from audiossl_lite.devices import send
 from audiossl_lite.experiments.build import Parts, make_encoder, make_frontend, pretraining_parts
 from audiossl_lite.experiments.build_mae import masked_parts
 from audiossl_lite.experiments.build_uamix import tuning_parts
+from audiossl_lite.experiments.networks import random_start
 from audiossl_lite.experiments.settings.presets import override, preset
 from audiossl_lite.experiments.settings.uamix import START
 from audiossl_lite.frontends import AudioMAEFrontend
@@ -69,6 +69,7 @@ class Recipe:
     """
 
     title: str
+    maker: str
     config: Any
     source: Joined
     frontend: nn.Module
@@ -76,12 +77,7 @@ class Recipe:
     starts: Callable[[Any], dict[str, nn.Module]]
     chunk_frames: int = 0
     options: dict[str, Any] = field(default_factory=dict)
-    made_by: str = ""  # where the config names no encoder
     before: Callable[[Any, Path], None] | None = None  # what is trained first, in a folder
-
-    def maker(self, config: Any) -> str:
-        """The function of `encoders` that makes the network."""
-        return self.made_by or config.encoder
 
 
 def settings_of(options: dict[str, Any], device: torch.device, *, toy: bool) -> Any:
@@ -121,9 +117,9 @@ def with_steps(config: Any, steps: int) -> Any:
     return replace(config, steps=steps, warmup_steps=warmup)
 
 
-def _sample(waveforms: Joined, n: int = 256) -> tuple[Tensor, Tensor]:
-    """At most `n` clips on the CPU with their lengths: what a frontend is fitted on."""
-    index = torch.arange(0, len(waveforms), -(-len(waveforms) // n))
+def _sample(waveforms: Joined) -> tuple[Tensor, Tensor]:
+    """At most 256 clips on the CPU with their lengths: what a frontend is fitted on."""
+    index = torch.arange(0, len(waveforms), -(-len(waveforms) // 256))
     clips, lengths = waveforms.batch(index, "cpu")
     return clips[:, : int(lengths.max())], lengths
 
@@ -139,6 +135,7 @@ def _two_views(options, config, corpus, heard, out, device) -> Recipe:
     title = TITLES[method]
     return Recipe(
         title=title,
+        maker=config.encoder,
         config=config,
         source=source,
         frontend=frontend,
@@ -159,6 +156,7 @@ def _masked(options, config, corpus, heard, out, device) -> Recipe:
 
     return Recipe(
         title=title,
+        maker=config.encoder,
         config=config,
         source=spectrograms_of(waveforms, frontend.to(device)),
         frontend=frontend,
@@ -180,11 +178,6 @@ def _tuned(options, config, corpus, heard, out, device) -> Recipe:
     source = spectrograms_of(waveforms, frontend)
     head: dict[str, Any] = {}  # the state of step 1, once it is trained
 
-    def untrained() -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return getattr(encoders, made["maker"])(**made["options"])
-
     def parts(c: Any, step: int = 2) -> Parts:
         taken = head if step == 2 and head else None
         plain = tuning_parts(loaded.encoder, c, frontend, step=step, seed=seed, head=taken)
@@ -200,14 +193,14 @@ def _tuned(options, config, corpus, heard, out, device) -> Recipe:
 
     return Recipe(
         title=f"uaMix-MAE: {MIXING_TITLES.get(config.mixing, f'T-CutMix, rule {config.rule}')}",
+        maker=made["maker"],
         config=config,
         source=source,
         frontend=frontend,
         parts=parts,
-        starts=lambda c: {"untrained encoder": untrained(), START: loaded.encoder},
+        starts=lambda c: {"untrained encoder": random_start(path, seed), START: loaded.encoder},
         chunk_frames=made["chunk_frames"],
         options=made["options"],
-        made_by=made["maker"],
         before=train_step_1,
     )
 

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import torch
 
+from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.experiments import records as results
-from audiossl_lite.experiments.gpu.task import Stage, record_path
+from audiossl_lite.experiments.gpu.task import Stage, Task, last_line, record_path
 
 RECORDED, BEFORE, PARTLY = "recorded", "recorded before", "partly recorded"
 FAILED, OVERRAN, NOT_STARTED = "FAILED", "OVERRAN", "not started"
@@ -127,8 +128,7 @@ def run_stages(
     _check_folder(stages, out, device, toy)
     outcomes = {stage.name: _before(stage, out) for stage in stages}
     waiting = [stage for stage in stages if outcomes[stage.name] is None]
-    about = {"device": str(device), "out": str(out), "toy": toy}
-    about["data"] = str(Path(data).resolve()) if data else ""
+    data = Path(data).resolve() if data else None
     if waiting:
         _warm_up(toy)
     running: list[_Running] = []
@@ -157,10 +157,12 @@ def run_stages(
                 else:
                     print(f"{stage.title} ({seconds:.0f} s at most) ...", flush=True)
                     company = together if stage.beside else 1
-                    running.append(_Running(stage, seconds, about | {"together": company}))
+                    began = time.monotonic()
+                    task = Task(stage, device, seconds, began, out, data, toy=toy, together=company)
+                    running.append(_Running(task))
             for ended in _next_to_end(running):
                 running.remove(ended)
-                outcome = ended.outcome(out)
+                outcome = ended.outcome()
                 outcomes[ended.stage.name] = outcome
                 which = f"{outcome.title}: " if together > 1 else ""
                 print(f"  {which}{_line(outcome)}", flush=True)
@@ -195,35 +197,27 @@ def _has_its_turn(
 class _Running:
     """A stage in a process of its own."""
 
-    def __init__(self, stage: Stage, seconds: float, about: dict) -> None:
-        self.stage, self.seconds, self.began = stage, seconds, time.monotonic()
-        request = about | {"stage": asdict(stage), "seconds": seconds, "began": self.began}
-        (Path(about["out"]) / "logs" / f"{stage.name}.log").unlink(missing_ok=True)
-        self.process = PROCESSES.Process(target=run_stage_of, args=(request,))
+    def __init__(self, task: Task) -> None:
+        self.task, self.stage = task, task.stage
+        self.log = task.out / "logs" / f"{self.stage.name}.log"
+        self.log.unlink(missing_ok=True)
+        self.process = PROCESSES.Process(target=run_stage_of, args=(task,))
         self.process.start()
 
-    def left(self) -> float:
-        """Seconds until the stage is killed."""
-        return self.began + self.seconds - time.monotonic()
-
-    def outcome(self, out: Path) -> Outcome:
+    def outcome(self) -> Outcome:
         """How it ended; what still runs of it is killed."""
-        name, title, log = (
-            self.stage.name,
-            self.stage.title,
-            out / "logs" / f"{self.stage.name}.log",
-        )
+        name, title, log = self.stage.name, self.stage.title, self.log
         self.process.join(0)
         status = self.process.exitcode
         _end(self.process)
-        seconds = time.monotonic() - self.began
-        entry = results.load(record_path(out, name)) or {}
+        seconds = time.monotonic() - self.task.began
+        entry = results.load(self.task.record_path) or {}
         partly = f"; {PARTLY}" if entry and not entry.get("complete") else ""
         if status is None:
             message = f"stopped after {seconds:.0f} s{partly}; log: {log}"
             return Outcome(name, title, OVERRAN, seconds, message)
         if status != 0:
-            message = f"{_last_line(log) or f'exit status {status}'}{partly}; log: {log}"
+            message = f"{last_line(log) or f'exit status {status}'}{partly}; log: {log}"
             return Outcome(name, title, FAILED, seconds, message)
         if not entry:
             return Outcome(name, title, FAILED, seconds, f"wrote no record; log: {log}")
@@ -235,9 +229,9 @@ def _next_to_end(running: Sequence[_Running]) -> list[_Running]:
     """Those that have ended or used up their time, as soon as there is one; none where nothing runs."""
     if not running:
         return []
-    least = max(min(r.left() for r in running), 0.0)
+    least = max(min(r.task.left() for r in running), 0.0)
     ended = wait([r.process.sentinel for r in running], timeout=least)
-    return [r for r in running if r.process.sentinel in ended or r.left() <= 0.0]
+    return [r for r in running if r.process.sentinel in ended or r.task.left() <= 0.0]
 
 
 def _check_folder(stages: Sequence[Stage], out: Path, device: torch.device, toy: bool) -> None:
@@ -273,11 +267,11 @@ def _not_now(stage: Stage, out: Path, seconds: float) -> str:
     return ""
 
 
-def run_stage_of(request: dict) -> None:
+def run_stage_of(task: Task) -> None:
     """`worker.run_stage`, which the runner itself need not import."""
     from audiossl_lite.experiments.gpu.worker import run_stage
 
-    run_stage(request)
+    run_stage(task)
 
 
 def _end(process: BaseProcess) -> None:
@@ -299,21 +293,13 @@ def headline(entry: dict) -> str:
     return f"{row['name']} {mean:.4g} {unit}".rstrip() if mean is not None else row["name"]
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
 def _line(outcome: Outcome) -> str:
     return f"{outcome.status}, {outcome.seconds:.1f} s: {outcome.message}"
 
 
 def _write_table(out: Path, outcomes: Sequence[Outcome]) -> None:
-    aside = out / "table.json.part"
-    aside.write_text(
-        json.dumps([asdict(outcome) for outcome in outcomes], indent=1, ensure_ascii=False) + "\n"
-    )
-    aside.replace(out / "table.json")
+    lines = json.dumps([asdict(outcome) for outcome in outcomes], indent=1, ensure_ascii=False)
+    write_whole(out / "table.json", f"{lines}\n".encode())
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

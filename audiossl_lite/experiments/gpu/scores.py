@@ -13,14 +13,12 @@ from torch import Tensor, nn
 
 from audiossl_lite.data.corpus import Sound, tasks
 from audiossl_lite.data.joined import Joined
-from audiossl_lite.evaluation.baselines import log_mel_statistics, mfcc_statistics
 from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.evaluation.few_shot import Episodes
 from audiossl_lite.evaluation.grids import Column, draw_column
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.training import load_checkpoint, save_checkpoint
 
-BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
 START = "log-mel statistics"  # what gains are measured from
 BATCH = 128  # clips of 10 s: a convolution network keeps 2 GB of each layer
 

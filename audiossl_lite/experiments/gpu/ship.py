@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,14 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiossl_lite import encoders
 from audiossl_lite.data.joined import waveforms_of
+from audiossl_lite.encoders.atst import in_chunks
+from audiossl_lite.evaluation.baselines import BASELINES
+from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu.recipes import TITLES, encoder_path
-from audiossl_lite.experiments.gpu.scores import BASELINES, START, draw_scores, embed_all
+from audiossl_lite.experiments.gpu.scores import START, draw_scores, embed_all
 from audiossl_lite.experiments.gpu.sounds import decoded, described
 from audiossl_lite.experiments.gpu.task import record_path
+from audiossl_lite.experiments.networks import random_start
 from audiossl_lite.experiments.records import record_row
 from audiossl_lite.pretrained.shipped import (
     FOLDER,
@@ -106,20 +108,11 @@ def write_encoders(run: Path, models: Path) -> dict[str, Path]:
     return written
 
 
-def untrained(path: Path, seed: int) -> Callable[[Tensor], Tensor]:
+def untrained(path: Path, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
     """The embedding of a file's network at its random start, with the same frontend and chunks."""
-    said = describe_encoder(path)
-    made = said["encoder"]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = getattr(encoders, made["maker"])(**made["options"])
-    with tempfile.TemporaryDirectory() as folder:
-        start = Path(folder) / "start.safetensors"
-        save_encoder(
-            start, network, load_encoder(path).frontend, maker=made["maker"],
-            options=made["options"], chunk_frames=made["chunk_frames"],
-        )  # fmt: skip
-        return load_encoder(start).embed
+    ready = load_encoder(path)
+    embed = in_chunks(random_start(path, seed), ready.about["chunk_frames"])
+    return lambda waveform, lengths: embed(*spectrograms(ready.frontend, waveform, lengths))
 
 
 def rows_to_score(run: Path, written: dict[str, Path]) -> dict[str, Callable[..., Tensor]]:
@@ -206,11 +199,9 @@ def model_card(stage: str, path: Path, trained: dict[str, Any], scored: dict[str
     )  # fmt: skip
 
 
-def beaten(
-    scored: dict[str, Any], name: str, column: str = "events, never heard"
-) -> dict[str, bool]:
-    """Whether the interval of `name` lies above that of each baseline, in one column."""
-    rows = {row["name"]: row["columns"][column] for row in scored["values"]}
+def beaten(scored: dict[str, Any], name: str) -> dict[str, bool]:
+    """Whether the interval of `name` lies above that of each baseline, on events never heard."""
+    rows = {row["name"]: row["columns"]["events, never heard"] for row in scored["values"]}
     low = rows[name]["mean"] - rows[name]["ci95"]
     return {b: low > rows[b]["mean"] + rows[b]["ci95"] for b in BASELINES}
 

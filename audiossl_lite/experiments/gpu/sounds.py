@@ -11,8 +11,8 @@ import torch
 from audiossl_lite.data.corpus import embedded_sounds, held_out, list_sounds, tasks
 from audiossl_lite.data.joined import Corpus, listing_key, read_corpus, waveforms_of, write_corpus
 from audiossl_lite.data.sounds.synthetic import POOLS, synthetic_clips
+from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.experiments.gpu.scores import (
-    BASELINES,
     START,
     TaskScores,
     draw_scores,

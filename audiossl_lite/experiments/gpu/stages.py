@@ -82,21 +82,7 @@ LEARNT = (
 )
 # For a second call: the first one's time belongs to the rest.
 LATE = {"share": 0.1, "seconds": 60.0}
-LARGER = (
-    learnt("atst_small", "ATST-Small", **LATE, method="atst", encoder="atst_small"),
-    learnt(
-        "audiomae_large", "AudioMAE, the largest that fits", **LATE, method="audiomae", largest=True
-    ),
-    learnt(
-        "uamix_large",
-        "uaMix-MAE from that",
-        **LATE,
-        needs=["audiomae_large"],
-        method="uamix",
-        mixing="t_cutmix",
-        start="learnt_audiomae_large",
-    ),
-)
+LARGER = learnt("atst_small", "ATST-Small", **LATE, method="atst", encoder="atst_small")
 SEEDS = tuple(
     learnt(
         f"{stage.name.removeprefix('learnt_')}_seed_{seed}",
@@ -126,7 +112,7 @@ FIRST: tuple[Stage, ...] = (
     Stage("fed", "Fed", f"{ROOM}.fed:run", 1.5, at_least_s=20.0, at_most_s=40.0, needs=("card",)),
     *(fast(job, title) for job, title in THEN_TIMED.items()),
 )
-STAGES: tuple[Stage, ...] = (*FIRST, *LARGER, *SEEDS)
+STAGES: tuple[Stage, ...] = (*FIRST, LARGER, *SEEDS)
 
 
 def toy_stages(stages: Sequence[Stage]) -> list[Stage]:

@@ -116,3 +116,9 @@ class Task:
 def record_path(out: Path, stage: str) -> Path:
     """The file in which a stage of the run in `out` records what it found."""
     return Path(out) / "records" / f"gpu_{stage}.json"
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something; empty without one."""
+    lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -15,50 +15,36 @@ import sys
 import threading
 import traceback
 from multiprocessing.connection import wait
-from pathlib import Path
-from typing import Any
 
 import lightning.fabric.strategies  # noqa: F401  this and the next: what nearly every stage needs
 import torch
 from tqdm import tqdm
 
 import audiossl_lite.experiments.jobs  # noqa: F401
-from audiossl_lite.experiments.gpu.task import Stage, Task
+from audiossl_lite.experiments.gpu.task import Task
 
 MESSAGE_CHARACTERS = 300
 tqdm.set_lock(threading.RLock())  # its own, between processes, would outlive a stage that is killed
 gc.freeze()  # what is imported stays: no stage searches it for garbage
 
 
-def run_stage(request: dict[str, Any]) -> None:
-    """Run the stage of `request` and end the process: status 0, or 1 with the error as the last line of its log."""
+def run_stage(task: Task) -> None:
+    """Run the stage of `task` and end the process: status 0, or 1 with the error as the last line of its log."""
     os.setsid()
     threading.Thread(target=_end_with_the_runner, daemon=True).start()
-    stage = Stage(**request.pop("stage"))
-    out = Path(request["out"])
-    log = os.open(out / "logs" / f"{stage.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    log = task.out / "logs" / f"{task.stage.name}.log"
+    log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ["AUDIOSSL_PROGRESS"] = "log"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(out / "compiled"))
-    device = torch.device(request["device"])
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.set_num_threads(max((os.cpu_count() or 1) // request["together"], 1))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(task.out / "compiled"))
+    if task.device.type == "cuda":
+        torch.cuda.set_device(task.device)
+        torch.set_num_threads(max((os.cpu_count() or 1) // task.together, 1))
     else:  # toy sizes: threads would wait for each other longer than they work
         torch.set_num_threads(1)
-    task = Task(
-        stage=stage,
-        device=device,
-        seconds=request["seconds"],
-        began=request["began"],
-        out=out,
-        data=Path(request["data"]) if request["data"] else None,
-        toy=request["toy"],
-        together=request["together"],
-    )
     status = 0
-    module, name = stage.function.split(":")
+    module, name = task.stage.function.split(":")
     try:
         getattr(importlib.import_module(module), name)(task)
     except BaseException as error:

@@ -8,11 +8,8 @@ from audiossl_lite.experiments.settings.scales import GPU, TIMED, Scales
 
 
 @dataclass(frozen=True)
-class MaskedPretraining:
-    """Settings of one masked-autoencoder run, from clips to trained encoder.
-
-    Where: AudioMAE Sec. 4; chapter 06
-    """
+class Masked:
+    """What every run on masked clips sets, from clips to trained encoder."""
 
     # data (embedded sounds only: real data has the size it has)
     clips_per_class: int
@@ -25,16 +22,10 @@ class MaskedPretraining:
     count_padding: bool
     # what is hidden
     mask_ratio: float
-    structured: bool
-    time_ratio: float
-    freq_ratio: float
-    norm_patches: bool
     # the networks
     encoder: str  # a function of audiossl_lite.encoders
-    decoder: str  # "global" or "window"
     decoder_dim: int
     decoder_depth: int
-    decoder_heads: int
     # the run
     steps: int
     batch_size: int
@@ -50,6 +41,23 @@ class MaskedPretraining:
     log_every: int
     save_every: int
     probe_every: int
+
+
+@dataclass(frozen=True)
+class MaskedPretraining(Masked):
+    """Settings of one masked-autoencoder run.
+
+    Where: AudioMAE Sec. 4; chapter 06
+    """
+
+    # what is hidden
+    structured: bool
+    time_ratio: float
+    freq_ratio: float
+    norm_patches: bool
+    # the decoder
+    decoder: str  # "global" or "window"
+    decoder_heads: int
 
 
 # AudioSet-2M; clips that can no longer be downloaded make it fewer.
@@ -111,24 +119,22 @@ SMALL = {
     "decoder_heads": 4,
     "precision": "32-true",
 }
+WORKSHOP = {
+    "clips_per_class": 40,
+    "clip_s": 5.0,
+    "n_frames": 496,
+    "n_mels": 64,
+    "steps": 400,
+    "warmup_steps": 20,
+    "probe_every": 100,
+    "save_every": 250,
+}
 MASKED: dict[str, Scales] = {
     "audiomae": Scales(
         MaskedPretraining,
         paper=AUDIOMAE,
         gpu=AUDIOMAE_GPU,
-        workshop=SMALL
-        | {
-            "clips_per_class": 40,
-            "clip_s": 5.0,
-            "n_frames": 496,
-            "n_mels": 64,
-            "steps": 400,
-            "batch_size": 64,
-            "learning_rate": 3e-3,
-            "warmup_steps": 20,
-            "probe_every": 100,
-            "save_every": 250,
-        },
+        workshop=SMALL | WORKSHOP | {"batch_size": 64, "learning_rate": 3e-3},
         lite=SMALL
         | {
             "clips_per_class": 16,

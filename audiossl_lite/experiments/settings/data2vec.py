@@ -4,57 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from audiossl_lite.experiments.settings.audiomae import AUDIOMAE_GPU
+from audiossl_lite.experiments.settings.audiomae import AUDIOMAE, AUDIOMAE_GPU, WORKSHOP, Masked
 from audiossl_lite.experiments.settings.scales import GPU, TIMED, Scales
 
 
 @dataclass(frozen=True)
-class LatentPretraining:
-    """Settings of one run that predicts a teacher's latents, from clips to trained encoder.
+class LatentPretraining(Masked):
+    """Settings of one run that predicts a teacher's latents.
 
     Where: data2vec 2.0 Sec. 3; EAT Sec. 3; chapter 17
     """
 
-    # data (embedded sounds only: real data has the size it has)
-    clips_per_class: int
-    clip_s: float
-    # what the networks see
-    n_frames: int  # a multiple of 16; also what the encoder takes at most
-    n_mels: int  # a multiple of 16
-    normalisation: str  # "audioset" constants, or "fitted" to the clips
-    gain_db: float
-    count_padding: bool
     # what is hidden
     n_masks: int  # of a clip, which share one pass of the teacher
-    mask_ratio: float
     block: int  # side of the squares that stay visible; 0: single patches
     block_extra: float
     # the networks
-    encoder: str  # a function of audiossl_lite.encoders
     top_blocks: int
     utterance_weight: float
-    decoder_dim: int
-    decoder_depth: int
     decoder_groups: int
     decoder_kernel: int
     # the run
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int
-    final_learning_rate: float
-    schedule: str
-    weight_decay: float
-    final_weight_decay: float
     momentum: float
     final_momentum: float
     clip_norm: float
-    beta_2: float
-    eps: float
-    precision: str
-    log_every: int
-    save_every: int
-    probe_every: int
 
 
 EAT = {
@@ -62,7 +35,6 @@ EAT = {
     "clip_s": (10.0, "EAT Sec. 4: AudioSet clips of 10 s"),
     "n_frames": (1024, "official code: 1024 frames"),
     "n_mels": (128, "official code: 128 bands"),
-    "normalisation": ("audioset", "official code: AudioSet's mean and std"),
     "gain_db": (0.0, "official code: roll and gain are off unless asked for"),
     "count_padding": (True, "official code: padding is predicted like sound"),
     "n_masks": (16, "official code: 16 clones of a batch"),
@@ -81,19 +53,18 @@ EAT = {
     "learning_rate": (5e-4, "official code: 5e-4"),
     "warmup_steps": (53_333, "official code: 53,333"),
     "final_learning_rate": (0.0, "official code: cosine to 0"),
-    "schedule": ("cosine", "official code: cosine"),
     "weight_decay": (0.05, "official code: 0.05, constant"),
     "final_weight_decay": (0.05, "official code: 0.05, constant"),
     "momentum": (0.9998, "official code: 0.9998"),
     "final_momentum": (0.99999, "official code: 0.99999, straight within 100,000 steps; here by cosine over all"),
     "clip_norm": (4.0, "official code: 4"),
-    "beta_2": (0.95, "official code: 0.95"),
     "eps": (1e-8, "not stated; Adam's default"),
-    "precision": ("bf16-mixed", "official code: fp16; bf16 needs no loss scaling"),
-    "log_every": (10, "this project"),
-    "save_every": (500, "this project"),
-    "probe_every": (0, "this project"),
 }  # fmt: skip
+# Where both official codes have the same.
+SHARED = (
+    "normalisation", "schedule", "beta_2", "precision", "log_every", "save_every", "probe_every",
+)  # fmt: skip
+EAT |= {name: AUDIOMAE[name] for name in SHARED}
 EAT_GPU = GPU | {
     name: AUDIOMAE_GPU[name] for name in ("n_frames", "normalisation", "count_padding", "encoder")
 } | {
@@ -127,18 +98,7 @@ LATENT: dict[str, Scales] = {
         LatentPretraining,
         paper=EAT,
         gpu=EAT_GPU,
-        workshop=SMALL
-        | {
-            "clips_per_class": 40,
-            "clip_s": 5.0,
-            "n_frames": 496,
-            "n_mels": 64,
-            "steps": 400,
-            "batch_size": 32,
-            "warmup_steps": 20,
-            "probe_every": 100,
-            "save_every": 250,
-        },
+        workshop=SMALL | WORKSHOP | {"batch_size": 32},
         lite=SMALL
         | {
             "clips_per_class": 8,

@@ -1,4 +1,4 @@
-"""The whole command at toy sizes on a CPU: it survives a broken stage, and a second call skips what is recorded."""
+"""The whole command at toy sizes on a CPU: it records, and a second call skips what is recorded."""
 
 from __future__ import annotations
 
@@ -16,22 +16,20 @@ ROOT = Path(__file__).resolve().parents[3]
 ONLY = "card,sounds,learnt_cnn"
 
 
-def call(out: Path, *more: str) -> tuple[int, dict[str, str], str]:
+def call(out: Path) -> tuple[int, dict[str, str], str]:
     """Exit status, how each stage ended, and what was printed."""
     command = [sys.executable, "-m", "audiossl_lite", "gpu", "--device", "cpu", "--minutes", "4"]
-    command += ["--out", str(out), "--only", ONLY, *more]
+    command += ["--out", str(out), "--only", ONLY]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     rows = json.loads((out / "table.json").read_text())
     return done.returncode, {row["stage"]: row["status"] for row in rows}, done.stdout
 
 
 @pytest.mark.slow
-def test_a_toy_run_records_survives_and_is_not_repeated(tmp_path):
-    broken = ("--also", "broken=tests.experiments.gpu.fake_stages:broken")
-    status, ended, said = call(tmp_path, *broken)
+def test_a_toy_run_records_and_is_not_repeated(tmp_path):
+    status, ended, said = call(tmp_path)
     recorded = dict.fromkeys(ONLY.split(","), "recorded")
-    assert (status, ended) == (1, recorded | {"broken": "FAILED"}), said
-    assert "this stage is broken on purpose" in said and "say nothing about a GPU" in said
+    assert (status, ended) == (0, recorded) and "say nothing about a GPU" in said, said
     for name in recorded:
         entry = json.loads((tmp_path / "records" / f"gpu_{name}.json").read_text())
         assert entry["scale"] == "toy" and entry["complete"] and entry["values"]
@@ -41,8 +39,8 @@ def test_a_toy_run_records_survives_and_is_not_repeated(tmp_path):
 
 
 def test_a_toy_run_has_one_stage_of_a_kind_and_time_for_each():
-    stages = chosen_stages("", ["mine=a:b"], toy=True)
-    assert [stage.name for stage in stages] == [*(stage.name for stage in FIRST), "mine"]
+    stages = chosen_stages("", toy=True)
+    assert [stage.name for stage in stages] == [stage.name for stage in FIRST]
     assert all(stage.at_least_s <= 1.0 for stage in stages)
-    assert [s.name for s in chosen_stages("", [])] == [s.name for s in STAGES]
-    assert [s.name for s in chosen_stages("fed,card", [])] == ["card", "fed"]
+    assert [s.name for s in chosen_stages("")] == [s.name for s in STAGES]
+    assert [s.name for s in chosen_stages("fed,card")] == ["card", "fed"]

@@ -151,35 +151,6 @@ def test_without_the_sounds_or_the_start_the_stage_says_what_it_needs(out, tmp_p
         learnt.run(task_of(out, "x", method="byol"))
 
 
-def test_the_largest_encoder_that_sees_enough_is_taken(out, monkeypatch):
-    corpus = read_corpus(out / "sounds")
-    recipe = make_recipe({"method": "audiomae", "seed": 0}, corpus, out, CPU, toy=True)
-    speeds = {
-        "audiomae_base": 9.0,
-        "audiomae_small": 0.9,
-        "audiomae_compact": 1e-3,
-        "audiomae_tiny": 1e-4,
-    }
-    monkeypatch.setattr(learnt._Stage, "seconds_per_step", lambda _, c: speeds[c.encoder])
-    stage = Stage("sizes", "sizes", "x", options={"method": "audiomae"})
-    task = Task(stage, CPU, 60.0, time.monotonic(), out, None, toy=False)
-    options = {"method": "audiomae", "seed": 0, "largest": True}
-    scores = load_scores(out / "sounds" / "scores.pt")
-    clips = waveforms_of(corpus, CPU, scores.used)
-    monkeypatch.setattr(
-        learnt._Stage, "_seconds_of_scoring", lambda self, _: self.score(0, {}) or 0.0
-    )
-    plan = learnt._Stage(task, options, recipe, scores, clips, "", "").plan()
-    assert not (
-        task.folder / "scores_0.pt"
-    ).exists()  # the start that was timed is not the chosen one
-    assert plan["config"]["encoder"] == "audiomae_compact"
-    assert list(plan["measured"]) == ["audiomae_base", "audiomae_small", "audiomae_compact"]
-    steps = plan["config"]["steps"]
-    assert steps * 1e-3 == pytest.approx(60 * (1 - learnt.KEPT_BACK), rel=0.05)
-    assert plan["config"]["warmup_steps"] == steps // 10 and plan["points"][-1] == steps
-
-
 def test_settings_are_those_of_the_preset_and_of_the_options():
     config = settings_of(
         {"method": "atst", "encoder": "atst_compact"}, torch.device("cuda"), toy=False
@@ -224,9 +195,7 @@ def test_the_stages_of_learnt_can_be_made():
     assert [stage.options["method"] for stage in mine[:7]] == [
         "atst", "audiomae", "uamix", "uamix", "uamix", "cnn", "byola",
     ]  # fmt: skip
-    for place, stage in enumerate(STAGES):
-        before = {earlier.name for earlier in STAGES[:place]}
-        assert set(stage.needs) <= before
+    for stage in STAGES:
         for key in ("like", "start"):
             if key == "like" or stage.options.get("method") == "uamix":
                 assert stage.options.get(key, "learnt_audiomae") in names

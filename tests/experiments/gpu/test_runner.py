@@ -207,8 +207,6 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch):
         (["--only", "cards"], "no stage is called cards; there are card, right"),
         (["--data", "no/such/folder"], "no sounds at no/such/folder; --data names a folder"),
         (["--data", "/dev/null"], "no sounds at /dev/null; --data names a folder"),
-        (["--also", "card=a:b"], "a stage called 'card' exists"),
-        (["--also", "a.b"], "NAME=MODULE:FUNCTION"),
     ],
 )
 def test_wrong_requests_are_refused_before_anything_runs(arguments, said, capsys):

@@ -47,7 +47,7 @@ def out(tmp_path_factory) -> Path:
     encoder = next(iter(recipe.starts(recipe.config).values()))
     save_encoder(
         encoder_path(out, "learnt_audiomae"), encoder, recipe.frontend,
-        maker=recipe.maker(recipe.config), options=recipe.options, chunk_frames=recipe.chunk_frames,
+        maker=recipe.maker, options=recipe.options, chunk_frames=recipe.chunk_frames,
     )  # fmt: skip
     return out
 
