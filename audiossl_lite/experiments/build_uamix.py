@@ -54,12 +54,6 @@ def make_tuning(encoder: nn.Module, config: Tuning, *, step: int, seed: int = 0)
     return method
 
 
-def tuning_views(config: Tuning, frontend: nn.Module, mixing: str) -> TuningViews:
-    """The augmentations of a preset with one kind of mixing, in the units of its frontend."""
-    names = ("rule", "alpha", "per_sample", "gain_db", "augmentation")
-    return TuningViews(mixing, log_unit=frontend.log_unit, **chosen(config, *names))
-
-
 def tuning_parts(
     encoder: nn.Module,
     config: Tuning,
@@ -89,9 +83,12 @@ def tuning_parts(
         **first if step == 1 else {},
     )
     run = replace(run, warmup_steps=int(run.steps * config.warmup_share))
-    return Parts(
-        method, tuning_views(config, frontend, "none" if step == 1 else config.mixing), run
+    views = TuningViews(
+        "none" if step == 1 else config.mixing,
+        log_unit=frontend.log_unit,
+        **chosen(config, "rule", "alpha", "per_sample", "gain_db", "augmentation"),
     )
+    return Parts(method, views, run)
 
 
 def train_head(

@@ -132,14 +132,6 @@ def count_runs(monkeypatch) -> list[str]:
     return names
 
 
-def test_equal_settings_run_once_whatever_their_name(data, monkeypatch):
-    names = count_runs(monkeypatch)
-    row = small_rows()[2]
-    results = run_rows(few_episodes(data), [row, Row("same", row.config)])
-    assert names == [row.name]
-    assert [result["name"] for result in results] == [row.name, "same"]
-
-
 def few_episodes(data, folder=None) -> Protocol:
     return Protocol(data, device="cpu", n_episodes=10, finished=Finished(folder))
 

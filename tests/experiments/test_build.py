@@ -29,7 +29,7 @@ from audiossl_lite.experiments.build_mae import (
 from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
 from audiossl_lite.experiments.settings.presets import EXPERIMENTS, Pretraining, preset
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
-from audiossl_lite.methods import BYOL, Contrastive
+from audiossl_lite.methods import BYOL
 from audiossl_lite.parameters import SCALES
 from audiossl_lite.training import TrainConfig
 
@@ -78,12 +78,6 @@ def test_every_experiment_runs(experiment):
     assert result.encoder is next(iter(result.method.encoders.values()))
     score = few_shot_of(result.encoder, result.frontend, tones(), n_episodes=20)
     assert score.mean > 30, "five tones in noise are easy even for a random encoder"
-
-
-def test_contrastive_runs_from_the_same_settings():
-    result = pretrain(tones(), tiny("atst", method="contrastive"), device="cpu")
-    assert isinstance(result.method, Contrastive)
-    assert list(result.method.encoders) == ["student"]
 
 
 def test_initial_weights_depend_on_the_seed_alone():

@@ -18,7 +18,6 @@ from audiossl_lite.experiments.jobs import (
     JOBS,
     find_job,
     find_start,
-    make_parts,
     open_source,
     run_job,
     synthetic_source,
@@ -28,7 +27,7 @@ from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import BYOLAFrontend
 from audiossl_lite.parameters import ParameterError, make_parameters
 from audiossl_lite.pretrained.shipped import load_encoder, save_encoder
-from audiossl_lite.training import Compute, load_checkpoint, save_checkpoint, train
+from audiossl_lite.training import Compute, load_checkpoint, save_checkpoint
 from audiossl_lite.training.sources import InMemory
 
 FEW_TUNING = {"steps": 2, "batch_size": 4, "log_every": 1}
@@ -43,24 +42,6 @@ def few_clips(monkeypatch):
         return synthetic_clips(pool, clips_per_class=1, duration_s=2.0)
 
     monkeypatch.setattr("audiossl_lite.experiments.build.synthetic_clips", make)
-
-
-@pytest.mark.parametrize("name", list(JOBS))
-def test_every_job_trains_on_made_up_clips(name):
-    job = find_job(name)
-    config = preset(job.experiment, "lite")
-    source, frontend = synthetic_source(job, config, 4)
-    parts = make_parts(job, config, frontend, seed=1)
-    start = {key: value.clone() for key, value in parts.method.state_dict().items()}
-    result = train(
-        parts.method, parts.views, source, replace(parts.config, batch_size=4),
-        device="cpu", stop_after=2,
-    )  # fmt: skip
-    assert torch.isfinite(torch.tensor(result.history[-1]["loss"]))
-    moved = [k for k, v in parts.method.state_dict().items() if not torch.equal(v, start[k])]
-    assert moved
-    if job.step == 1:
-        assert not [key for key in moved if key.startswith("encoder.")]
 
 
 def test_made_up_clips_have_the_papers_shapes():
@@ -193,12 +174,18 @@ def test_spoiled_weights_are_not_started_from(tmp_path):
         run_job("uamix_head", "lite", "", None, device="cpu", start=str(tmp_path))
 
 
-def test_a_store_of_the_right_kind_is_read_and_another_is_refused(tmp_path):
-    job, config = find_job("atst_small"), preset("atst", "lite")
+@pytest.fixture
+def audio(tmp_path) -> Path:
+    folder = tmp_path / "audio"
+    (folder / "noise").mkdir(parents=True)
     for number, waveform in enumerate(0.1 * torch.randn(6, 16_000)):
-        (tmp_path / "audio" / "noise").mkdir(parents=True, exist_ok=True)
-        save_audio(tmp_path / "audio" / "noise" / f"{number}.wav", waveform.clamp(-1, 1))
-    pack(tmp_path / "audio", tmp_path / "right", kind="atst_paper", workers=0)
+        save_audio(folder / "noise" / f"{number}.wav", waveform.clamp(-1, 1))
+    return folder
+
+
+def test_a_store_of_the_right_kind_is_read_and_another_is_refused(audio, tmp_path):
+    job, config = find_job("atst_small"), preset("atst", "lite")
+    pack(audio, tmp_path / "right", kind="atst_paper", workers=0)
     source, frontend = open_source(job, config, str(tmp_path / "right"))
     assert type(frontend).__name__ == "ATSTFrontend" and len(source) == 6
     assert source.batch(torch.arange(2), "cpu")[0].shape[2] == 64
@@ -214,19 +201,16 @@ def test_a_store_of_the_right_kind_is_read_and_another_is_refused(tmp_path):
         ValueError, match="packed as 'atst_paper', atst_small reads 'atst'; .*--kind atst"
     ):
         open_source(job, official, str(tmp_path / "right"))
-    pack(tmp_path / "audio", tmp_path / "official", kind="atst", workers=0)
+    pack(audio, tmp_path / "official", kind="atst", workers=0)
     assert open_source(job, official, str(tmp_path / "official"))[1].variant == "official"
     other = preset("atst", "lite", {"frontend": "byola"})
     with pytest.raises(ValueError, match="no packed store holds spectrograms of frontend='byola'"):
         open_source(job, other, str(tmp_path / "right"))
 
 
-def test_filter_banks_of_a_store_are_those_of_the_settings_or_refused(tmp_path):
-    for number, waveform in enumerate(0.1 * torch.randn(4, 16_000)):
-        (tmp_path / "audio" / "noise").mkdir(parents=True, exist_ok=True)
-        save_audio(tmp_path / "audio" / "noise" / f"{number}.wav", waveform.clamp(-1, 1))
+def test_filter_banks_of_a_store_are_those_of_the_settings_or_refused(audio, tmp_path):
     folder = str(tmp_path / "store")
-    pack(tmp_path / "audio", folder, kind="audiomae", workers=0)
+    pack(audio, folder, kind="audiomae", workers=0)
     message = (
         "n_mels=128, normalisation=audioset, audiomae asks for n_mels=64, normalisation=fitted"
     )

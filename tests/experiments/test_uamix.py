@@ -14,7 +14,7 @@ from audiossl_lite.experiments.build import Trained
 from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.records import load, recorded_scores, table_rows
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.experiments.settings.uamix import START, VARIANTS
+from audiossl_lite.experiments.settings.uamix import START
 from audiossl_lite.experiments.uamix import (
     answers,
     in_words,
@@ -76,12 +76,6 @@ def test_every_column_is_scored_for_every_kind_of_features(done):
         assert all(values.shape == (n_seeds, 20) for values in found.values())
     assert encoders.scoring.ways() == dict(zip(columns, (5, 5, 5, 3), strict=True))
     assert not encoders.failures and not encoders.scoring.left_out
-
-
-def test_what_was_scored_is_not_scored_again(done, monkeypatch):
-    encoders, _, _ = done
-    monkeypatch.setattr(encoders.scoring, "score", lambda features: pytest.fail("scored twice"))
-    assert list(uamix_scores(encoders, PAIR, [0, 1]))[-2:] == PAIR
 
 
 def test_variants_share_encoder_and_head_and_differ_in_what_they_learn(done):
@@ -164,14 +158,6 @@ def test_a_variant_that_fails_is_named_and_the_others_go_on(pools, monkeypatch):
     scores = uamix_scores(encoders, ["MixUp + LS", "No Mixing"], [0])
     assert "MixUp + LS" not in scores and "No Mixing" in scores
     assert encoders.failures == {"MixUp + LS": "seed 0: collapse at step 3"}
-
-
-def test_every_variant_is_a_change_of_settings_that_exist():
-    for changes in VARIANTS.values():
-        assert dataclasses.replace(TUNING, **changes) != TUNING or changes == {
-            "mixing": TUNING.mixing, "rule": TUNING.rule,
-        }  # fmt: skip
-    assert len({tuple(sorted(v.items())) for v in VARIANTS.values()}) == len(VARIANTS)
 
 
 # --- the report --------------------------------------------------------------------------------------------

@@ -73,6 +73,13 @@ def test_an_encoder_one_per_cent_off_is_named(monkeypatch):
     assert rows["ATST-Small, fp32"]["mean"] == pytest.approx(0.01, rel=1e-3)
 
 
+def turned(share: float, gradient: torch.Tensor) -> torch.Tensor:
+    """The gradient with noise of that share of its length."""
+    torch.manual_seed(0)
+    noise = torch.randn_like(gradient)
+    return gradient + share * noise * gradient.norm() / noise.norm()
+
+
 @pytest.mark.parametrize(("times", "passed"), [(1.2, True), (1.5, False)])
 def test_bf16_may_be_as_far_off_as_that_of_the_cpu(monkeypatch, times, passed):
     """A card is compared with the CPU in bf16 where that is beyond the tolerance itself."""
@@ -80,12 +87,8 @@ def test_bf16_may_be_as_far_off_as_that_of_the_cpu(monkeypatch, times, passed):
 
     def worse(method, batch, device, dtype, *, bf16=False):
         loss, gradient = honest(method, batch, CPU, dtype)
-        if bf16:
-            torch.manual_seed(0)
-            noise = torch.randn_like(gradient)
-            share = 0.4 * (times if device.type != "cpu" else 1.0)
-            gradient = gradient + share * noise * gradient.norm() / noise.norm()
-        return loss, gradient
+        share = 0.4 * (times if device.type != "cpu" else 1.0)
+        return loss, turned(share, gradient) if bf16 else gradient
 
     monkeypatch.setattr(checks, "loss_and_gradient", worse)
     monkeypatch.setitem(checks.COSINES, "bf16", 0.5)
@@ -98,15 +101,11 @@ def test_a_gradient_of_the_wrong_direction_is_named(monkeypatch):
     """Its length alone is within the tolerance of bf16."""
     honest = checks.loss_and_gradient
 
-    def turned(method, batch, device, dtype, *, bf16=False):
+    def other(method, batch, device, dtype, *, bf16=False):
         loss, gradient = honest(method, batch, device, dtype)
-        if bf16:
-            torch.manual_seed(0)
-            noise = torch.randn_like(gradient)
-            gradient = gradient + 0.249 * noise * gradient.norm() / noise.norm()
-        return loss, gradient
+        return loss, turned(0.249, gradient) if bf16 else gradient
 
-    monkeypatch.setattr(checks, "loss_and_gradient", turned)
+    monkeypatch.setattr(checks, "loss_and_gradient", other)
     monkeypatch.setitem(checks.COSINES, "bf16", 0.98)
     rows = {r["name"]: r for r in checks.step("contrastive", CPU, True)}
     assert rows["contrastive, fp32: gradient"]["passed"] is True
