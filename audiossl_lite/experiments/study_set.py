@@ -12,12 +12,11 @@ from typing import Any
 from torch import nn
 
 from audiossl_lite.data.joined import clips_of_tasks, decoded_in
-from audiossl_lite.experiments import records
 from audiossl_lite.experiments.build import TrainTest
 from audiossl_lite.experiments.build_uamix import tuning_pools
 from audiossl_lite.experiments.gpu.recipes import encoder_path
 from audiossl_lite.experiments.gpu.sounds import described
-from audiossl_lite.experiments.gpu.task import record_path
+from audiossl_lite.experiments.gpu.task import record_of
 from audiossl_lite.experiments.networks import (
     UNTRAINED,
     Network,
@@ -84,8 +83,7 @@ class Study:
 
     def has(self, name: str) -> bool:
         """Whether a run of that name is complete with every seed."""
-        paths = [record_path(self.folder, run_of(name, s).name) for s in range(self.n_seeds)]
-        return all((records.load(path) or {}).get("complete") for path in paths)
+        return all(record_of(self.folder, run_of(name, s).name) for s in range(self.n_seeds))
 
     def config(self, name: str) -> dict[str, Any]:
         """The settings of a run, from its plan."""
@@ -135,8 +133,8 @@ class StudySet(EncoderSet):
         """Seconds that the runs took."""
         seeds = range(self.study.n_seeds)
         names = [self.variant if name == UAMIX else name for name in self.configs]
-        paths = [record_path(self.study.folder, run_of(n, s).name) for n in names for s in seeds]
-        return sum(records.load(path)["training"]["seconds"] for path in paths)
+        runs = [record_of(self.study.folder, run_of(n, s).name) for n in names for s in seeds]
+        return sum(run["training"]["seconds"] for run in runs)
 
     def trained(self, method: str, seed: int) -> nn.Module:
         """Not of a study: KeyError."""

@@ -27,7 +27,7 @@ from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu import learnt, sounds
 from audiossl_lite.experiments.gpu.recipes import TITLES
 from audiossl_lite.experiments.gpu.scores import START, load_scores
-from audiossl_lite.experiments.gpu.task import Stage, Task, record_path
+from audiossl_lite.experiments.gpu.task import Stage, Task, record_of
 from audiossl_lite.experiments.networks import UNTRAINED
 from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.experiments.studies import named
@@ -128,9 +128,9 @@ def train_all(
     out = Path(out).expanduser().resolve()
     task = _task(Stage("sounds", "", ""), out, Path(data).expanduser() if data else None)
     with locked(task.folder, wait=True):  # only one process decodes
-        if not _complete(out, "sounds"):
+        if not record_of(out, "sounds"):
             sounds.run(task)
-    heard = records.load(record_path(out, "sounds"))["data_fingerprint"]
+    heard = record_of(out, "sounds")["data_fingerprint"]
     if not heard.startswith(key):
         raise ValueError(
             f"{out} holds runs on other sounds than {data or 'the built-in ones'}; choose another --out"
@@ -143,7 +143,7 @@ def train_all(
 
 def _take(stage: Stage, out: Path) -> bool:
     """Train a run to its end; False when it cannot start yet or another process is at it."""
-    if not all(_complete(out, need) for need in stage.needs):
+    if not all(record_of(out, need) for need in stage.needs):
         return False
     task = _task(stage, out)
     try:
@@ -179,14 +179,10 @@ def _failure(out: Path, name: str) -> Path:
     return out / "stages" / name / "failure.txt"
 
 
-def _complete(out: Path, name: str) -> bool:
-    return bool((records.load(record_path(out, name)) or {}).get("complete"))
-
-
 def _ended(out: Path, stage: Stage) -> bool:
     """Whether a run is complete, has failed, or needs one that has."""
     failed = any(_failure(out, name).is_file() for name in (stage.name, *stage.needs))
-    return failed or _complete(out, stage.name)
+    return failed or record_of(out, stage.name) is not None
 
 
 def collect(out: Path) -> dict[str, Any]:
@@ -205,9 +201,9 @@ def collect(out: Path) -> dict[str, Any]:
             stage = run_of(name, seed)
             if _failure(out, stage.name).is_file():
                 failures[stage.title] = _failure(out, stage.name).read_text().strip()
-            if not _complete(out, stage.name):
+            if not (entry := record_of(out, stage.name)):
                 continue
-            entry = entries[name][seed] = records.load(record_path(out, stage.name))
+            entries[name][seed] = entry
             folder = out / "stages" / stage.name
             if name in TITLES.values():
                 start = load_checkpoint(folder / "scores_0.pt")
@@ -228,7 +224,7 @@ def collect(out: Path) -> dict[str, Any]:
                 for point, points in zip(records.mean_curve(curves, columns), zip(*curves))
             ]
     runs = [entry for by_seed in entries.values() for entry in by_seed.values()]
-    last = records.load(record_path(out, "sounds"))
+    last = record_of(out, "sounds")
     with locked(out / "records", wait=True):
         return records.record(
             out / "records" / f"{RECORD}.json",

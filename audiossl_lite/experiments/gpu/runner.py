@@ -23,7 +23,7 @@ import torch
 
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.experiments import records as results
-from audiossl_lite.experiments.gpu.task import Stage, Task, last_line, record_path
+from audiossl_lite.experiments.gpu.task import Stage, Task, last_line, record_of, record_path
 
 RECORDED, BEFORE, PARTLY = "recorded", "recorded before", "partly recorded"
 FAILED, OVERRAN, NOT_STARTED = "FAILED", "OVERRAN", "not started"
@@ -247,20 +247,13 @@ def _check_folder(stages: Sequence[Stage], out: Path, device: torch.device, toy:
 
 
 def _before(stage: Stage, out: Path) -> Outcome | None:
-    entry = results.load(record_path(out, stage.name))
-    if not entry or not entry.get("complete"):
-        return None
-    return Outcome(stage.name, stage.title, BEFORE, entry["seconds"], headline(entry))
+    entry = record_of(out, stage.name)
+    return entry and Outcome(stage.name, stage.title, BEFORE, entry["seconds"], headline(entry))
 
 
 def _not_now(stage: Stage, out: Path, seconds: float) -> str:
     """Why the stage cannot be started; empty when it can."""
-    lacking = [
-        name
-        for name in stage.needs
-        if not (results.load(record_path(out, name)) or {}).get("complete")
-    ]
-    if lacking:
+    if lacking := [name for name in stage.needs if not record_of(out, name)]:
         return f"needs {', '.join(lacking)}, which has no complete record"
     if seconds < stage.at_least_s:
         return f"{max(seconds, 0):.0f} s are left, it needs {stage.at_least_s:.0f}"

@@ -28,7 +28,7 @@ from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu.recipes import TITLES, encoder_path
 from audiossl_lite.experiments.gpu.scores import START, draw_scores, embed_all
 from audiossl_lite.experiments.gpu.sounds import decoded, described
-from audiossl_lite.experiments.gpu.task import record_path
+from audiossl_lite.experiments.gpu.task import record_of
 from audiossl_lite.experiments.networks import random_start
 from audiossl_lite.experiments.records import record_row
 from audiossl_lite.pretrained.shipped import (
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scored = record_scores(path, scores, about, time.monotonic() - began)
     lost = []
     for stage, file in written.items():
-        trained = records.load(record_path(run, stage))
+        trained = record_of(run, stage, partly=True)
         file.with_suffix(".md").write_text(model_card(stage, file, trained, scored))
         name = SHIPS[stage].name
         lost += [f"{name} is not above {b}" for b, won in beaten(scored, name).items() if not won]

@@ -76,9 +76,8 @@ class Task:
         return self.began + self.seconds - time.monotonic()
 
     def record_of(self, stage: str, *, partly: bool = False) -> dict[str, Any] | None:
-        """The complete record of another stage, with `partly` also one that was cut off; else None."""
-        entry = results.load(record_path(self.out, stage))
-        return entry if entry and (partly or entry.get("complete")) else None
+        """`record_of` another stage of the run."""
+        return record_of(self.out, stage, partly=partly)
 
     def write(
         self,
@@ -116,6 +115,12 @@ class Task:
 def record_path(out: Path, stage: str) -> Path:
     """The file in which a stage of the run in `out` records what it found."""
     return Path(out) / "records" / f"gpu_{stage}.json"
+
+
+def record_of(out: Path, stage: str, *, partly: bool = False) -> dict[str, Any] | None:
+    """The complete record of a stage of the run in `out`, with `partly` also one that was cut off; else None."""
+    entry = results.load(record_path(out, stage))
+    return entry if entry and (partly or entry.get("complete")) else None
 
 
 def last_line(log: Path) -> str:

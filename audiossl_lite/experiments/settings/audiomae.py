@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from audiossl_lite.experiments.settings.scales import GPU, TIMED, Scales
+from audiossl_lite.experiments.settings.scales import GPU, OURS, TIMED, Scales
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class MaskedPretraining(Masked):
 
 # AudioSet-2M; clips that can no longer be downloaded make it fewer.
 STEPS_PER_EPOCH = 2_000_000 // 512
-AUDIOMAE = {
+AUDIOMAE = OURS | {
     "clips_per_class": (20, "not used at this scale: AudioSet has the size it has (AudioMAE Sec. 4.1)"),
     "clip_s": (10.0, "AudioMAE Sec. 4.1: AudioSet clips of 10 s"),
     "n_frames": (1024, "AudioMAE Sec. 4.1: 1024 frames"),
@@ -91,9 +91,6 @@ AUDIOMAE = {
     "beta_2": (0.95, "official code: 0.95"),
     "eps": (1e-8, "AdamW's default"),
     "precision": ("bf16-mixed", "official code: fp16; bf16 needs no loss scaling"),
-    "log_every": (10, "this project"),
-    "save_every": (500, "this project"),
-    "probe_every": (0, "this project"),
 }  # fmt: skip
 AUDIOMAE_GPU = GPU | {
     "n_frames": (208, "chosen by the clips: 2 s, so that what is hidden is sound"),

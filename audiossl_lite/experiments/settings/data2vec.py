@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from audiossl_lite.experiments.settings.audiomae import AUDIOMAE, AUDIOMAE_GPU, WORKSHOP, Masked
-from audiossl_lite.experiments.settings.scales import GPU, TIMED, Scales
+from audiossl_lite.experiments.settings.scales import GPU, OURS, TIMED, Scales
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LatentPretraining(Masked):
     clip_norm: float
 
 
-EAT = {
+EAT = OURS | {
     "clips_per_class": (20, "not used at this scale: AudioSet has the size it has (EAT Sec. 4)"),
     "clip_s": (10.0, "EAT Sec. 4: AudioSet clips of 10 s"),
     "n_frames": (1024, "official code: 1024 frames"),
@@ -61,10 +61,7 @@ EAT = {
     "eps": (1e-8, "not stated; Adam's default"),
 }  # fmt: skip
 # Where both official codes have the same.
-SHARED = (
-    "normalisation", "schedule", "beta_2", "precision", "log_every", "save_every", "probe_every",
-)  # fmt: skip
-EAT |= {name: AUDIOMAE[name] for name in SHARED}
+EAT |= {name: AUDIOMAE[name] for name in ("normalisation", "schedule", "beta_2", "precision")}
 EAT_GPU = GPU | {
     name: AUDIOMAE_GPU[name] for name in ("n_frames", "normalisation", "count_padding", "encoder")
 } | {

@@ -16,7 +16,7 @@ from audiossl_lite.experiments.settings.data2vec import LATENT
 from audiossl_lite.experiments.settings.encoders import ENCODER_RUNS, EncoderRuns
 from audiossl_lite.experiments.settings.evaluation import EVALUATED
 from audiossl_lite.experiments.settings.few_shot import FEW_SHOT
-from audiossl_lite.experiments.settings.scales import GPU, Scales
+from audiossl_lite.experiments.settings.scales import GPU, OURS, Scales
 from audiossl_lite.experiments.settings.uamix import TUNED
 from audiossl_lite.parameters import nearest, typed_value
 from audiossl_lite.ranges import check_ranges
@@ -76,7 +76,7 @@ class Pretraining:
 
 
 # ATST-Small as the text of the paper describes it.
-ATST = {
+ATST = OURS | {
     "clips_per_class": (20, "not used at this scale: AudioSet has the size it has (ATST Sec. 3.1)"),
     "clip_s": (10.0, "ATST Sec. 3.1: AudioSet clips of 10 s"),
     "frontend": ("atst_paper", "ATST Sec. 3.1: Hamming, 25 ms, 64 bands, 60-7800 Hz, min-max"),
@@ -110,9 +110,6 @@ ATST = {
     "final_momentum": (1.0, "ATST Sec. 3.1: rises to 1"),
     "eps": (1e-8, "not stated; AdamW's default"),
     "precision": ("32-true", "official code: fp32"),
-    "log_every": (10, "this project"),
-    "save_every": (500, "this project"),
-    "probe_every": (0, "this project"),
     "on_collapse": ("stop", "this project"),
 }  # fmt: skip
 # ATST-Small as the authors' code trains it.

@@ -36,6 +36,12 @@ class Scales(dict[str, Any]):
             check_ranges(settings)
 
 
+# What the papers' runs of every method share.
+OURS = {
+    "log_every": (10, "this project"),
+    "save_every": (500, "this project"),
+    "probe_every": (0, "this project"),
+}
 # What all stages of `make gpu` that train an encoder share: minutes on one card, on the workshop corpus.
 TIMED = "chosen by time: the stage replaces it by what fits in its share"
 LOGGED = {

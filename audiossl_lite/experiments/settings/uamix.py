@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from audiossl_lite.experiments.settings.audiomae import MASKED, MaskedPretraining
-from audiossl_lite.experiments.settings.scales import LOGGED, TIMED, Scales
+from audiossl_lite.experiments.settings.scales import LOGGED, OURS, TIMED, Scales
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Tuning:
         return replace(MASKED["audiomae"][scale], n_frames=self.n_frames)
 
 
-UAMIX = {
+UAMIX = OURS | {
     "checkpoint": ("pretrained.pth", "uaMix-MAE Sec. 4: the published AudioMAE encoder, given by path"),
     "n_frames": (1024, "AudioMAE Sec. 4.1: 10 s padded to 1024 frames"),
     "head_steps": (1600, "uaMix-MAE Sec. 4: 40 epochs of 20,550 / 512 = 40 steps"),
@@ -91,9 +91,6 @@ UAMIX = {
     "head_decay_scale": (2e-4, "not stated; 1e-5 for the head as MAE-CT"),
     "momentum": (0.99, "not stated; 0.99 as MAE-CT"),
     "precision": ("bf16-mixed", "this project"),
-    "log_every": (10, "this project"),
-    "save_every": (500, "this project"),
-    "probe_every": (0, "this project"),
 }  # fmt: skip
 UAMIX_GPU = LOGGED | {
     "checkpoint": ("", "chosen by the data: starts from the AudioMAE of the same run"),
