@@ -68,7 +68,7 @@ def random_start(path: str | Path, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = getattr(encoders, made["maker"])(**made["options"])
-    return network.eval().requires_grad_(False)
+    return network.eval()
 
 
 def shipped_network(name: str) -> Network | None:

@@ -19,7 +19,6 @@ import torch
 
 from audiossl_lite.data.corpus import Sound, tasks
 from audiossl_lite.data.joined import waveforms_of
-from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.grids import Column, draw_column
 from audiossl_lite.evaluation.statistics import as_text, mean_interval
 from audiossl_lite.experiments import records
@@ -65,9 +64,7 @@ def speedrun(
                 compute=Compute(prefetch=0),
             )  # fmt: skip
             encoder = next(iter(parts.method.encoders.values())).to(place)
-            features = embed_network(
-                encoder, recipe.frontend, waveforms, in_chunks(encoder, recipe.chunk_frames)
-            )
+            features = embed_network(encoder, recipe.frontend, waveforms, recipe.chunk_frames)
             seconds, score = result.seconds, mean_interval(column.score([features])[None])
             print(f"step {step}: {seconds:.0f} s, {as_text(*score)} %", flush=True)
             if score[0] >= TARGET:

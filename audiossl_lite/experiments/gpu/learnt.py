@@ -20,7 +20,6 @@ from torch import nn
 
 from audiossl_lite.data.joined import Joined, read_corpus, waveforms_of
 from audiossl_lite.data.store_format import write_whole
-from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.experiments.gpu.fast_report import way_to_compile
 from audiossl_lite.experiments.gpu.recipes import Recipe, encoder_path, make_recipe, with_steps
 from audiossl_lite.experiments.gpu.scores import START, TaskScores, embed_network, load_scores
@@ -237,8 +236,8 @@ class _Stage:
             found = {}
             for name, encoder in networks.items():
                 encoder.to(self.task.device)
-                chunked = in_chunks(encoder, self.recipe.chunk_frames)
-                features = embed_network(encoder, self.recipe.frontend, self.clips, chunked)
+                frontend, chunk_frames = self.recipe.frontend, self.recipe.chunk_frames
+                features = embed_network(encoder, frontend, self.clips, chunk_frames)
                 by_column = self.scores.of(features)
                 found[name] = {c: torch.from_numpy(v) for c, v in by_column.items()}
             save_checkpoint(path, found)

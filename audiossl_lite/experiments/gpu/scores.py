@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.data.corpus import Sound, tasks
 from audiossl_lite.data.joined import Joined
+from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.evaluation.few_shot import Episodes
 from audiossl_lite.evaluation.grids import Column, draw_column
@@ -116,12 +117,10 @@ def embed_all(waveforms: Joined, embed: Callable[[Tensor, Tensor], Tensor]) -> T
 
 
 def embed_network(
-    encoder: nn.Module,
-    frontend: nn.Module,
-    waveforms: Joined,
-    features: Callable[[Tensor, Tensor], Tensor] | None = None,
+    encoder: nn.Module, frontend: nn.Module, waveforms: Joined, chunk_frames: int
 ) -> Tensor:
-    """Embeddings `(n, D)` of all clips by an encoder where they are; `features` as in `embed_clips`."""
+    """Embeddings `(n, D)` of all clips by an encoder where they are, in chunks of so many frames (0: whole)."""
+    features = in_chunks(encoder, chunk_frames)
 
     def embed(clips: Tensor, lengths: Tensor) -> Tensor:
         return embed_clips(

@@ -111,7 +111,8 @@ def write_encoders(run: Path, models: Path) -> dict[str, Path]:
 def untrained(path: Path, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
     """The embedding of a file's network at its random start, with the same frontend and chunks."""
     ready = load_encoder(path)
-    embed = in_chunks(random_start(path, seed), ready.about["chunk_frames"])
+    start = random_start(path, seed).requires_grad_(False)
+    embed = in_chunks(start, ready.about["chunk_frames"])
     return lambda waveform, lengths: embed(*spectrograms(ready.frontend, waveform, lengths))
 
 

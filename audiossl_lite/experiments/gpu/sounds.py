@@ -72,18 +72,17 @@ def decoded(out: Path, data: Path | None, *, toy: bool = False) -> tuple[Corpus,
     if data is None:
         size = {"clips_per_class": 3, "duration_s": 0.55} if toy else {"clips_per_class": 60}
         key = f"embedded {size}"
-        corpus = read_corpus(folder, key)
-        if corpus is not None:
-            return corpus, True
+    else:
+        sounds = list_sounds(data)
+        key = listing_key(sounds)
+    corpus = read_corpus(folder, key)
+    if corpus is not None:
+        return corpus, True
+    if data is None:
         parts = [(pool, synthetic_clips(pool, **size)) for pool in POOLS]
         sounds = embedded_sounds(parts)
         waveforms = {name: w for _, part in parts for name, w in zip(part.names, part.waveforms)}
         return write_corpus(folder, sounds, key=key, read=lambda s: waveforms[s.name]), False
-    sounds = list_sounds(data)
-    key = listing_key(sounds)
-    corpus = read_corpus(folder, key)
-    if corpus is not None:
-        return corpus, True
     return write_corpus(folder, sounds, key=key), False
 
 

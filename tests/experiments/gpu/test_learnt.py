@@ -90,8 +90,8 @@ def test_a_method_is_trained_scored_and_written(out, method):
     scores = load_scores(out / "sounds" / "scores.pt")
     clips = waveforms_of(corpus, CPU, scores.used[:40:10])
     wave, lengths = clips.batch(torch.arange(len(clips)))
-    chunked = learnt.in_chunks(loaded.encoder, entry["encoder"]["chunk_frames"])
-    features = embed_network(loaded.encoder, loaded.frontend, clips, chunked)
+    chunk_frames = entry["encoder"]["chunk_frames"]
+    features = embed_network(loaded.encoder, loaded.frontend, clips, chunk_frames)
     alone = torch.cat([loaded.embed(w[None, :n]) for w, n in zip(wave, lengths)])
     assert torch.isfinite(alone).all() and alone.std(0).max() > 0
     torch.testing.assert_close(alone, features, atol=2e-3, rtol=2e-3)

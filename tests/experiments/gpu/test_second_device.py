@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from audiossl_lite.data.joined import read_corpus, waveforms_of
-from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.experiments.gpu import checks, sounds
 from audiossl_lite.experiments.gpu.recipes import encoder_path, make_recipe
@@ -101,9 +100,7 @@ def test_a_recipe_sends_trains_and_scores_on_its_device(out, method, monkeypatch
                 losses += [value.cpu() for value in network(*batch, monitors=True).values()]
         encoder = next(iter(recipe.starts(config).values())).to(device)
         clips = waveforms_of(corpus, device, used)
-        features = embed_network(
-            encoder, recipe.frontend, clips, in_chunks(encoder, recipe.chunk_frames)
-        )
+        features = embed_network(encoder, recipe.frontend, clips, recipe.chunk_frames)
         assert features.device == CPU
         return [features, torch.stack([x.float() for x in losses])]
 
