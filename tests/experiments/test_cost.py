@@ -20,10 +20,10 @@ from audiossl_lite.experiments.counting import (
     count,
     parameter_counts,
 )
-from audiossl_lite.experiments.jobs import JOBS, find_job, make_parts, synthetic_source
+from audiossl_lite.experiments.jobs import JOBS
 from audiossl_lite.experiments.roofline import bandwidth, peak_flops
-from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute, train
+from tests.experiments.tiny_sets import lite_job
 
 B, N, D, HEADS = 3, 7, 12, 2
 GIB = 2**30
@@ -109,16 +109,8 @@ def test_fixed_bytes_are_weights_gradients_and_two_moments():
     )
 
 
-def small_parts(name: str, batch: int = 4):
-    job = find_job(name)
-    config = preset(job.experiment, "lite")
-    source, frontend = synthetic_source(job, config, batch)
-    parts = make_parts(job, config, frontend)
-    return parts, source
-
-
 def test_the_teacher_is_counted_apart():
-    parts, _ = small_parts("atst_small")
+    parts, _ = lite_job("atst_small")
     trained, frozen, teacher = parameter_counts(parts.method)
     assert teacher == sum(p.numel() for p in parts.method.teacher.parameters())
     assert trained == sum(p.numel() for p in parts.method.parameters()) - teacher and frozen == 0
@@ -128,7 +120,7 @@ def test_the_teacher_is_counted_apart():
 def test_counting_is_linear_in_the_clips_and_leaves_the_weights_alone(name):
     found = []
     for batch in (2, 4):
-        parts, source = small_parts(name)
+        parts, source = lite_job(name)
         before = [p.clone() for p in parts.method.parameters()]
         found.append(Stepper(parts, source, device="cpu", batch=batch).count())
         assert all(map(torch.equal, before, parts.method.parameters()))
@@ -149,7 +141,7 @@ def test_counting_is_linear_in_the_clips_and_leaves_the_weights_alone(name):
 def test_bf16_keeps_less_of_a_clip_and_a_copy_of_the_weights():
     found = []
     for precision in ("32-true", "bf16-mixed"):
-        parts, source = small_parts("audiomae")
+        parts, source = lite_job("audiomae")
         parts.config = replace(parts.config, precision=precision)
         found.append(Stepper(parts, source, device="cpu", batch=4).count())
     plain, low = found
@@ -161,7 +153,7 @@ def test_bf16_keeps_less_of_a_clip_and_a_copy_of_the_weights():
 
 def test_a_frozen_half_costs_no_backward_pass():
     head, upper = (
-        Stepper(*small_parts(n), device="cpu", batch=2).count() for n in ("uamix_head", "uamix")
+        Stepper(*lite_job(n), device="cpu", batch=2).count() for n in ("uamix_head", "uamix")
     )
     assert head.forward_flops == pytest.approx(upper.forward_flops, rel=0.05)
     assert head.flops < 1.1 * head.forward_flops < upper.flops
@@ -169,18 +161,18 @@ def test_a_frozen_half_costs_no_backward_pass():
 
 def test_the_stepper_computes_the_losses_of_the_training_loop():
     losses = []
-    parts, source = small_parts("atst_small", 8)
+    parts, source = lite_job("atst_small", 8)
     stepper = Stepper(parts, source, device="cpu", batch=4)
     for step in range(3):
         losses.append(float(stepper.learn(step, stepper.view(step))))
-    parts, source = small_parts("atst_small", 8)
+    parts, source = lite_job("atst_small", 8)
     config = replace(parts.config, batch_size=4, log_every=1)
     history = train(parts.method, parts.views, source, config, device="cpu", stop_after=3).history
     assert losses == [row["loss"] for row in history]
 
 
 def test_without_the_optimiser_the_weights_stay_and_what_the_views_remember_is_counted():
-    parts, source = small_parts("atst_small")
+    parts, source = lite_job("atst_small")
     stepper = Stepper(parts, source, device="cpu", batch=4, update=False)
     method = count(parts.method, stepper.view(0))
     remembered = sum(x.numel() * x.element_size() for x in parts.views.buffers())

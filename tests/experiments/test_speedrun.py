@@ -11,17 +11,14 @@ from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import read_corpus
 from audiossl_lite.experiments import records, speedrun, workshop
 from audiossl_lite.experiments.gpu import sounds
+from tests.experiments.tiny_sets import SHORT_CNN
 
-SMALL = {
-    "steps": 4, "warmup_steps": 1, "batch_size": 8, "log_every": 1, "precision": "32-true",
-    "hidden_dim": 32, "encoder": "byola_tiny", "memory_size": 16, "segment_s": 0.5,
-}  # fmt: skip
 decoded = sounds.decoded
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    monkeypatch.setitem(workshop.RUNS, "CNN, InfoNCE", workshop.RUNS["CNN, InfoNCE"] | SMALL)
+    monkeypatch.setitem(workshop.RUNS, "CNN, InfoNCE", workshop.RUNS["CNN, InfoNCE"] | SHORT_CNN)
     monkeypatch.setattr(sounds, "decoded", lambda out, data: decoded(out, data, toy=True))
     monkeypatch.setattr(speedrun, "LOOKS", 4)
     monkeypatch.setattr(speedrun, "N_EPISODES", 20)

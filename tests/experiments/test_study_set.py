@@ -15,19 +15,14 @@ from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.study_set import encoder_set, evaluation_pools
 from audiossl_lite.training import load_checkpoint
 from tests.experiments.test_workshop import NAMES, toy  # noqa: F401
+from tests.experiments.tiny_sets import SHORT_CNN
 
 RUNS = preset("encoders", "lite", {"n_seeds": 1, "variant": "No Mixing"})
 
 
-SMALL = {
-    "steps": 4, "warmup_steps": 1, "batch_size": 8, "log_every": 1, "precision": "32-true",
-    "hidden_dim": 32, "encoder": "byola_tiny", "memory_size": 16, "segment_s": 0.5,
-}  # fmt: skip
-
-
 @pytest.fixture
 def study(tmp_path, toy, monkeypatch):  # noqa: F811
-    monkeypatch.setitem(workshop.RUNS, "BYOL-A", workshop.RUNS["BYOL-A"] | SMALL)
+    monkeypatch.setitem(workshop.RUNS, "BYOL-A", workshop.RUNS["BYOL-A"] | SHORT_CNN)
     workshop.train_all(tmp_path, None, [*NAMES, "BYOL-A"], [0])
     return tmp_path
 

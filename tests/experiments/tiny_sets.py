@@ -1,14 +1,16 @@
-"""Every encoder of the book, each trained for two steps, once for all tests that ask it."""
+"""What several tests train: every encoder of the book, for two steps and once, jobs at `lite`, a tiny CNN."""
 
 from __future__ import annotations
 
 import functools
 
-from audiossl_lite.experiments.build import TrainTest
+from audiossl_lite.experiments.build import Parts, TrainTest
 from audiossl_lite.experiments.build_uamix import tuning_pools
+from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.study_set import encoder_set
 from audiossl_lite.experiments.zoo import EncoderSet
+from audiossl_lite.training.sources import ClipSource
 
 TINY = {
     "byola_steps": 2, "atst_steps": 2, "mae_steps": 2, "head_steps": 2, "tuning_steps": 2,
@@ -28,3 +30,17 @@ def tiny_set(folder=None) -> EncoderSet:
 
 
 shared_set = functools.cache(tiny_set)
+
+# A row of the study that ends after four steps.
+SHORT_CNN = {
+    "steps": 4, "warmup_steps": 1, "batch_size": 8, "log_every": 1, "precision": "32-true",
+    "hidden_dim": 32, "encoder": "byola_tiny", "memory_size": 16, "segment_s": 0.5,
+}  # fmt: skip
+
+
+def lite_job(name: str, batch: int = 4) -> tuple[Parts, ClipSource]:
+    """Method, views and settings of a job, and so many made-up clips."""
+    job = find_job(name)
+    config = preset(job.experiment, "lite")
+    source, frontend = synthetic_source(job, config, batch)
+    return make_parts(job, config, frontend), source

@@ -11,10 +11,10 @@ from audiossl_lite.experiments.gpu.stages import STAGES
 from audiossl_lite.experiments.gpu.task import Task
 
 
-def toy_task(name: str, out: Path, seconds: float = 30.0) -> Task:
+def toy_task(name: str, out: Path, seconds: float = 600.0, data: Path | None = None) -> Task:
     """The task of a stage in the folder `out`."""
     stage = next(stage for stage in STAGES if stage.name == name)
-    return Task(stage, torch.device("cpu"), seconds, time.monotonic(), out, toy=True)
+    return Task(stage, torch.device("cpu"), seconds, time.monotonic(), out, data, toy=True)
 
 
 def means(record: dict) -> dict[str, float | None]:

@@ -14,20 +14,13 @@ from audiossl_lite.experiments.gpu import fast
 from audiossl_lite.experiments.gpu.card import BF16
 from audiossl_lite.experiments.gpu.fast_report import TARGETS, UNFINISHED, way_to_compile
 from audiossl_lite.experiments.gpu.stages import TIMED
-from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
+from audiossl_lite.experiments.jobs import find_job
 from audiossl_lite.experiments.records import load
-from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute
 from tests.experiments.gpu.tasks import means, toy_task
+from tests.experiments.tiny_sets import lite_job
 
 CPU = torch.device("cpu")
-
-
-def lite_job(name: str, batch: int = 2):
-    job = find_job(name)
-    config = preset(job.experiment, "lite")
-    source, frontend = synthetic_source(job, config, batch)
-    return make_parts(job, config, frontend), source
 
 
 def card_of(out, rate: float, name: str = "NVIDIA H100 80GB HBM3") -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,23 +13,17 @@ from audiossl_lite.encoders import ATSTEncoder
 from audiossl_lite.experiments import records as results
 from audiossl_lite.experiments.gpu import checks, other_ways, right
 from audiossl_lite.experiments.gpu.compare import Check, relative, row
-from audiossl_lite.experiments.gpu.stages import STAGES
-from audiossl_lite.experiments.gpu.task import Task
 from audiossl_lite.frontends import BYOLAFrontend
+from tests.experiments.gpu.tasks import toy_task
 
 CPU = torch.device("cpu")
-
-
-def task(out: Path, seconds: float = 600.0) -> Task:
-    stage = next(s for s in STAGES if s.name == "right")
-    return Task(stage, CPU, seconds, time.monotonic(), out, toy=True)
 
 
 @pytest.fixture(scope="module")
 def entry(tmp_path_factory) -> dict:
     """The record of the whole stage."""
     out = tmp_path_factory.mktemp("right")
-    right.run(task(out))
+    right.run(toy_task("right", out))
     assert not any((out / "stages" / "right").iterdir()), "what it needed on the way is removed"
     return results.load(out / "records" / "gpu_right.json")
 
@@ -143,7 +136,7 @@ def test_a_check_that_raises_is_a_row_and_the_others_are_run(tmp_path):
         yield row("first half", 0.0, 0.1)
         raise RuntimeError("CUDA error: planted\nmore")
 
-    stage = task(tmp_path)
+    stage = toy_task("right", tmp_path)
     fine = Check("fine", lambda: [row("fine", 0.0, 0.1)])
     right.run_checks(stage, [Check("broken", broken), fine], {})
     entry = results.load(stage.record_path)
@@ -164,15 +157,15 @@ def test_lack_of_time_is_recorded_and_a_second_call_goes_on(tmp_path, monkeypatc
         return Check(name, lambda: calls.append(name) or [row(name, error, 0.1)], seconds)
 
     asked = [check("quick"), check("wrong", error=1.0), check("long", 95.0)]
-    right.run_checks(task(tmp_path, 100.0), asked, {})
-    entry = results.load(task(tmp_path).record_path)
+    right.run_checks(toy_task("right", tmp_path, 100.0), asked, {})
+    entry = results.load(toy_task("right", tmp_path).record_path)
     assert not entry["complete"] and entry["not_run"] == ["long"] and entry["failed"] == ["wrong"]
     assert entry["values"][2]["detail"] == "not run: out of time" and calls == ["quick", "wrong"]
-    right.run_checks(task(tmp_path, 1000.0), asked, {})
+    right.run_checks(toy_task("right", tmp_path, 1000.0), asked, {})
     assert calls == ["quick", "wrong", "wrong", "long"], "what passed is not repeated"
-    entry = results.load(task(tmp_path).record_path)
+    entry = results.load(toy_task("right", tmp_path).record_path)
     assert entry["complete"] and [r["name"] for r in entry["values"]] == ["quick", "wrong", "long"]
-    right.run_checks(task(tmp_path, 1000.0), asked, {"other": "settings"})
+    right.run_checks(toy_task("right", tmp_path, 1000.0), asked, {"other": "settings"})
     assert calls[4:] == ["quick", "wrong", "long"]
 
 

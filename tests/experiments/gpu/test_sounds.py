@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from audiossl_lite.data import pack_items
 from audiossl_lite.experiments.gpu import sounds
 from audiossl_lite.experiments.gpu.scores import load_scores
-from audiossl_lite.experiments.gpu.task import Stage, Task
 from audiossl_lite.experiments.records import load
 from tests.data.sounds import put
-
-
-def task_in(out: Path, data: Path | None = None) -> Task:
-    stage = Stage("sounds", "Sounds", "audiossl_lite.experiments.gpu.sounds:run")
-    return Task(stage, torch.device("cpu"), 60.0, time.monotonic(), out, data, toy=True)
+from tests.experiments.gpu.tasks import toy_task
 
 
 @pytest.fixture
@@ -45,7 +38,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_bad_files_are_counted_named_and_skipped(folder, tmp_path):
-    task = task_in(tmp_path / "out", folder)
+    task = toy_task("sounds", tmp_path / "out", data=folder)
     sounds.run(task)
     entry = load(task.record_path)
     about = entry["sounds"]
@@ -76,7 +69,7 @@ def test_sounds_are_decoded_once_and_again_when_a_file_changed(folder, tmp_path,
 
 
 def test_other_sounds_are_not_scored_on_the_episodes_of_the_last(folder, tmp_path):
-    task = task_in(tmp_path / "out", folder)
+    task = toy_task("sounds", tmp_path / "out", data=folder)
     sounds.run(task)
     first = load_scores(task.out / "sounds" / "scores.pt")
     put(folder / "class3" / "new.wav")
@@ -86,7 +79,7 @@ def test_other_sounds_are_not_scored_on_the_episodes_of_the_last(folder, tmp_pat
 
 
 def test_without_data_there_are_embedded_sounds(tmp_path):
-    task = task_in(tmp_path)
+    task = toy_task("sounds", tmp_path)
     sounds.run(task)
     entry = load(task.record_path)
     assert set(entry["sounds"]["by_set"]) == {"embedded event", "embedded voice", "embedded note"}
