@@ -55,13 +55,12 @@ def test_a_job_is_recorded_in_every_form(tmp_path, job):
     assert not any(row["name"].startswith("failed") for row in record["values"])
 
 
-def report_of(out, monkeypatch=None, job: str = "atst_small") -> fast.Report:
-    parts, _ = lite_job(job)
+def report_of(out) -> fast.Report:
+    parts, source = lite_job("atst_small")
+    counted = Stepper(parts, source, device="cpu", batch=2).count()
     config = replace(parts.config, steps=39_000, batch_size=1536)
-    counted = Stepper(*lite_job(job), device="cpu", batch=2).count()
-    return fast.Report(
-        toy_task(f"fast_{job}", out), replace(parts, config=config), replace(counted, flops=50e9)
-    )
+    task = toy_task("fast_atst_small", out)
+    return fast.Report(task, replace(parts, config=config), replace(counted, flops=50e9))
 
 
 def test_the_rows_are_arithmetic_on_the_steps(tmp_path):
