@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--data", required=True, help="the folder that `audiossl_lite workshop` made"
     )
     parser.add_argument("--out", default="runs/queue", help="the record, and what is finished")
-    parser.add_argument("--seeds", type=ranged("n_seeds", int), default=3, help="default: 3")
+    parser.add_argument("--seeds", type=ranged("n_seeds", int), default=5, help="default: 5")
     asked = parser.parse_args(arguments)
     corpus = decoded_in(asked.data)
     if corpus is None:
