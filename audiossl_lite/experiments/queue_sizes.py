@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.data.corpus import held_out
-from audiossl_lite.data.joined import Corpus, decoded_in, spectrograms_of, waveforms_of
+from audiossl_lite.data.joined import Corpus, Joined, decoded_in, spectrograms_of, waveforms_of
 from audiossl_lite.experiments.build import (
     Parts,
     Prepared,
@@ -93,7 +93,7 @@ class Watched(NNCLRTuning):
 
 
 class Study:
-    """The events of a corpus as spectrograms, their `kin`, and episodes of the classes that training never hears.
+    """The events of a corpus that training hears, their `kin`, and episodes of the classes that training never hears.
 
     Raises ValueError for a corpus whose events allow no episode.
     """
@@ -109,14 +109,18 @@ class Study:
         if not self.scores.columns:
             raise ValueError(f"no events to score on: {self.scores.left_out or 'there are none'}")
         self.test = waveforms_of(corpus, CPU, places[self.scores.used])
-        waveforms = waveforms_of(corpus, CPU, heard, at_least_s=config.segment_s)
-        some = torch.arange(0, len(waveforms), -(-len(waveforms) // 256))
-        self.frontend = make_frontend(config.frontend, *waveforms.batch(some))
-        self.clips = spectrograms_of(waveforms, self.frontend)
+        self.heard = waveforms_of(corpus, CPU, heard, at_least_s=config.segment_s)
+        some = torch.arange(0, len(heard), -(-len(heard) // 256))
+        self.frontend = make_frontend(config.frontend, *self.heard.batch(some))
         kin = [[(s.source, s.value(c)) for s in sounds] for c in ("label", "group")]
         self.kin = torch.from_numpy(
             np.stack([np.unique(np.array(k), axis=0, return_inverse=True)[1].ravel() for k in kin])
         )[:, heard]
+
+    @cached_property
+    def clips(self) -> Joined:
+        """The spectrograms that are trained on, computed for the first run that asks."""
+        return spectrograms_of(self.heard, self.frontend)
 
     def score(self, encoder: nn.Module) -> dict[str, float]:
         """Accuracy in percent by column, on the same episodes for all."""
@@ -177,7 +181,7 @@ def record_sizes(
         for name, (k, size) in rows.items():
             run = partial(study.run, k, size, seed)
             results[name].append(finished("run", key | {"k": k, "queue": size}, run))
-    results |= {n: [{"scores": score}] * len(seeds) for n, score in study.baselines().items()}
+    results |= {n: [{"scores": score}] for n, score in study.baselines().items()}
     scores = {
         name: {c: np.array([[one["scores"][c]] for one in by_seed]) for c in study.scores.ways()}
         for name, by_seed in results.items()
@@ -196,7 +200,7 @@ def record_sizes(
         path,
         experiment=RECORD,
         scale=SCALE,
-        data=f"{described(study.corpus)}; of these the {len(study.clips)} clips of events",
+        data=f"{described(study.corpus)}; of these the {len(study.heard)} clips of events",
         data_fingerprint=study.corpus.key,
         device=device_name("cpu"),
         seeds=list(seeds),
