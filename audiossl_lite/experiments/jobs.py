@@ -1,4 +1,4 @@
-"""The full runs of both papers as jobs: which settings, which data, which encoder to start from."""
+"""The full runs of both papers, and EAT's, as jobs: which settings, which data, which encoder to start from."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ JOBS: dict[str, Job] = {
         Job("atst_small", "atst", "AudioSet-200K", 200_000, "atst_paper"),
         Job("atst_base", "atst_base", "AudioSet-2M", 2_000_000, "atst_paper"),
         Job("audiomae", "audiomae", "AudioSet-2M", 2_000_000, "audiomae"),
+        Job("eat", "eat", "AudioSet-2M", 2_000_000, "audiomae"),
         Job("uamix_head", "uamix", "AudioSet-20K", 20_550, "audiomae", step=1, after="audiomae"),
         Job("uamix", "uamix", "AudioSet-20K", 20_550, "audiomae", step=2, after="uamix_head"),
     )
@@ -98,7 +99,7 @@ def make_parts(
     if job.step:
         encoder = start if start is not None else new_encoder(config, frontend, seed)
         return tuning_parts(encoder, config, frontend, step=job.step, seed=seed, head=head)
-    make = masked_parts if job.experiment == "audiomae" else pretraining_parts
+    make = masked_parts if job.store == "audiomae" else pretraining_parts
     return make(config, frontend, seed)
 
 
@@ -199,7 +200,7 @@ def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSo
     if job.step:
         frontend = make_mae_frontend(network, clips)
         return InMemory(*spectrograms(frontend, clips.waveforms, clips.lengths)), frontend
-    if job.experiment == "audiomae":
+    if job.store == "audiomae":
         prepared = prepare_mae(clips, config)
     else:
         prepared = prepare(clips, config)

@@ -19,13 +19,14 @@ from audiossl_lite.methods.teacher import ema_update, make_teacher
 class NNCLRTuning(nn.Module):
     """Encoder, projector, predictor and support queue; the neighbour of the anchor must find its positive.
 
-    `encoder`: `(B, T, F), lengths -> (B, D)` with `.blocks` and `.norm`. `trainable`: `"head"` (step 1: the encoder
-    is frozen and in eval mode) or `"upper"` (step 2: the upper half of the blocks and the final norm are tuned too,
-    with rates `layer_decay ** (depth - i)`). `ema_projector`: neighbours are looked up with a moving average of the
-    projector. `symmetric`: also the other direction, the positive's neighbour against the anchor's predictions. One
-    direction is Eq. 1 and Eq. 4 as written: then the mixture receives no gradient, only the positive does. `k`: a
-    random one of the k nearest entries; with `k=0` no neighbour is asked, the anchor stands for itself (InfoNCE).
-    With several processes negatives and queue are those of the joint batch. `n_parts`: as in `BYOL`.
+    `encoder`: `(B, T, F), lengths -> (B, D)`. `trainable`: `"head"` (step 1: the encoder is frozen and in eval mode),
+    `"upper"` (step 2: the upper half of its `.blocks` and its `.norm` are tuned too, with rates
+    `layer_decay ** (depth - i)`) or `"all"` (an encoder of any kind as a whole: plain NNCLR). `ema_projector`:
+    neighbours are looked up with a moving average of the projector. `symmetric`: also the other direction, the
+    positive's neighbour against the anchor's predictions. One direction is Eq. 1 and Eq. 4 as written: then the mixture
+    receives no gradient, only the positive does. `k`: a random one of the k nearest entries; with `k=0` no neighbour is
+    asked, the anchor stands for itself (InfoNCE). With several processes negatives and queue are those of the joint
+    batch. `n_parts`: as in `BYOL`.
 
     Where: uaMix-MAE Sec. 3, Eq. 1, 4; chapter 07 and chapter 09
     """
@@ -48,8 +49,10 @@ class NNCLRTuning(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if trainable not in ("head", "upper"):
-            raise ValueError(f"trainable is 'head' (step 1) or 'upper' (step 2), got {trainable!r}")
+        if trainable not in ("head", "upper", "all"):
+            raise ValueError(
+                f"trainable is 'head' (step 1), 'upper' (step 2) or 'all', got {trainable!r}"
+            )
         self.trainable, self.k, self.temperature = trainable, k, temperature
         self.symmetric, self.projection_dim, self.n_parts = symmetric, projection_dim, 1
         self.layer_decay, self.head_decay_scale = layer_decay, head_decay_scale
@@ -62,6 +65,8 @@ class NNCLRTuning(nn.Module):
 
     def _freeze(self) -> list[nn.Module]:
         """Switch off the gradient of what is not trained; return these modules."""
+        if self.trainable == "all":
+            return []
         self.encoder.requires_grad_(False)
         if self.trainable == "head":
             return [self.encoder]
@@ -85,9 +90,11 @@ class NNCLRTuning(nn.Module):
 
         Where: uaMix-MAE Sec. 4; chapter 09
         """
-        blocks, depth = self.encoder.blocks, len(self.encoder.blocks)
         scaled = [(head, 1.0, self.head_decay_scale) for head in (self.projector, self.predictor)]
+        if self.trainable == "all":
+            scaled.append((self.encoder, 1.0, 1.0))
         if self.trainable == "upper":
+            blocks, depth = self.encoder.blocks, len(self.encoder.blocks)
             scaled.append((self.encoder.norm, 1.0, 1.0))
             for i in range(depth // 2, depth):  # layer decay: the lower the block, the slower
                 scaled.append((blocks[i], self.layer_decay ** (depth - i), 1.0))

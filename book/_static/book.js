@@ -3,6 +3,8 @@ document.addEventListener("DOMContentLoaded", async () => {
   for (const button of document.querySelectorAll(".search-button-field"))
     button.ariaLabel = button.textContent.trim().replace(/\s+/g, " ");
   for (const entry of document.querySelectorAll(".citation-list > .citation")) entry.role = "listitem";
+  for (const home of document.querySelectorAll(".sidebar-primary-item:has(> .navbar-brand)")) // else in no landmark
+    Object.assign(home, {role: "navigation", ariaLabel: "First page"});
   if (window.MathJax?.startup) await MathJax.startup.promise;
   // What is wider than its box is reached by Tab and moved by the arrows; `toggle`: what stands in a fold.
   const reach = () => {

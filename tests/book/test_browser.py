@@ -26,8 +26,9 @@ OPEN = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
 # In the dark only colours change, so only contrasts are judged again.
 # Code has the same few colours everywhere: one page is judged with it, the others without.
 WITH_CODE = "04_byol.html"
+# What is serious or critical, and that everything stands in a landmark.
 JUDGED = """axe.run({exclude: %s}, {resultTypes: ["violations"], preload: false, %s}).then(said => said.violations
-.filter(v => ["serious", "critical"].includes(v.impact))
+.filter(v => ["serious", "critical"].includes(v.impact) || v.id === "region")
 .flatMap(v => v.nodes.map(n => `${v.id}: ${n.html.slice(0, 120)}`)))"""
 RULES = {False: "", True: 'runOnly: ["color-contrast"]'}
 DRAWN = """({formulas: document.querySelectorAll(".math").length
@@ -85,7 +86,7 @@ def test_no_page_is_wider_than_a_phone(site: Path, tab: Browser) -> None:
 BAD = """<!doctype html><html lang="en"><head><meta name="viewport" content="width=device-width">
 <title>t</title></head><body style="background:%s"><main><h1>T</h1>
 <p style="color:#888;background:#999">grey on grey</p><input type="range"><pre style="width:900px">x</pre>
-<script>undefined.Queue</script></main></body></html>"""
+<script>undefined.Queue</script></main><p>in no landmark</p></body></html>"""
 
 
 def test_planted_faults_are_seen(tab: Browser, tmp_path: Path) -> None:
@@ -95,7 +96,8 @@ def test_planted_faults_are_seen(tab: Browser, tmp_path: Path) -> None:
     tab.open(page)
     assert len(tab.errors()) == 1 and "Queue" in tab.errors()[0]
     assert tab.ask(WIDE) == ["wider than a phone"]
-    assert {line.split(":")[0] for line in judged(tab, dark=False)} == {"color-contrast", "label"}
+    seen = {line.split(":")[0] for line in judged(tab, dark=False)}
+    assert seen == {"color-contrast", "label", "region"}
     assert {line.split(":")[0] for line in judged(tab, dark=True)} == {"color-contrast"}
 
 

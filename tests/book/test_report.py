@@ -153,7 +153,7 @@ def test_the_recorded_runs_of_this_checkout_can_be_shown():
         "speedrun_cpu",
         "speedrun_gpu",
     }  # of chapter 14
-    known |= {"collapse_long", "poolings_workshop"}  # of chapters 04 and 11
+    known |= {"collapse_long", "queue_sizes", "poolings_workshop"}  # of chapters 04, 07 and 11
     known |= {f"gpu_{stage.name}" for stage in STAGES}
     assert files
     for path in files:

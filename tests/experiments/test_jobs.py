@@ -59,10 +59,10 @@ def test_made_up_clips_have_the_papers_shapes():
 def test_the_jobs_have_the_papers_numbers():
     assert {name: job.n_clips for name, job in JOBS.items()} == {
         "byola": 1_963_807, "atst_small": 200_000, "atst_base": 2_000_000, "audiomae": 2_000_000,
-        "uamix_head": 20_550, "uamix": 20_550,
+        "eat": 2_000_000, "uamix_head": 20_550, "uamix": 20_550,
     }  # fmt: skip
     epochs = {
-        "atst_small": 300, "atst_base": 200, "audiomae": 33, "uamix_head": 40, "uamix": 160,
+        "atst_small": 300, "atst_base": 200, "audiomae": 33, "eat": 9.6, "uamix_head": 40, "uamix": 160,
         "byola": 100,
     }  # fmt: skip
     for name, job in JOBS.items():

@@ -138,13 +138,15 @@ def test_the_neighbour_lookup_carries_no_gradient():
             torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("trainable", ["head", "upper"])
+@pytest.mark.parametrize("trainable", ["head", "upper", "all"])
 def test_exactly_the_trainable_parts_get_gradient(trainable):
     method = make(trainable, ema_projector=True).train()
     gradients(method)
     moving = ("projector.", "predictor.")
     if trainable == "upper":
         moving += ("encoder.blocks.2.", "encoder.blocks.3.", "encoder.norm.")
+    if trainable == "all":
+        moving += ("encoder.cls", "encoder.patch_embed.", "encoder.blocks.", "encoder.norm.")
     for name, p in method.named_parameters():
         assert p.requires_grad == name.startswith(moving), name
         assert (p.grad is not None) == name.startswith(moving), name
@@ -252,7 +254,7 @@ def test_frozen_parts_stay_in_eval_mode(trainable):
         assert not any(part.training for part in method.modules())
 
 
-@pytest.mark.parametrize("trainable", ["head", "upper"])
+@pytest.mark.parametrize("trainable", ["head", "upper", "all"])
 def test_frozen_parts_are_bit_identical_after_training(trainable):
     method = make(trainable, ema_projector=True)
     before = {name: value.clone() for name, value in method.state_dict().items()}
@@ -266,6 +268,8 @@ def test_frozen_parts_are_bit_identical_after_training(trainable):
     moving = ("projector.", "predictor.", "target_projector.", "queue.")
     if trainable == "upper":
         moving += ("encoder.blocks.2.", "encoder.blocks.3.", "encoder.norm.")
+    if trainable == "all":
+        moving += ("encoder.cls", "encoder.patch_embed.", "encoder.blocks.", "encoder.norm.")
     for name, value in method.state_dict().items():
         assert torch.equal(value, before[name]) != name.startswith(moving), name
 
