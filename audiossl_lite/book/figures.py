@@ -126,7 +126,7 @@ def caption_of(alt: str) -> str:
     return line[:comma] if comma >= MIN_CAPTION_CHARACTERS else f"{line.rpartition(' ')[0]} \u2013"
 
 
-def show_figure(alt: str, figure: Figure | None = None, *, dpi: int = DPI) -> None:
+def show_figure(alt: str, figure: Figure | None = None) -> None:
     """Show a figure (default: the current one) as PNG with its description and a caption, and close it.
 
     alt: a sentence on what the picture shows, for those who cannot see it. Errors: ValueError when it is too short.
@@ -135,7 +135,7 @@ def show_figure(alt: str, figure: Figure | None = None, *, dpi: int = DPI) -> No
 
     text = _check_alt(alt)
     figure = figure or plt.gcf()
-    image = image_html(figure_png(figure, dpi), text, round(figure.get_figwidth() * 100))
+    image = image_html(figure_png(figure), text, round(figure.get_figwidth() * 100))
     page = f'<figure class="shown">{image}<figcaption>{escaped(caption_of(text))}</figcaption></figure>'
     plt.close(figure)
     display({"text/html": page, "text/plain": f"Figure: {text}"}, raw=True)
@@ -216,19 +216,13 @@ def interval_bars(
     return ax
 
 
-def interval_panels(
-    scores: Scores,
-    chances: Mapping[str, float],
-    *,
-    n_columns: int = 3,
-    xlabel: str = "accuracy (%)",
-) -> np.ndarray:
+def interval_panels(scores: Scores, chances: Mapping[str, float]) -> np.ndarray:
     """Draw one panel a column of scores, one row a kind of features: mean, 95 % interval, a dotted line at chance.
 
     chances: column to chance, in per cent. Statistics of spectrograms are grey, untrained encoders orange, the others
     blue. Returns the axes `(rows, columns)`.
     """
-    n_columns = min(n_columns, len(chances))
+    n_columns = min(3, len(chances))
     n_rows = -(-len(chances) // n_columns)
     size = (11, n_rows * (0.22 * len(scores) + 1.1))
     _, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
@@ -244,7 +238,7 @@ def interval_panels(
         ax.axis("off")
     axes[0, 0].set_yticks(range(len(scores)), list(scores), fontsize="x-small")
     axes[0, 0].yaxis.set_inverted(True)
-    axes[0, 0].figure.supxlabel(xlabel, fontsize="small")
+    axes[0, 0].figure.supxlabel("accuracy (%)", fontsize="small")
     return axes
 
 
@@ -301,7 +295,6 @@ def frames_slider(
     *,
     alts: Sequence[str] | None = None,
     title: str = "frame",
-    dpi: int = 80,
 ) -> None:
     """Show figures one at a time under a slider that also works on the built page.
 
@@ -321,7 +314,7 @@ def frames_slider(
     frames = []
     for figure, alt in zip(figures, alts, strict=True):
         width_px = round(figure.get_figwidth() * 100)
-        frames.append(image_html(figure_png(figure, dpi), alt, width_px))
+        frames.append(image_html(figure_png(figure, dpi=80), alt, width_px))
         plt.close(figure)
     plain = f"slider {printable(title)!r}: {', '.join(labels)}"
     display({"text/html": slider_html(frames, labels, title), "text/plain": plain}, raw=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
-import math
 import os
 import shutil
 import zlib
@@ -44,6 +43,7 @@ from audiossl_lite.data.store_format import (
     write_whole,
 )
 from audiossl_lite.progress import progress_bar
+from audiossl_lite.ranges import check_range
 from audiossl_lite.training.step import read_ahead
 
 LOCK = ".lock"
@@ -72,8 +72,6 @@ def pack(
     when the store is damaged, when the disk is too small, or when files vanish meanwhile; ValueError when no clip is
     left.
     """
-    if max_s is not None and not math.isfinite(max_s):
-        raise ValueError(f"max_s must be a number of seconds, found {max_s}")
     made, listing = make_recipe(kind, max_s), find_clips(data_root, pool)
     items = [
         Item(e.name, e.path, {"labels": e.labels, "groups": e.groups, "split": e.split})
@@ -97,10 +95,8 @@ def pack_items(
     say: Callable[[str], None] | None = None,
 ) -> PackedStore:
     """Pack these clips as the recipe `made` says, beside those that were `left_out` before; see `pack`."""
-    if clips_per_part < 1:
-        raise ValueError(f"clips_per_part must be 1 or more, found {clips_per_part}")
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers must be 0 or more, found {workers}")
+    check_range("clips_per_part", clips_per_part)
+    check_range("workers", workers)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with writer_lock(folder):

@@ -20,8 +20,8 @@ from audiossl_lite.pretrained import (
     WeightsError,
     load_atst,
     load_byol_a,
-    read_weights,
 )
+from audiossl_lite.pretrained.weights import read_weights
 
 
 def noise(b: int, seconds: float) -> torch.Tensor:
