@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 from PIL import Image
 
-from audiossl_lite.book.words import escaped, printable
+from audiossl_lite.book.words import escaped, printable, show_html
 from audiossl_lite.evaluation.statistics import Scores, mean_interval
 
 DPI = 110
@@ -131,14 +131,12 @@ def show_figure(alt: str, figure: Figure | None = None) -> None:
 
     alt: a sentence on what the picture shows, for those who cannot see it. Errors: ValueError when it is too short.
     """
-    from IPython.display import display
-
     text = _check_alt(alt)
     figure = figure or plt.gcf()
     image = image_html(figure_png(figure), text, round(figure.get_figwidth() * 100))
     page = f'<figure class="shown">{image}<figcaption>{escaped(caption_of(text))}</figcaption></figure>'
     plt.close(figure)
-    display({"text/html": page, "text/plain": f"Figure: {text}"}, raw=True)
+    show_html(page, f"Figure: {text}")
 
 
 def _as_image(spec: Any) -> np.ndarray:
@@ -301,8 +299,6 @@ def frames_slider(
     labels: text above each figure (default: its number). alts: description of each figure (default: the title and the
     label). The figures are closed. Errors: ValueError for no figures or lists of other lengths.
     """
-    from IPython.display import display
-
     if not figures:
         raise ValueError("frames_slider got no figures.")
     labels = [printable(label) for label in (labels or range(1, len(figures) + 1))]
@@ -317,4 +313,4 @@ def frames_slider(
         frames.append(image_html(figure_png(figure, dpi=80), alt, width_px))
         plt.close(figure)
     plain = f"slider {printable(title)!r}: {', '.join(labels)}"
-    display({"text/html": slider_html(frames, labels, title), "text/plain": plain}, raw=True)
+    show_html(slider_html(frames, labels, title), plain)

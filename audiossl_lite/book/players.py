@@ -10,7 +10,7 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from audiossl_lite.book.words import escaped, printable
+from audiossl_lite.book.words import escaped, printable, show_html
 
 SAMPLE_RATE_HZ = 16_000
 MAX_S = 5.0
@@ -124,7 +124,5 @@ def grid_html(sounds: Mapping[str, object], title: str = "", **options: float | 
 
 def play_grid(sounds: Mapping[str, object], title: str = "", **options: float | bool) -> None:
     """Show labelled players side by side: `play_grid({"anchor": a, "positive": b}, max_s=2.0, normalize=True)`."""
-    from IPython.display import display
-
     plain = f"players: {', '.join(map(printable, sounds))}"
-    display({"text/html": grid_html(sounds, title, **options), "text/plain": plain}, raw=True)
+    show_html(grid_html(sounds, title, **options), plain)

@@ -21,7 +21,7 @@ from audiossl_lite.book.players import (
     one_waveform,
     sound_address,
 )
-from audiossl_lite.book.words import escaped, printable
+from audiossl_lite.book.words import escaped, printable, show_html
 
 STORED_RATE_HZ = 8_000
 PEAK = 0.7
@@ -129,14 +129,12 @@ def show_sound_map(
     **options: Any,
 ) -> None:
     """Show the map of `sound_map_html`: what is near what, and how does it sound?"""
-    from IPython.display import display
-
     page = sound_map_html(points, labels, class_names, waveforms, **options)
     panels = ", ".join(map(printable, points)) if isinstance(points, Mapping) else "one plane"
     kinds = [printable(class_names[k]) for k in sorted(set(torch.as_tensor(labels).tolist()))]
     title = printable(options.get("title", "sound map"))
     plain = f"sound map {title!r}: {len(labels)} clips of {', '.join(kinds)}; {panels}"
-    display({"text/html": page, "text/plain": plain}, raw=True)
+    show_html(page, plain)
 
 
 def _checked_points(plane: Any, n: int, panel: str) -> np.ndarray:

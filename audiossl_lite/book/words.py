@@ -83,6 +83,13 @@ def _with_tags(text: str, tags: tuple[str, ...]) -> str:
     return re.sub(rf"<(?=[A-Za-z/!?])(?!(?:{ours})>)", "&lt;", text)
 
 
+def show_html(page: str, text: str) -> None:
+    """Show HTML on a page, and a text where there is none."""
+    from IPython.display import display
+
+    display({"text/html": page, "text/plain": text}, raw=True)
+
+
 def say(*sentences: Any) -> None:
     """Show sentences as Markdown; one that is empty or false is left out, one that begins with a hyphen is a list item.
 

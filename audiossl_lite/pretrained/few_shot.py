@@ -26,8 +26,6 @@ from audiossl_lite.pretrained.tables import Embeddings
 from audiossl_lite.pretrained.weights import PretrainedEncoder
 from audiossl_lite.ranges import ranged
 
-EXAMPLE = "python -m audiossl_lite few-shot RECORDINGS --model cnn_events"
-
 
 @dataclass(frozen=True)
 class FolderScores:
@@ -133,7 +131,8 @@ def parser() -> CommandParser:
     arguments = CommandParser(
         prog="python -m audiossl_lite few-shot",
         description="Few-shot accuracy with frozen features on the classes of a folder, beside what no learning gives.",
-        epilog=f"example: {EXAMPLE}. Exit status: 0 done, 1 done but files were left out, 2 a wrong request.",
+        epilog="example: python -m audiossl_lite few-shot RECORDINGS --model cnn_events. "
+        "Exit status: 0 done, 1 done but files were left out, 2 a wrong request.",
     )
     arguments.add_argument(
         "sounds", help="class/clip.wav, a data set, or a CSV manifest (path, label, group)"

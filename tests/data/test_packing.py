@@ -290,7 +290,6 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path):
     def n_parts():
         return len(list(folder.glob("part-*.json")))
 
-    kill_when(start_packing(root, folder, 0), (folder / "store.json").exists)
     kill_when(
         start_packing(root, folder, 0), lambda: n_parts() >= 2 and list(folder.glob(".*.aside"))
     )
