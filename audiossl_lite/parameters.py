@@ -260,8 +260,6 @@ def _check_output_dir(value: Any) -> str:
     if not text:
         return ""
     path = Path(text).expanduser()
-    if path.exists() and not path.is_dir():
-        raise ParameterError(f"output_dir {text!r} is a file; give a folder.")
     usable_folder(path)
     return str(path.resolve())
 

@@ -147,11 +147,9 @@ def test_negatives_are_the_predictions_of_the_batch():
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1, float("nan")])
 def test_a_temperature_not_above_zero_is_refused(temperature):
-    neighbours, predictions = pair(3, 4, 0)
-    with pytest.raises(ValueError, match="temperature must be positive"):
-        nnclr_loss(neighbours, predictions, temperature)
-    with pytest.raises(ValueError, match="temperature must be positive"):
-        mixture_loss(neighbours, predictions, soft_labels(3, 0), temperature)
+    for loss, more in ((info_nce, ()), (nnclr_loss, ()), (mixture_loss, (soft_labels(3, 0),))):
+        with pytest.raises(ValueError, match="temperature must be positive"):
+            loss(*pair(3, 4, 0), *more, temperature)
 
 
 def test_unequal_shapes_are_refused():

@@ -14,9 +14,7 @@ def test_every_item_comes_through(mode: str, monkeypatch: pytest.MonkeyPatch) ->
     assert list(progress((letter for letter in "ab"), "letters")) == ["a", "b"]
 
 
-def test_off_prints_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_off_prints_nothing(monkeypatch, capsys) -> None:
     monkeypatch.setenv("AUDIOSSL_PROGRESS", "off")
     with progress_bar(3, "training") as bar:
         bar.update(1, loss=0.5)
@@ -24,9 +22,7 @@ def test_off_prints_nothing(
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_log_ends_with_one_line_that_has_count_and_values(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_log_ends_with_one_line_that_has_count_and_values(monkeypatch, capsys) -> None:
     monkeypatch.setenv("AUDIOSSL_PROGRESS", "log")
     with progress_bar(3, "training") as bar:
         for step in range(3):
@@ -39,9 +35,7 @@ def test_log_ends_with_one_line_that_has_count_and_values(
     assert lines[0].endswith("loss=0.0833, phase=warm-up")
 
 
-def test_log_writes_a_line_when_its_interval_has_passed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_log_writes_a_line_when_its_interval_has_passed(monkeypatch, capsys) -> None:
     monkeypatch.setenv("AUDIOSSL_PROGRESS", "log")
     bar = progress_bar(None, "counting")
     now = [bar.start_t]
@@ -57,9 +51,7 @@ def test_log_writes_a_line_when_its_interval_has_passed(
     ]  # fmt: skip
 
 
-def test_the_bar_closes_when_the_body_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_bar_closes_when_the_body_fails(monkeypatch, capsys) -> None:
     monkeypatch.setenv("AUDIOSSL_PROGRESS", "log")
     with pytest.raises(RuntimeError, match="stop"), progress_bar(2, "x") as bar:
         bar.update(1)

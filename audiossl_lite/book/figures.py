@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 from PIL import Image
 
-from audiossl_lite.book.words import escaped, printable
+from audiossl_lite.book.words import escaped, printable, show_html
 from audiossl_lite.evaluation.statistics import Scores, mean_interval
 
 DPI = 110
@@ -126,19 +126,17 @@ def caption_of(alt: str) -> str:
     return line[:comma] if comma >= MIN_CAPTION_CHARACTERS else f"{line.rpartition(' ')[0]} \u2013"
 
 
-def show_figure(alt: str, figure: Figure | None = None, *, dpi: int = DPI) -> None:
+def show_figure(alt: str, figure: Figure | None = None) -> None:
     """Show a figure (default: the current one) as PNG with its description and a caption, and close it.
 
     alt: a sentence on what the picture shows, for those who cannot see it. Errors: ValueError when it is too short.
     """
-    from IPython.display import display
-
     text = _check_alt(alt)
     figure = figure or plt.gcf()
-    image = image_html(figure_png(figure, dpi), text, round(figure.get_figwidth() * 100))
+    image = image_html(figure_png(figure), text, round(figure.get_figwidth() * 100))
     page = f'<figure class="shown">{image}<figcaption>{escaped(caption_of(text))}</figcaption></figure>'
     plt.close(figure)
-    display({"text/html": page, "text/plain": f"Figure: {text}"}, raw=True)
+    show_html(page, f"Figure: {text}")
 
 
 def _as_image(spec: Any) -> np.ndarray:
@@ -216,19 +214,13 @@ def interval_bars(
     return ax
 
 
-def interval_panels(
-    scores: Scores,
-    chances: Mapping[str, float],
-    *,
-    n_columns: int = 3,
-    xlabel: str = "accuracy (%)",
-) -> np.ndarray:
+def interval_panels(scores: Scores, chances: Mapping[str, float]) -> np.ndarray:
     """Draw one panel a column of scores, one row a kind of features: mean, 95 % interval, a dotted line at chance.
 
     chances: column to chance, in per cent. Statistics of spectrograms are grey, untrained encoders orange, the others
     blue. Returns the axes `(rows, columns)`.
     """
-    n_columns = min(n_columns, len(chances))
+    n_columns = min(3, len(chances))
     n_rows = -(-len(chances) // n_columns)
     size = (11, n_rows * (0.22 * len(scores) + 1.1))
     _, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
@@ -244,7 +236,7 @@ def interval_panels(
         ax.axis("off")
     axes[0, 0].set_yticks(range(len(scores)), list(scores), fontsize="x-small")
     axes[0, 0].yaxis.set_inverted(True)
-    axes[0, 0].figure.supxlabel(xlabel, fontsize="small")
+    axes[0, 0].figure.supxlabel("accuracy (%)", fontsize="small")
     return axes
 
 
@@ -301,15 +293,12 @@ def frames_slider(
     *,
     alts: Sequence[str] | None = None,
     title: str = "frame",
-    dpi: int = 80,
 ) -> None:
     """Show figures one at a time under a slider that also works on the built page.
 
     labels: text above each figure (default: its number). alts: description of each figure (default: the title and the
     label). The figures are closed. Errors: ValueError for no figures or lists of other lengths.
     """
-    from IPython.display import display
-
     if not figures:
         raise ValueError("frames_slider got no figures.")
     labels = [printable(label) for label in (labels or range(1, len(figures) + 1))]
@@ -321,7 +310,7 @@ def frames_slider(
     frames = []
     for figure, alt in zip(figures, alts, strict=True):
         width_px = round(figure.get_figwidth() * 100)
-        frames.append(image_html(figure_png(figure, dpi), alt, width_px))
+        frames.append(image_html(figure_png(figure, dpi=80), alt, width_px))
         plt.close(figure)
     plain = f"slider {printable(title)!r}: {', '.join(labels)}"
-    display({"text/html": slider_html(frames, labels, title), "text/plain": plain}, raw=True)
+    show_html(slider_html(frames, labels, title), plain)

@@ -85,7 +85,7 @@ def speed_rows(entries: Entries) -> list[dict[str, Any]]:
     return rows
 
 
-def kernel_rows(entry: dict[str, Any], most: int = 5) -> list[dict[str, Any]]:
+def kernel_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """The longest kernels of a timed step in its fastest profiled form, and the share of the step without any."""
     if not entry.get("profile"):
         return []
@@ -93,7 +93,7 @@ def kernel_rows(entry: dict[str, Any], most: int = 5) -> list[dict[str, Any]]:
     rows = [
         {"kernel": kernel["name"], "share of the busy time (%)": f"{100 * kernel['share']:.0f}"}
         | {"calls a step": f"{kernel['calls']:.0f}"}
-        for kernel in profile["longest"][:most]
+        for kernel in profile["longest"][:5]
     ]
     if profile["idle_share"] is None:  # the driver showed no kernels
         return rows
@@ -101,11 +101,11 @@ def kernel_rows(entry: dict[str, Any], most: int = 5) -> list[dict[str, Any]]:
     return [*rows, {"kernel": idle, "share of the busy time (%)": "–", "calls a step": "–"}]
 
 
-def learnt_rows(entries: Entries, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def learnt_rows(entries: Entries) -> list[dict[str, Any]]:
     """Few-shot accuracy of what was trained on real sounds: baselines once, then each run's start and end.
 
-    `columns`: by default those of classes or speakers never heard; their average comes last. A start that is another
-    run's end has no row of its own, and no student beside its teacher.
+    The columns are those of classes or speakers never heard; their average comes last. A start that is another run's
+    end has no row of its own, and no student beside its teacher.
     """
     rows: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
@@ -117,9 +117,7 @@ def learnt_rows(entries: Entries, columns: Sequence[str] | None = None) -> list[
             name = row["name"] if not seed else f"{row['name']}, seed {seed}"
             if name in rows or name.endswith(", student") or (seed and "statistics" in name):
                 continue
-            cells = {
-                c: row["columns"][c] for c in columns or _never_heard(row) if c in row["columns"]
-            }
+            cells = {c: row["columns"][c] for c in _never_heard(row)}
             shown = {
                 c.removesuffix(NEVER): as_text(
                     v["mean"], float("nan") if v["ci95"] is None else v["ci95"]
@@ -150,7 +148,7 @@ def verdicts(entries: Entries) -> list[str]:
         start, baselines = names[names.index(trained["name"]) - 1], names[:2]
         columns = _never_heard(trained)
         title = stage.title.removeprefix("Learnt: ")
-        up, down = (_apart(trained, [rows[start]], columns, sign) for sign in (1, -1))
+        up, down = _above_and_below(trained, rows[start])
         over = _apart(trained, [rows[name] for name in baselines], columns, 1)
         sentences.append(
             f"**{title}** is above its start ({start}) on {up} of {len(columns)} tasks and below on "
@@ -167,10 +165,9 @@ def against(entries: Entries, a: str, b: str) -> str:
     first, second = _trained(entries, a), _trained(entries, b)
     if not (first and second):
         return ""
-    columns = _never_heard(first)
-    up, down = (_apart(first, [second], columns, sign) for sign in (1, -1))
+    up, down = _above_and_below(first, second)
     return (
-        f"{first['name']} is above {second['name']} on {up} of {len(columns)} tasks and below on "
+        f"{first['name']} is above {second['name']} on {up} of {len(_never_heard(first))} tasks and below on "
         f"{down}, intervals apart."
     )
 
@@ -180,7 +177,7 @@ def answer(entries: Entries, a: str, b: str) -> str:
     first, second = _trained(entries, a), _trained(entries, b)
     if not (first and second):
         return ""
-    up, down = (_apart(first, [second], _never_heard(first), sign) for sign in (1, -1))
+    up, down = _above_and_below(first, second)
     if up and down:
         return "**It depends on the task.**"
     return "**Yes, here.**" if up else "**No sign of it here.**"
@@ -212,6 +209,11 @@ def moved_rows(entries: Entries) -> list[dict[str, Any]]:
 
 def _never_heard(row: dict[str, Any]) -> list[str]:
     return [column for column in row["columns"] if column.endswith(NEVER)]
+
+
+def _above_and_below(row: dict, other: dict) -> tuple[int, int]:
+    """On how many tasks, never heard, the interval of `row` is above that of `other`, and on how many below."""
+    return tuple(_apart(row, [other], _never_heard(row), sign) for sign in (1, -1))
 
 
 def _apart(row: dict, others: Sequence[dict], columns: Sequence[str], sign: int) -> int:

@@ -33,6 +33,7 @@ from audiossl_lite.book.words import (
     printable,
     reveal,
     say,
+    show_html,
     side_by_side,
     verdict,
 )
@@ -102,12 +103,6 @@ def open_chapter(
     return parameters
 
 
-def _display_html(page: str, plain: str) -> None:
-    from IPython.display import display
-
-    display({"text/html": page, "text/plain": plain}, raw=True)
-
-
 def source_location(obj: Any) -> str:
     """Say where an object is defined, as `audiossl_lite/losses.py, line 12`."""
     file = Path(inspect.getsourcefile(inspect.unwrap(obj)) or "")
@@ -129,7 +124,7 @@ def show_source(obj: Any) -> None:
     source = inspect.getsource(inspect.unwrap(obj))
     style = LAB_COLOURS.read_text(encoding="utf-8")
     place = f'<div class="source-place">{escaped(source_location(obj))}</div>'
-    _display_html(
+    show_html(
         f"<style>{style}</style>{place}{highlight(source, PythonLexer(), HtmlFormatter())}", source
     )
 
@@ -160,7 +155,7 @@ def provenance(
         note,
     ]
     line = printable(" | ".join(filter(None, parts)))
-    _display_html(_provenance_html(f"{parameters.preset}, {which}: how this was made", line), line)
+    show_html(_provenance_html(f"{parameters.preset}, {which}: how this was made", line), line)
 
 
 def _provenance_html(title: str, line: str) -> str:
@@ -219,7 +214,7 @@ def show_table(rows: Any, caption: str = "", *, digits: int = 1) -> None:
     body = "".join(line_html("td", line) for line in lines[1:])
     table = f"{title}<thead>{head}</thead><tbody>{body}</tbody>"
     page = f'<div class="wide"><table class="dataframe table">{table}</table></div>'
-    _display_html(page, "\n".join([printable(caption), *map(" | ".join, lines)]).strip())
+    show_html(page, "\n".join([printable(caption), *map(" | ".join, lines)]).strip())
 
 
 def compare(
@@ -259,4 +254,4 @@ def show_entry(entry: dict[str, Any], rows: Any, caption: str) -> None:
     seeds = len(entry.get("seeds", []))
     title = f"{entry.get('scale', '')}, {seeds} seed{'s' * (seeds != 1)}: how this was recorded"
     line = circumstances(entry)
-    _display_html(_provenance_html(title, line), printable(line))
+    show_html(_provenance_html(title, line), printable(line))

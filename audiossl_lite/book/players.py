@@ -10,7 +10,7 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from audiossl_lite.book.words import escaped, printable
+from audiossl_lite.book.words import escaped, printable, show_html
 
 SAMPLE_RATE_HZ = 16_000
 MAX_S = 5.0
@@ -18,7 +18,7 @@ N_BITS = 12
 MAX_TOTAL_BYTES = 4_000_000
 
 
-def flac_bytes(waveform: np.ndarray, sample_rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
+def flac_bytes(waveform: np.ndarray, sample_rate_hz: int) -> bytes:
     """Encode a waveform (S,) in [-1, 1] as mono FLAC; samples outside are cut at the limits.
 
     Of 16 bits the highest 12 that the sound uses are kept: rounding stays 70 dB below it, and a third of the bytes go.
@@ -74,22 +74,17 @@ def one_waveform(waveform: object, name: str) -> np.ndarray:
 
 
 def player_html(
-    waveform: object,
-    sample_rate_hz: int = SAMPLE_RATE_HZ,
-    label: str = "sound",
-    *,
-    max_s: float = MAX_S,
-    normalize: bool = False,
+    waveform: object, label: str = "sound", *, max_s: float = MAX_S, normalize: bool = False
 ) -> str:
     """Return one labelled player as HTML.
 
-    waveform: (S,) tensor or array. Longer sounds are cut at `max_s` seconds, and a peak above 1 is turned down; the
-    label says so. Errors: ValueError for another shape, or NaN.
+    waveform: (S,) tensor or array at 16 kHz. Longer sounds are cut at `max_s` seconds, and a peak above 1 is turned
+    down; the label says so. Errors: ValueError for another shape, or NaN.
     """
     samples, notes = one_waveform(waveform, label), []
-    limit = max(1, round(max_s * sample_rate_hz))
+    limit = max(1, round(max_s * SAMPLE_RATE_HZ))
     if samples.size > limit:
-        notes.append(f"first {max_s:g} s of {samples.size / sample_rate_hz:.1f} s")
+        notes.append(f"first {max_s:g} s of {samples.size / SAMPLE_RATE_HZ:.1f} s")
         samples = samples[:limit]
     peak = float(np.abs(samples).max())
     if normalize and peak > 0:
@@ -98,31 +93,24 @@ def player_html(
         notes.append(f"turned down from peak {peak:.2f}")
         samples = samples / peak
     name, note = escaped(label), f" <small>({'; '.join(notes)})</small>" if notes else ""
-    words = described(samples, sample_rate_hz)
+    words = described(samples, SAMPLE_RATE_HZ)
     return (
         '<div class="player" style="margin:0.3em 0.6em 0.3em 0;display:inline-block">'
         f'<div style="font-size:0.9em;margin-bottom:0.2em">{name}{note}</div>'
         f'<audio controls preload="metadata" aria-label="{name}: {words}" title="{words}" '
         'style="width:15em;max-width:100%;height:2.4em" '
-        f'src="{sound_address(samples, sample_rate_hz)}"></audio></div>'
+        f'src="{sound_address(samples, SAMPLE_RATE_HZ)}"></audio></div>'
     )
 
 
-def grid_html(
-    sounds: Mapping[str, object],
-    sample_rate_hz: int = SAMPLE_RATE_HZ,
-    title: str = "",
-    **options: float | bool,
-) -> str:
+def grid_html(sounds: Mapping[str, object], title: str = "", **options: float | bool) -> str:
     """Return several labelled players side by side as HTML; options are those of `player_html`.
 
     Errors: ValueError when there is no sound, or when together they would make the page heavier than 4 MB.
     """
     if not sounds:
         raise ValueError("play_grid got no sound; give a dict of label -> waveform.")
-    players = [
-        player_html(sound, sample_rate_hz, str(label), **options) for label, sound in sounds.items()
-    ]
+    players = [player_html(sound, str(label), **options) for label, sound in sounds.items()]
     n_bytes = sum(len(player) for player in players)
     if n_bytes > MAX_TOTAL_BYTES:
         raise ValueError(
@@ -134,16 +122,7 @@ def grid_html(
     return f'<div role="group" aria-label="{label}">{heading}{"".join(players)}</div>'
 
 
-def play_grid(
-    sounds: Mapping[str, object],
-    sample_rate_hz: int = SAMPLE_RATE_HZ,
-    title: str = "",
-    **options: float | bool,
-) -> None:
+def play_grid(sounds: Mapping[str, object], title: str = "", **options: float | bool) -> None:
     """Show labelled players side by side: `play_grid({"anchor": a, "positive": b}, max_s=2.0, normalize=True)`."""
-    from IPython.display import display
-
-    page = grid_html(sounds, sample_rate_hz, title, **options)
-    display(
-        {"text/html": page, "text/plain": "players: " + ", ".join(map(printable, sounds))}, raw=True
-    )
+    plain = f"players: {', '.join(map(printable, sounds))}"
+    show_html(grid_html(sounds, title, **options), plain)

@@ -21,7 +21,7 @@ from audiossl_lite.book.players import (
     one_waveform,
     sound_address,
 )
-from audiossl_lite.book.words import escaped, printable
+from audiossl_lite.book.words import escaped, printable, show_html
 
 STORED_RATE_HZ = 8_000
 PEAK = 0.7
@@ -40,24 +40,20 @@ MARGIN = 18.0
 _numbers = itertools.count(1)
 
 
-def loudest_part(
-    waveform: Any, sample_rate_hz: int = SAMPLE_RATE_HZ, *, max_s: float = 1.0, name: str = "sound"
-) -> np.ndarray:
+def loudest_part(waveform: Any, *, max_s: float = 1.0, name: str = "sound") -> np.ndarray:
     """The `max_s` seconds of a waveform (S,) that hold most energy, at 8 kHz, at one peak, faded at both ends.
 
-    A shorter waveform stays whole; silence stays silent. Raises ValueError naming the sound for another shape, NaN or
-    infinite samples, or a length that is not positive.
+    The waveform is at 16 kHz. A shorter one stays whole; silence stays silent. Raises ValueError naming the sound for
+    another shape, NaN or infinite samples, or a length that is not positive.
     """
     wave = torch.from_numpy(one_waveform(waveform, name))
-    if not max_s > 0 or sample_rate_hz < STORED_RATE_HZ:
-        raise ValueError(
-            f"max_s is positive and the rate {STORED_RATE_HZ} Hz or more, got {max_s} s, {sample_rate_hz} Hz"
-        )
-    width = min(max(1, round(max_s * sample_rate_hz)), len(wave))
+    if not max_s > 0:
+        raise ValueError(f"max_s is positive, got {max_s} s")
+    width = min(max(1, round(max_s * SAMPLE_RATE_HZ)), len(wave))
     energy = torch.cat([torch.zeros(1, dtype=wave.dtype), wave.square().cumsum(0)])
     start = int((energy[width:] - energy[:-width]).argmax())
     part = wave[start : start + width].float()
-    part = torchaudio.functional.resample(part, sample_rate_hz, STORED_RATE_HZ).numpy()
+    part = torchaudio.functional.resample(part, SAMPLE_RATE_HZ, STORED_RATE_HZ).numpy()
     ramp = np.minimum(np.arange(len(part)) / (FADE_S * STORED_RATE_HZ), 1.0)
     part = part * ramp * ramp[::-1]
     peak = float(np.abs(part).max())
@@ -72,7 +68,6 @@ def sound_map_html(
     *,
     names: Sequence[str] | None = None,
     title: str = "sound map",
-    sample_rate_hz: int = SAMPLE_RATE_HZ,
     max_s: float = 1.0,
 ) -> str:
     """Clips as points `(n, 2)` to point at and to click, as one HTML block with its own style, script and sounds.
@@ -90,14 +85,10 @@ def sound_map_html(
     places = {str(name): _checked_points(plane, n, str(name)) for name, plane in panels.items()}
     names = [f"clip {i + 1}" for i in range(n)] if names is None else list(map(printable, names))
     _check(places, label, class_names, waveforms, names)
-    parts = [
-        loudest_part(wave, sample_rate_hz, max_s=max_s, name=name)
-        for wave, name in zip(waveforms, names, strict=True)
-    ]
+    parts = [loudest_part(w, max_s=max_s, name=x) for w, x in zip(waveforms, names, strict=True)]
     sounds = [sound_address(part, STORED_RATE_HZ) for part in parts]
     names = [
-        f"{name}; {described(part, STORED_RATE_HZ)}"
-        for name, part in zip(names, parts, strict=True)
+        f"{x}; {described(part, STORED_RATE_HZ)}" for x, part in zip(names, parts, strict=True)
     ]
     kinds = label.tolist()
     svgs = "".join(
@@ -138,14 +129,12 @@ def show_sound_map(
     **options: Any,
 ) -> None:
     """Show the map of `sound_map_html`: what is near what, and how does it sound?"""
-    from IPython.display import display
-
     page = sound_map_html(points, labels, class_names, waveforms, **options)
     panels = ", ".join(map(printable, points)) if isinstance(points, Mapping) else "one plane"
     kinds = [printable(class_names[k]) for k in sorted(set(torch.as_tensor(labels).tolist()))]
     title = printable(options.get("title", "sound map"))
     plain = f"sound map {title!r}: {len(labels)} clips of {', '.join(kinds)}; {panels}"
-    display({"text/html": page, "text/plain": plain}, raw=True)
+    show_html(page, plain)
 
 
 def _checked_points(plane: Any, n: int, panel: str) -> np.ndarray:

@@ -83,6 +83,13 @@ def _with_tags(text: str, tags: tuple[str, ...]) -> str:
     return re.sub(rf"<(?=[A-Za-z/!?])(?!(?:{ours})>)", "&lt;", text)
 
 
+def show_html(page: str, text: str) -> None:
+    """Show HTML on a page, and a text where there is none."""
+    from IPython.display import display
+
+    display({"text/html": page, "text/plain": text}, raw=True)
+
+
 def say(*sentences: Any) -> None:
     """Show sentences as Markdown; one that is empty or false is left out, one that begins with a hyphen is a list item.
 
@@ -107,7 +114,6 @@ def verdict(
     gap: float,
     half_width: float,
     *,
-    unit: str = "points",
     words: tuple[str, str] = ("above", "below"),
 ) -> str:
     """One sentence on a difference `a - b` with its 95 % interval; empty where there is no interval.
@@ -116,7 +122,7 @@ def verdict(
     """
     if not math.isfinite(half_width):
         return ""
-    size = f"{as_text(gap, half_width, signed=True)} {unit}"
+    size = f"{as_text(gap, half_width, signed=True)} points"
     if word_for(gap, half_width) == "unclear":
         return f"{a} and {b} cannot be told apart ({size})."
     return f"{a} is {words[gap < 0]} {b} ({size})."
@@ -127,20 +133,14 @@ def paired(a: Any, b: Any) -> tuple[float, float]:
     return mean_interval((a.per_episode - b.per_episode)[None])
 
 
-def ordered(
-    a: float,
-    b: float,
-    digits: int = 2,
-    *,
-    words: tuple[str, str, str] = ("higher", "lower", "the same"),
-    unit: str = "",
-) -> str:
+def ordered(a: float, b: float, digits: int = 2, *, unit: str = "") -> str:
     """What number `a` is to `b` as both are printed, with the two: `lower (0.86 against 0.89)`.
 
-    For numbers without an interval, of which nothing but their order can be said. words: greater, smaller, equal.
+    For numbers without an interval, of which nothing but their order can be said.
     """
     left, right = f"{a:.{digits}f}", f"{b:.{digits}f}"
-    word = words[2 if left == right else float(left) < float(right)]
+    order = "higher" if float(left) > float(right) else "lower"
+    word = "the same" if left == right else order
     return f"{word} ({left}{unit} against {right}{unit})"
 
 

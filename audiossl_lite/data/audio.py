@@ -214,8 +214,8 @@ def central(waveform: Tensor, max_s: float | None) -> Tensor:
     return waveform[start : start + size]
 
 
-def save_audio(path: str | Path, waveform: Tensor, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Path:
-    """Write a waveform (S,) or (channels, S) as 16-bit audio in the format of the suffix, and return the path.
+def save_audio(path: str | Path, waveform: Tensor) -> Path:
+    """Write a waveform (S,) or (channels, S) at 16 kHz as 16-bit audio in the format of the suffix; returns the path.
 
     Raises ValueError for another shape, for NaN or infinite samples, and for samples outside [-1, 1], which a
     16-bit file would clip; and for a suffix that is not .wav, .flac, .ogg or .mp3.
@@ -239,7 +239,5 @@ def save_audio(path: str | Path, waveform: Tensor, sample_rate_hz: int = SAMPLE_
         raise ValueError(
             f"{path}: peak {peak:.3f} is above 1 and would be clipped; divide by it first"
         )
-    soundfile.write(
-        path, samples.numpy().T if samples.ndim == 2 else samples.numpy(), sample_rate_hz
-    )
+    soundfile.write(path, samples.numpy().T, SAMPLE_RATE_HZ)
     return path

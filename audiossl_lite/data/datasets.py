@@ -13,8 +13,9 @@ from torch import Tensor
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, read_audio
 from audiossl_lite.data.clips import MEMORY_LIMIT_GIB, Clips, Skip
 from audiossl_lite.data.layouts import Entry, Listing, find_listing
-from audiossl_lite.data.sounds import POOLS, synthetic_clips
+from audiossl_lite.data.sounds import check_pool, synthetic_clips
 from audiossl_lite.progress import progress
+from audiossl_lite.ranges import check_range
 
 DECODING_THREADS = 4
 
@@ -23,29 +24,26 @@ def load_clips(
     data_root: str | Path = "",
     *,
     pool: str = "event",
-    task: str | None = None,
     clips_per_class: int | None = None,
     max_s: float | None = None,
     seed: int = 0,
 ) -> Clips:
-    """All clips of a data set in memory, `task` first among their tasks.
+    """All clips of a data set in memory.
 
     `data_root` "" or "synthetic" gives embedded sounds; else it names an ESC-50, FSDD or class/clip folder, a
     folder of such data sets, or a CSV manifest. When it has nothing for `pool`, embedded sounds are used and
-    `.source` says so. `clips_per_class` keeps that many readable clips of each class of the task, drawn by
-    `seed`; `max_s` keeps the central seconds. Bad files become `.skipped`, never an exception.
-    Raises ValueError for an unknown pool or task, a bad limit, or when no clip is left; FileNotFoundError.
+    `.source` says so. `clips_per_class` keeps that many readable clips of each class of the first task,
+    drawn by `seed`; `max_s` keeps the central seconds. Bad files become `.skipped`, never an exception.
+    Raises ValueError for an unknown pool, a bad limit, or when no clip is left; FileNotFoundError.
     """
-    if pool not in POOLS:
-        raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")
-    if clips_per_class is not None and clips_per_class < 1:
-        raise ValueError(f"clips_per_class must be 1 or more, found {clips_per_class}")
+    check_pool(pool)
+    check_range("clips_per_class", clips_per_class)
     if max_s is not None and max_s <= 0:
         raise ValueError(f"max_s must be positive, found {max_s}")
     root = str(data_root).strip()
     listing = None if root in ("", "synthetic") else find_listing(Path(root).expanduser(), pool)
     if listing is not None:
-        return _read(listing, root, task, clips_per_class, max_s, seed)
+        return _read(listing, root, clips_per_class, max_s, seed)
     clips = synthetic_clips(pool, clips_per_class=clips_per_class or 20, seed=seed)
     if max_s is not None and round(max_s * SAMPLE_RATE_HZ) < clips.waveforms.shape[1]:
         cropped = torch.stack([central(waveform, max_s) for waveform in clips.waveforms])
@@ -54,20 +52,13 @@ def load_clips(
         )
     if root not in ("", "synthetic"):
         clips = replace(clips, source=f"{clips.source} (the data given has no pool {pool!r})")
-    return _task_first(clips, task)
+    return clips
 
 
 def _read(
-    listing: Listing,
-    root: str,
-    task: str | None,
-    clips_per_class: int | None,
-    max_s: float | None,
-    seed: int,
+    listing: Listing, root: str, clips_per_class: int | None, max_s: float | None, seed: int
 ) -> Clips:
-    task = task or listing.tasks[0]
-    if task not in listing.tasks:
-        raise ValueError(f"unknown task {task!r}; {listing.kind} has {', '.join(listing.tasks)}")
+    task = listing.tasks[0]
     kept: list[tuple[Entry, Tensor]] = []
     skipped, cut_off = list(listing.skipped), set()
     per_class: dict[str, int] = {}
@@ -92,8 +83,7 @@ def _read(
     place = {entry.name: number for number, entry in enumerate(listing.entries)}
     kept.sort(key=lambda pair: place[pair[0].name])
     clips = _assemble(listing, kept, tuple(skipped))
-    clips = replace(clips, cut_off=tuple(name for name in clips.names if name in cut_off))
-    return _task_first(clips, task)
+    return replace(clips, cut_off=tuple(name for name in clips.names if name in cut_off))
 
 
 def _check_memory(lengths: list[tuple[str, int]]) -> None:
@@ -184,17 +174,3 @@ def _numbered(
     class_names = tuple(name for name in order if name in names)
     index = {name: number for number, name in enumerate(class_names)}
     return torch.tensor([index[name] for name in names]), class_names
-
-
-def _task_first(clips: Clips, task: str | None) -> Clips:
-    """The same clips with `task` as the default one."""
-    if task is None or task == clips.task:
-        return clips
-    if task not in clips.labels:
-        raise ValueError(f"unknown task {task!r}; these clips have {', '.join(clips.labels)}")
-    order = [task, *(name for name in clips.labels if name != task)]
-    return replace(
-        clips,
-        labels={name: clips.labels[name] for name in order},
-        class_names={name: clips.class_names[name] for name in order},
-    )

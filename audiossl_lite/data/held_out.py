@@ -41,15 +41,12 @@ def held_out_classes(class_names: tuple[str, ...] | list[str]) -> tuple[str, ...
     return tuple(sorted(held))
 
 
-def split_heard(clips: Clips, *, task: str | None = None) -> tuple[Tensor, Tensor]:
+def split_heard(clips: Clips) -> tuple[Tensor, Tensor]:
     """Indices (heard, never heard) of the labelled clips: as `clips.held` says, or by the fixed list of classes.
 
-    Raises ValueError for an unknown task or fewer than two classes.
+    Raises ValueError for fewer than two classes.
     """
-    task = task or clips.task
-    if task not in clips.labels:
-        raise ValueError(f"unknown task {task!r}; these clips have {', '.join(clips.labels)}")
-    label, names = clips.labels[task], clips.class_names[task]
+    label, names = clips.labels[clips.task], clips.class_names[clips.task]
     if clips.held is not None:
         labelled = label >= 0
         return tuple((labelled & part).nonzero().flatten() for part in (~clips.held, clips.held))

@@ -21,21 +21,9 @@ from audiossl_lite.data.corpus import Sound, tasks
 from audiossl_lite.data.pack_items import Item
 from audiossl_lite.data.packing import pack_items
 from audiossl_lite.data.recipes import make_recipe
-from audiossl_lite.data.resident import Joined, digest_of, spectrograms_of
+from audiossl_lite.data.resident import Joined, digest_of
 from audiossl_lite.data.store import PackedStore
 from audiossl_lite.data.store_format import HEADER, VERSION, StoreError, read_header
-
-__all__ = [
-    "Corpus",
-    "Joined",
-    "clips_of_tasks",
-    "decoded_in",
-    "listing_key",
-    "read_corpus",
-    "spectrograms_of",
-    "waveforms_of",
-    "write_corpus",
-]
 
 # Stored at half their level: decoders overshoot 1.0, and nothing is clipped. Longer files become several clips of the
 # same group.

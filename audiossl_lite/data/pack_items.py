@@ -15,7 +15,7 @@ from torch import Tensor
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, read_audio
 from audiossl_lite.data.layouts import Listing, find_listing, is_esc50, is_fsdd
 from audiossl_lite.data.recipes import Recipe, bytes_per_second, encode
-from audiossl_lite.data.sounds import POOLS
+from audiossl_lite.data.sounds import check_pool
 from audiossl_lite.data.store_format import checksum, checksum_of
 
 SAMPLED_FILES = 64
@@ -82,8 +82,7 @@ def find_clips(data_root: str | Path, pool: str = "event") -> Listing:
     A folder without a layout of its own is packed by its manifest; ValueError names them when there are several: they
     are different choices of its clips, with and without those for evaluation.
     """
-    if pool not in POOLS:
-        raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")
+    check_pool(pool)
     if str(data_root).strip() in ("", "synthetic"):
         raise ValueError("embedded sounds need no store; give a folder or a CSV manifest")
     root = Path(data_root).expanduser()

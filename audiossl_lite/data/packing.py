@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
-import math
 import os
 import shutil
 import zlib
@@ -44,6 +43,7 @@ from audiossl_lite.data.store_format import (
     write_whole,
 )
 from audiossl_lite.progress import progress_bar
+from audiossl_lite.ranges import check_range
 from audiossl_lite.training.step import read_ahead
 
 LOCK = ".lock"
@@ -58,31 +58,24 @@ def pack(
     *,
     kind: str = "waveform",
     pool: str = "event",
-    workers: int | None = None,
     max_s: float | None = None,
-    clips_per_part: int = 4096,
-    say: Callable[[str], None] | None = None,
+    **options: Any,
 ) -> PackedStore:
     """Pack the clips that `load_clips` would read into a store, or add those that the store lacks.
 
     After an interruption the same call makes the missing parts; with more files in the data root it adds parts
-    with the new ones. A clip is known by its name below the data root. `kind`: see `make_recipe`; `workers`:
-    decoding threads, by default one for each core, 0 for none; `say` takes a line about size and space before the work
-    begins. Raises StoreError when another packer is at work, when settings or data are no longer what was packed,
-    when the store is damaged, when the disk is too small, or when files vanish meanwhile; ValueError when no clip is
-    left.
+    with the new ones. A clip is known by its name below the data root. `kind`, `max_s`: see `make_recipe`; `options`:
+    as for `pack_items`. Raises StoreError when another packer is at work, when settings or data are no longer what was
+    packed, when the store is damaged, when the disk is too small, or when files vanish meanwhile; ValueError when no
+    clip is left.
     """
-    if max_s is not None and not math.isfinite(max_s):
-        raise ValueError(f"max_s must be a number of seconds, found {max_s}")
     made, listing = make_recipe(kind, max_s), find_clips(data_root, pool)
     items = [
         Item(e.name, e.path, {"labels": e.labels, "groups": e.groups, "split": e.split})
         for e in listing.entries
     ]
-    return pack_items(
-        items, folder, made, data=listing.kind, left_out=listing.skipped, workers=workers,
-        clips_per_part=clips_per_part, say=say,
-    )  # fmt: skip
+    left_out = listing.skipped
+    return pack_items(items, folder, made, data=listing.kind, left_out=left_out, **options)
 
 
 def pack_items(
@@ -96,11 +89,13 @@ def pack_items(
     clips_per_part: int = 4096,
     say: Callable[[str], None] | None = None,
 ) -> PackedStore:
-    """Pack these clips as the recipe `made` says, beside those that were `left_out` before; see `pack`."""
-    if clips_per_part < 1:
-        raise ValueError(f"clips_per_part must be 1 or more, found {clips_per_part}")
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers must be 0 or more, found {workers}")
+    """Pack these clips as the recipe `made` says, beside those that were `left_out` before; see `pack`.
+
+    `workers`: decoding threads, by default one for each core, 0 for none; `say` takes a line about size and space
+    before the work begins.
+    """
+    check_range("clips_per_part", clips_per_part)
+    check_range("workers", workers)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with writer_lock(folder):

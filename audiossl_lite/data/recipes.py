@@ -33,8 +33,8 @@ def make_recipe(kind: str, max_s: float | None = None) -> Recipe:
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}; use one of {', '.join(KINDS)}")
-    if max_s is not None and not max_s > 0:
-        raise ValueError(f"max_s must be positive, found {max_s}")
+    if max_s is not None and not 0 < max_s < math.inf:
+        raise ValueError(f"max_s must be a positive number of seconds, found {max_s}")
     shared: Recipe = {"name": kind, "sample_rate_hz": SAMPLE_RATE_HZ}
     shared["max_s"] = None if max_s is None else float(max_s)
     if kind == "waveform":

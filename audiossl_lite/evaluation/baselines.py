@@ -18,12 +18,9 @@ def log_mel_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tens
     return embed_clips(Statistics(), frontend, waveforms, lengths, device=waveforms.device)
 
 
-def mfcc_statistics(
-    waveforms: Tensor, lengths: Tensor | None = None, *, n_coefficients: int = 20
-) -> Tensor:
-    """Mean and std over time of MFCCs: clips `(n, S)` -> `(n, 40)`."""
-    frontend = MFCCFrontend(n_coefficients)
-    return embed_clips(Statistics(), frontend, waveforms, lengths, device=waveforms.device)
+def mfcc_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Mean and std over time of 20 MFCCs: clips `(n, S)` -> `(n, 40)`."""
+    return embed_clips(Statistics(), MFCCFrontend(), waveforms, lengths, device=waveforms.device)
 
 
 BASELINES = {"log-mel statistics": log_mel_statistics, "MFCC statistics": mfcc_statistics}
@@ -37,15 +34,14 @@ class Statistics(nn.Module):
 
 
 class MFCCFrontend(ATSTFrontend):
-    """MFCCs as `torchaudio.transforms.MFCC` computes them: `(B, S) -> (B, T, n_coefficients)`.
+    """MFCCs as `torchaudio.transforms.MFCC` computes them: `(B, S) -> (B, T, 20)`.
 
     Orthonormal cosine transform of the mel spectrogram in dB, floored 80 dB below the loudest cell of each clip.
     """
 
-    def __init__(self, n_coefficients: int = 20) -> None:
+    def __init__(self) -> None:
         super().__init__("official")
-        transform = cosine_transform(n_coefficients, self.n_mels)
-        self.register_buffer("transform", transform, persistent=False)
+        self.register_buffer("transform", cosine_transform(20, self.n_mels), persistent=False)
 
     @in_float32  # float16 does not hold the square of the first coefficient
     def forward(self, waveform: Tensor) -> Tensor:

@@ -75,7 +75,6 @@ def embed_with(
     lengths: Tensor | None = None,
     *,
     batch_size: int = 32,
-    description: str = "embedding",
 ) -> Tensor:
     """Apply `embed(waveform (b, s), lengths (b,)) -> (b, D)` to all clips `(n, S)`, in the clips' order: `(n, D)`.
 
@@ -87,7 +86,7 @@ def embed_with(
         lengths = torch.full((len(waveforms),), waveforms.shape[1])
     rows = []
     by_length = torch.argsort(lengths, stable=True)  # little padding is computed
-    for index in progress(by_length.split(batch_size), description):
+    for index in progress(by_length.split(batch_size), "embedding"):
         size = int(lengths[index].max())
         out = embed(waveforms[index, :size], lengths[index]).float().cpu()
         if not torch.isfinite(out).all():

@@ -34,12 +34,12 @@ def soft_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: Classifier, data: Labelled, *, batch_size: int = 64) -> Tensor:
+def predict(model: Classifier, data: Labelled) -> Tensor:
     """Logits `(n, K)` of all clips on CPU, from the model where it is, in eval mode; the mode is restored."""
     was_training, device = model.training, model.head.weight.device
     model.eval()
     out = []
-    for index in torch.arange(len(data)).split(batch_size):
+    for index in torch.arange(len(data)).split(64):
         lengths = None if data.lengths is None else data.lengths[index].to(device)
         out.append(model(data.inputs[index].to(device), lengths).float().cpu())
     model.train(was_training)

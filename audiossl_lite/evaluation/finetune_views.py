@@ -56,10 +56,6 @@ class FineTuneViews(nn.Module):
         super().__init__()
         if config.mixup not in ("linear", "power"):
             raise ValueError(f"mixup is 'linear' or 'power', got {config.mixup!r}")
-        if not 0.0 <= config.mixup_probability <= 1.0 or not log_unit > 0:
-            raise ValueError(
-                f"a probability lies in [0, 1] and log_unit is positive, got {config.mixup_probability}, {log_unit}"
-            )
         self.register_buffer("labels", labels, persistent=False)
         self.of_labels = data_digest(labels)
         self.mixup, self.alpha = config.mixup, config.mixup_alpha

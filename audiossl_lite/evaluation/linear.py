@@ -26,7 +26,6 @@ def frozen_features(
     lengths: Tensor | None = None,
     *,
     config: LinearEvaluation,
-    batch_size: int = 32,
     device: str | torch.device | None = None,
 ) -> Tensor:
     """What the classifiers see of clips `(n, S)`: `(n, D)`, from the encoder in eval mode, without gradient.
@@ -44,10 +43,7 @@ def frozen_features(
         compute = partial(
             encoder.linear_features, chunk_frames=config.chunk_frames, mean_over=config.mean_over
         )
-    return embed_clips(
-        encoder, frontend, waveforms, lengths,
-        batch_size=batch_size, features=compute, device=device,
-    )  # fmt: skip
+    return embed_clips(encoder, frontend, waveforms, lengths, features=compute, device=device)
 
 
 @dataclass(frozen=True)

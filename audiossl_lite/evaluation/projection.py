@@ -24,9 +24,7 @@ COLUMNS = (
 )
 
 
-def choose_clips(
-    clips: Clips, config: Projection, *, task: str | None = None
-) -> tuple[Clips, Tensor]:
+def choose_clips(clips: Clips, config: Projection) -> tuple[Clips, Tensor]:
     """The clips of a picture, and which of them are of classes never heard in training, bool `(n,)`.
 
     Classes are those that the settings name and the data has; others fill the empty places in alphabetical order,
@@ -36,7 +34,7 @@ def choose_clips(
 
     Where: uaMix-MAE Sec. 4.4, Fig. 6; chapter 12
     """
-    task = task or clips.task
+    task = clips.task
     label, names = clips.labels[task], clips.class_names[task]
     group = clips.groups.get(task, torch.arange(len(clips)))
     present = label[label >= 0].unique().tolist()

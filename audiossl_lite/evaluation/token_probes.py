@@ -90,16 +90,15 @@ def frozen_tokens(
     waveforms: Tensor,
     lengths: Tensor | None = None,
     *,
-    max_s: float = 0.0,
     chunk_frames: int = 0,
     batch_size: int = 32,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What the pools see of clips `(n, S)`, from the encoder in eval mode where it is, on the CPU.
 
     The mean of the valid tokens after every block `(n, L, D)`, the tokens of the last one `(n, N, D)`, and how many of
-    them are valid `(n,)`. Longer clips are cut to their central `max_s`, and encoded in pieces of `chunk_frames`.
+    them are valid `(n,)`. Longer clips are encoded in pieces of `chunk_frames`.
     """
-    specs, frames = spectrograms(frontend, waveforms, lengths, max_s=max_s)
+    specs, frames = spectrograms(frontend, waveforms, lengths)
     was_training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
     rows = []

@@ -6,17 +6,10 @@ from audiossl_lite.pretrained.few_shot import embed_beside_baselines, score_embe
 from audiossl_lite.pretrained.hub import from_pretrained, save_pretrained
 from audiossl_lite.pretrained.published import load_atst, load_byol_a
 from audiossl_lite.pretrained.recognise import load_any
-from audiossl_lite.pretrained.shipped import load_encoder, load_shipped, shipped_encoders
-from audiossl_lite.pretrained.tables import Embeddings, write_table
-from audiossl_lite.pretrained.weights import (
-    PretrainedEncoder,
-    WeightsError,
-    load_state,
-    read_weights,
-)
+from audiossl_lite.pretrained.shipped import load_encoder, load_shipped
+from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError
 
 __all__ = [
-    "Embeddings",
     "PretrainedEncoder",
     "WeightsError",
     "embed_beside_baselines",
@@ -29,11 +22,7 @@ __all__ = [
     "load_encoder",
     "load_masked_autoencoder",
     "load_shipped",
-    "load_state",
-    "read_weights",
     "save_pretrained",
     "score_embedded",
     "shared_rows",
-    "shipped_encoders",
-    "write_table",
 ]

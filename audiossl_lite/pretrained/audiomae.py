@@ -30,7 +30,7 @@ DECODER_KEYS = ("decoder_", "mask_token")
 class FineTunedAudioMAE(AudioMAEEncoder):
     """AudioMAE as fine-tuned: no final norm on tokens, a norm on their mean instead, and a classifier on top.
 
-    The embedding `(B, D)` is the normed mean; `logits(spec) -> (B, K)` are the classifier's outputs.
+    The embedding `(B, D)` is the normed mean; the classifier `head` gives logits `(B, K)` of it.
 
     Where: AudioMAE, official code; chapter 11
     """
@@ -43,10 +43,6 @@ class FineTunedAudioMAE(AudioMAEEncoder):
 
     def forward(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self.fc_norm(super().forward(spec, lengths))
-
-    def logits(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Outputs of the classifier before the sigmoid, `(B, K)`."""
-        return self.head(self(spec, lengths))
 
 
 def _state(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
@@ -91,25 +87,21 @@ def _encoder(state: dict[str, Any], path: str | Path) -> AudioMAEEncoder:
     return build(make, state, path, ignore=(*DECODER_KEYS, ignored)).eval()
 
 
-def load_audiomae(path: str | Path, *, n_frames: int | None = None) -> PretrainedEncoder:
+def load_audiomae(
+    path: str | Path, *, n_frames: int | None = None, content: dict[str, Any] | None = None
+) -> PretrainedEncoder:
     """AudioMAE's published encoder with its frontend, positions as in the file.
 
     Reads the pretrained file (decoder passed over), the fine-tuned file (its `fc_norm` and `head` come along, see
     `FineTunedAudioMAE`) and ports with timm's names, also as safetensors. `.embed` works as published: the first
     `n_frames` (10.24 s), padded, and the mean of all patches, padding included. A smaller `n_frames` (a multiple of
-    16, up to the table's) keeps the positions of the first patches and wastes less on padding. Raises
-    FileNotFoundError, ValueError for such a number, or WeightsError naming the keys.
+    16, up to the table's) keeps the positions of the first patches and wastes less on padding. `content`: that of the
+    file, when it has been read. Raises FileNotFoundError, ValueError for such a number, or WeightsError naming the
+    keys.
 
     Where: AudioMAE Sec. 4.1; uaMix-MAE Sec. 3.1; chapter 06
     """
-    return audiomae_from(read_weights(path), path, n_frames)
-
-
-def audiomae_from(
-    content: dict[str, Any], path: str | Path, n_frames: int | None = None
-) -> PretrainedEncoder:
-    """`load_audiomae` for a file whose content has been read."""
-    encoder = _encoder(_state(content, path), path)
+    encoder = _encoder(_state(content or read_weights(path), path), path)
     n_frames = encoder.n_frames if n_frames is None else n_frames
     if n_frames % PATCH or not PATCH <= n_frames <= encoder.n_frames:
         raise ValueError(
@@ -149,8 +141,3 @@ def load_masked_autoencoder(path: str | Path) -> MAE:
         lambda: maker(encoder.embed_dim, width, depth, heads, **sizes), decoder_state, path
     )
     return MAE(encoder, decoder).eval()
-
-
-def published_state(mae: MAE) -> dict[str, Tensor]:
-    """The weights of a masked autoencoder under the published names: 430 entries at base size."""
-    return mae.encoder.state_dict() | mae.decoder.state_dict()

@@ -10,7 +10,6 @@ from audiossl_lite.pretrained.checks import Finding, check_encoder
 from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, sentence
 from audiossl_lite.pretrained.recognise import load_any
 
-EXAMPLE = "python -m audiossl_lite check cnn_events"
 WORDS = {True: "pass", False: "FAIL", None: "-"}
 
 
@@ -20,20 +19,16 @@ def table(findings: Sequence[Finding]) -> str:
     return "\n".join(f"{f.name:<{width}}  {WORDS[f.passed]:<4}  {f.detail}" for f in findings)
 
 
-def parser() -> CommandParser:
-    """The arguments of the command."""
-    arguments = CommandParser(
-        prog="python -m audiossl_lite check",
-        description="What an encoder does with padding, batches, silence, short and long clips, half precision.",
-        epilog=f"example: {EXAMPLE}. Exit status: 0 nothing failed, 1 something did, 2 a wrong request.",
-    )
-    arguments.add_argument("model", help=MODEL_HELP)
-    return arguments
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 0 when nothing failed, 1 when something did, 2 for a wrong request."""
-    asked = parser().parse_args(arguments)
+    parser = CommandParser(
+        prog="python -m audiossl_lite check",
+        description="What an encoder does with padding, batches, silence, short and long clips, half precision.",
+        epilog="example: python -m audiossl_lite check cnn_events. Exit status: 0 nothing failed, 1 something did, "
+        "2 a wrong request.",
+    )
+    parser.add_argument("model", help=MODEL_HELP)
+    asked = parser.parse_args(arguments)
     try:
         model = load_any(asked.model)
     except REFUSED as error:

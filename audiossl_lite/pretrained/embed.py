@@ -13,7 +13,6 @@ from audiossl_lite.pretrained.recognise import load_any
 from audiossl_lite.pretrained.tables import check_table, write_table
 from audiossl_lite.ranges import ranged
 
-EXAMPLE = "python -m audiossl_lite embed RECORDINGS --model cnn_events --out embeddings.npz"
 MODEL_HELP = (
     "a shipped encoder (cnn_events), log-mel, mfcc, a file of this project or of ATST, AudioMAE or BYOL-A, a folder "
     "of save_pretrained or hf:owner/name, package.module:attribute, or hear:package.module"
@@ -26,7 +25,8 @@ def parser() -> CommandParser:
     arguments = CommandParser(
         prog="python -m audiossl_lite embed",
         description="Embed every sound of a folder or manifest. Killed and started again, it goes on where it was.",
-        epilog=f"example: {EXAMPLE}. Exit status: 0 done, 1 done but files were left out, 2 a wrong request.",
+        epilog="example: python -m audiossl_lite embed RECORDINGS --model cnn_events --out embeddings.npz. "
+        "Exit status: 0 done, 1 done but files were left out, 2 a wrong request.",
     )
     arguments.add_argument(
         "sounds", help="a folder, or a CSV manifest (path, and if you like label and group)"

@@ -39,6 +39,7 @@ def embed_folder(
     root: str | Path,
     model: PretrainedEncoder,
     *,
+    sounds: Sequence[Sound] | None = None,
     chunk_s: float = 10.0,
     keep_chunks: bool = False,
     device: str | torch.device = "cpu",
@@ -48,29 +49,13 @@ def embed_folder(
 
     Longer files are cut into chunks of `chunk_s` seconds, whose embeddings are averaged by their length, or kept one
     a row with `keep_chunks`; a rest of less than 80 ms does not count. `parts`: a folder for finished batches, from
-    which the same call goes on. Raises ValueError for a chunk that is too short or when no file is left.
+    which the same call goes on. `sounds`: those of the folder, when they have been listed. Raises ValueError for a
+    chunk that is too short or when no file is left.
     """
     root = Path(root).expanduser()
-    return embed_sounds(
-        list_sounds(root), model, root, chunk_s=chunk_s, keep_chunks=keep_chunks, device=device,
-        parts=parts,
-    )  # fmt: skip
-
-
-def embed_sounds(
-    sounds: Sequence[Sound],
-    model: PretrainedEncoder,
-    root: str | Path,
-    *,
-    chunk_s: float = 10.0,
-    keep_chunks: bool = False,
-    device: str | torch.device = "cpu",
-    parts: str | Path | None = None,
-) -> Embeddings:
-    """`embed_folder` for sounds that have been listed; `root`: what their paths are named from."""
+    sounds = list_sounds(root) if sounds is None else sounds
     if not chunk_s * SAMPLE_RATE_HZ >= SHORTEST:
         raise ValueError(f"chunk_s must be {SHORTEST / SAMPLE_RATE_HZ} or more, got {chunk_s}")
-    root = Path(root)
     base = root.parent if root.is_file() else root
     job = _Job(model.to(device), device, round(chunk_s * SAMPLE_RATE_HZ), keep_chunks)
     rows: list[tuple[int, int, int, np.ndarray]] = []

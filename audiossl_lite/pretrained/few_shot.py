@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,11 @@ from audiossl_lite.evaluation.grids import draw_column
 from audiossl_lite.evaluation.statistics import as_text, judged, mean_interval
 from audiossl_lite.parameters import CommandParser, make_parameters
 from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, report_skips, sentence
-from audiossl_lite.pretrained.embedding import embed_sounds
+from audiossl_lite.pretrained.embedding import embed_folder
 from audiossl_lite.pretrained.recognise import BASELINES, load_any
 from audiossl_lite.pretrained.tables import Embeddings
 from audiossl_lite.pretrained.weights import PretrainedEncoder
 from audiossl_lite.ranges import ranged
-
-EXAMPLE = "python -m audiossl_lite few-shot RECORDINGS --model cnn_events"
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def embed_beside_baselines(
     for model in [*map(load_any, BASELINES), *models]:
         if model.name in embedded:
             raise ValueError(f"two encoders are called {model.name!r}; give one file another name")
-        embedded[model.name] = embed_sounds(sounds, model, root, device=device)
+        embedded[model.name] = embed_folder(root, model, sounds=sounds, device=device)
     return embedded
 
 
@@ -128,29 +126,13 @@ def score_embedded(
     return FolderScores(heads, scores, tuple(notes), tuple(skipped.values()))
 
 
-def score_folder(
-    root: str | Path,
-    models: Sequence[PretrainedEncoder],
-    *,
-    n_way: int | None = None,
-    k_shot: int = 1,
-    n_episodes: int = 600,
-    seed: int = 0,
-    device: str = "cpu",
-) -> FolderScores:
-    """`score_embedded` for a folder by `models`, beside log-mel and MFCC, with what the models were trained on."""
-    embedded = embed_beside_baselines(root, models, device=device)
-    result = score_embedded(embedded, n_way=n_way, k_shot=k_shot, n_episodes=n_episodes, seed=seed)
-    data = [f"{m.name} was trained on: {m.about['data']}" for m in models if "data" in m.about]
-    return replace(result, notes=(*result.notes, *data))
-
-
 def parser() -> CommandParser:
     """The arguments of the command."""
     arguments = CommandParser(
         prog="python -m audiossl_lite few-shot",
         description="Few-shot accuracy with frozen features on the classes of a folder, beside what no learning gives.",
-        epilog=f"example: {EXAMPLE}. Exit status: 0 done, 1 done but files were left out, 2 a wrong request.",
+        epilog="example: python -m audiossl_lite few-shot RECORDINGS --model cnn_events. "
+        "Exit status: 0 done, 1 done but files were left out, 2 a wrong request.",
     )
     arguments.add_argument(
         "sounds", help="class/clip.wav, a data set, or a CSV manifest (path, label, group)"
@@ -176,21 +158,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table and what to know of it; 0 done, 1 done but files were left out, 2 a wrong request."""
     asked = parser().parse_args(arguments)
     try:
-        result = score_folder(
-            asked.sounds,
-            [load_any(name) for name in dict.fromkeys(asked.model) if name not in BASELINES],
-            n_way=asked.ways,
-            k_shot=asked.shots,
-            n_episodes=asked.episodes,
-            seed=asked.seed,
-            device=make_parameters({"device": asked.device}).torch_device,
-        )
+        device = make_parameters({"device": asked.device}).torch_device
+        models = [load_any(name) for name in dict.fromkeys(asked.model) if name not in BASELINES]
+        embedded = embed_beside_baselines(asked.sounds, models, device=device)
+        drawn = {"n_way": asked.ways, "k_shot": asked.shots, "n_episodes": asked.episodes}
+        result = score_embedded(embedded, **drawn, seed=asked.seed)
     except REFUSED as error:
         print(f"few-shot: {sentence(error)}", file=sys.stderr)
         return 2
     print(result.table())
     print(f"\n± is the 95 % interval over {asked.episodes} episodes, the same for every row.")
-    for note in result.notes:
+    data = [f"{m.name} was trained on: {m.about['data']}" for m in models if "data" in m.about]
+    for note in (*result.notes, *data):
         print(note)
     report_skips(result.skipped)
     return 1 if result.skipped else 0

@@ -57,20 +57,16 @@ def _atst_state(content: dict[str, Any], path: str | Path) -> tuple[dict[str, Te
     return state, float(seconds)
 
 
-def load_atst(path: str | Path) -> PretrainedEncoder:
+def load_atst(path: str | Path, content: dict[str, Any] | None = None) -> PretrainedEncoder:
     """ATST's published teacher, Small or Base (told by its width), with the official frontend.
 
     Reads the Lightning layout, the DINO-like layout (`teacher`, `args`) and a bare encoder state. `.embed` centre-crops
-    to 12 s, works in chunks of the training length (6 s) and returns the averaged CLS token.
+    to 12 s, works in chunks of the training length (6 s) and returns the averaged CLS token. `content`: that of the
+    file, when it has been read.
 
     Where: ATST Sec. 3.2; chapter 10
     """
-    return atst_from(read_weights(path), path)
-
-
-def atst_from(content: dict[str, Any], path: str | Path) -> PretrainedEncoder:
-    """`load_atst` for a file whose content has been read."""
-    state, seconds = _atst_state(content, path)
+    state, seconds = _atst_state(content or read_weights(path), path)
     width = last_size(state.get("cls_token"))
     makers = {384: atst_small, 768: atst_base}
     if width not in makers:
@@ -89,22 +85,19 @@ def atst_from(content: dict[str, Any], path: str | Path) -> PretrainedEncoder:
 
 
 def load_byol_a(
-    path: str | Path, mean: float | None = None, std: float | None = None
+    path: str | Path,
+    mean: float | None = None,
+    std: float | None = None,
+    content: dict[str, Any] | None = None,
 ) -> PretrainedEncoder:
     """BYOL-A's published CNN (512, 1024 or 2048 wide) with its frontend; whole clips at once.
 
     `mean`, `std`: log-mel statistics of the data at hand (`BYOLAFrontend().fit(waveforms)`), as its authors advise;
-    by default those of their example.
+    by default those of their example. `content`: that of the file, when it has been read.
 
     Where: BYOL-A Sec. 4.1; chapter 10
     """
-    return byol_a_from(read_weights(path), path, mean, std)
-
-
-def byol_a_from(
-    state: dict[str, Any], path: str | Path, mean: float | None = None, std: float | None = None
-) -> PretrainedEncoder:
-    """`load_byol_a` for a file whose content has been read."""
+    state = content or read_weights(path)
     if not last_size(state.get("fc.0.weight")):
         raise WeightsError(f"{path} has no fc.0.weight; its keys are {sorted(state)[:8]}")
     width = len(state["fc.0.weight"])

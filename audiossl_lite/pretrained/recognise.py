@@ -17,10 +17,10 @@ from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import BYOLAFrontend
 from audiossl_lite.parameters import nearest
 from audiossl_lite.pretrained.adapters.from_hear import PREFIX, from_hear
-from audiossl_lite.pretrained.audiomae import audiomae_from
+from audiossl_lite.pretrained.audiomae import load_audiomae
 from audiossl_lite.pretrained.foreign import is_foreign, load_foreign
 from audiossl_lite.pretrained.hub import from_pretrained
-from audiossl_lite.pretrained.published import atst_from, byol_a_from
+from audiossl_lite.pretrained.published import load_atst, load_byol_a
 from audiossl_lite.pretrained.shipped import load_encoder, shipped_encoders
 from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError, read_weights
 
@@ -30,24 +30,24 @@ BASELINES = {"log-mel": lambda: BYOLAFrontend(0.0, 1.0), "mfcc": MFCCFrontend}
 
 @dataclass(frozen=True)
 class Layout:
-    """A published kind of file: `load(content, path)`, and the keys with their shapes that tell it (None: any size)."""
+    """A published kind of file: `load(path, content=...)`, and the keys and shapes that tell it (None: any size)."""
 
     name: str
-    load: Callable[[dict[str, Any], Path], PretrainedEncoder]
+    load: Callable[..., PretrainedEncoder]
     telling: Mapping[str, tuple[int | None, ...]]
 
 
 LAYOUTS = (
-    Layout("ATST", atst_from, {
+    Layout("ATST", load_atst, {
         "patch_embed.patch_embed.weight": (None, 256),
         "pos_embed": (1, 251, None),
         "mask_embed": (1, 1, None),
     }),
-    Layout("AudioMAE", audiomae_from, {
+    Layout("AudioMAE", load_audiomae, {
         "patch_embed.proj.weight": (None, 1, 16, 16),
         "pos_embed": (1, 513, None),
     }),
-    Layout("BYOL-A", byol_a_from, {
+    Layout("BYOL-A", load_byol_a, {
         "features.0.weight": (64, 1, 3, 3),
         "features.8.weight": (64, 64, 3, 3),
         "fc.0.weight": (None, 512),
@@ -115,7 +115,7 @@ def _from_file(path: Path) -> PretrainedEncoder:
     if path.suffix == ".safetensors" and _is_ours(path):
         return load_encoder(path)
     content = read_weights(path)
-    return recognise(content, path).load(content, path)
+    return recognise(content, path).load(path, content=content)
 
 
 def _is_ours(path: Path) -> bool:

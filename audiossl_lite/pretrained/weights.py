@@ -170,14 +170,9 @@ def read_safetensors(path: Path, *, ours: bool = False) -> dict[str, Tensor]:
         raise WeightsError(f"{path} cannot be read as weights: {error}") from error
 
 
-def load_state(
-    module: nn.Module, state: dict[str, Any], path: str | Path, ignore: tuple[str, ...] = ()
-) -> None:
-    """Fill `module` from `state`; WeightsError names missing, unexpected, misshapen and impossible entries.
-
-    Keys that start with one of `ignore` (heads that downstream work drops) are passed over.
-    """
-    module.load_state_dict(_fitting(module, state, path, ignore))
+def load_state(module: nn.Module, state: dict[str, Any], path: str | Path) -> None:
+    """Fill `module` from `state`; WeightsError names missing, unexpected, misshapen and impossible entries."""
+    module.load_state_dict(_fitting(module, state, path))
 
 
 def build(
@@ -188,6 +183,7 @@ def build(
 ) -> nn.Module:
     """The network of `make` filled from `state`; sizes are compared before memory is taken.
 
+    Keys that start with one of `ignore` (heads that downstream work drops) are passed over.
     WeightsError as `load_state`, and when such a network cannot be made.
     """
     try:
@@ -203,7 +199,7 @@ def build(
 
 
 def _fitting(
-    module: nn.Module, state: dict[str, Any], path: str | Path, ignore: tuple[str, ...]
+    module: nn.Module, state: dict[str, Any], path: str | Path, ignore: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
     """The entries of `state` without the ignored ones, when they are what `module` holds."""
     state = {key: value for key, value in state.items() if not (ignore and key.startswith(ignore))}

@@ -13,18 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "audiossl_lite"
 PAPERS = (
-    "ATST",
-    "BYOL-A",
-    "BYOL",
-    "uaMix-MAE",
-    "AudioMAE",
-    "NNCLR",
-    "InfoNCE",
-    "SimCLR",
-    "COLA",
-    "data2vec 2.0",
-    "EAT",
-)
+    "ATST", "BYOL-A", "BYOL", "uaMix-MAE", "AudioMAE", "NNCLR", "InfoNCE", "SimCLR", "COLA",
+    "data2vec 2.0", "EAT",
+)  # fmt: skip
 PLACE = re.compile(r"(?:Eq|Sec|Fig|Table)\.? ?[\d.]*\d|official code|\d[\d.]*\d")
 
 
@@ -46,26 +37,28 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _is_public(node: ast.AST, kinds: tuple[type, ...]) -> bool:
+def _is_public(node: ast.AST, *kinds: type) -> bool:
     return isinstance(node, kinds) and not node.name.startswith("_")
 
 
-def definitions(path: Path) -> Iterator[Definition]:
-    """Public functions, classes, and methods of public classes, in the order of the file."""
-    file = relative(path)
+def public_nodes(path: Path) -> Iterator[tuple[str, ast.AST]]:
+    """Names and nodes of public functions, classes, and methods of public classes, in the order of the file."""
+    for node in ast.parse(path.read_text()).body:
+        if not _is_public(node, ast.ClassDef, ast.FunctionDef):
+            continue
+        yield node.name, node
+        for member in node.body if isinstance(node, ast.ClassDef) else ():
+            if _is_public(member, ast.FunctionDef):
+                yield f"{node.name}.{member.name}", member
 
-    def entry(node: ast.AST, name: str) -> Definition:
+
+def definitions(path: Path) -> Iterator[Definition]:
+    """Functions and classes of `public_nodes`, and those methods that have a docstring."""
+    for name, node in public_nodes(path):
         text = ast.get_docstring(node) or ""
         where = " ".join(text.rsplit("Where:", 1)[1].split()) if "Where:" in text else ""
-        return Definition(file, name, where)
-
-    for node in ast.parse(path.read_text()).body:
-        if not _is_public(node, (ast.ClassDef, ast.FunctionDef)):
-            continue
-        yield entry(node, node.name)
-        for member in node.body if isinstance(node, ast.ClassDef) else ():
-            if _is_public(member, (ast.FunctionDef,)) and ast.get_docstring(member):
-                yield entry(member, f"{node.name}.{member.name}")
+        if text or "." not in name:
+            yield Definition(relative(path), name, where)
 
 
 @functools.cache

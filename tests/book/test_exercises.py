@@ -22,9 +22,7 @@ def stub(x):
     raise NotImplementedError
 
 
-def test_a_stub_a_wrong_and_a_right_answer_are_told_apart(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_stub_a_wrong_and_a_right_answer_are_told_apart(capsys) -> None:
     for answer in (stub, lambda x: x + 1, lambda x: 2 * x):
         attempt(check, answer)
     said = capsys.readouterr().out.splitlines()

@@ -95,9 +95,7 @@ def test_the_guide_says_what_a_chapter_needs() -> None:
 
 @pytest.mark.book
 @pytest.mark.notebook
-def test_a_chapter_that_refuses_its_data_does_not_stop_the_book(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_chapter_that_refuses_its_data_does_not_stop_the_book(tmp_path: Path, capsys) -> None:
     check = OPENS.format(classes=2, clips=16)
     project = tiny_project(tmp_path / "project", ["print('it', 'ran')"], check=check)
     check = OPENS.format(classes=2, clips=20)

@@ -142,7 +142,7 @@ def test_panels_show_mean_interval_and_chance_of_each_column() -> None:
         "log-mel statistics": {"a": np.array([[30.0, 50.0]]), "b": np.array([[1.0]])},
         "ATST": {"a": np.array([[60.0, 60.0]]), "b": np.array([[3.0]])},
     }
-    axes = interval_panels(scores, {"a": 20.0, "b": 50.0}, n_columns=2)
+    axes = interval_panels(scores, {"a": 20.0, "b": 50.0})
     assert axes.shape == (1, 2) and axes[0, 0].yaxis_inverted()
     assert [label.get_text() for label in axes[0, 0].get_yticklabels()] == list(scores)
     for ax, means, chance in zip(axes[0], ([40.0, 60.0], [1.0, 3.0]), (20.0, 50.0), strict=True):

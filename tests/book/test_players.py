@@ -59,7 +59,7 @@ def test_a_tensor_keeps_its_level_unless_it_would_clip() -> None:
 
 
 def test_long_sounds_are_cut_and_say_so() -> None:
-    page = player_html(np.zeros(32000) + 0.1, 16000, "long", max_s=0.5)
+    page = player_html(np.zeros(32000) + 0.1, "long", max_s=0.5)
     samples, _ = decoded(page)
     assert samples.size == 8000
     assert "first 0.5 s of 2.0 s" in page

@@ -28,11 +28,11 @@ ROW = {"name": "No Mixing", "mean": 50.0, "ci95": 1.5}
 COLUMNS = {"events, heard": {"by_seed": [40.0, 42.0, 44.0], "mean": 42.0, "ci95": 5.0}}
 
 
-def write(folder, name, values):
+def write(folder, name, values, **config):
     record(
         folder / f"{name}.json", experiment=name, scale="workshop", data="two clips",
         data_fingerprint="0", device="CPU", seeds=[0, 1], seconds=61.0,
-        config={"ways": {"events, heard": 4}}, values=values,
+        config={"ways": {"events, heard": 4}} | config, values=values,
     )  # fmt: skip
 
 
@@ -89,11 +89,8 @@ def test_a_row_of_that_very_name_goes_before_rows_that_begin_alike(tmp_path):
 
 
 def test_of_many_columns_a_record_says_which_are_shown(tmp_path):
-    record(
-        tmp_path / "few_shot_workshop.json", experiment="few_shot", scale="workshop", data="two clips",
-        data_fingerprint="0", device="CPU", seeds=[0], seconds=1.0, config={"shown": ["b", "c"]},
-        values=[ROW | {"columns": {k: {"by_seed": [1.0], "mean": 1.0, "ci95": None} for k in "ab"}}],
-    )  # fmt: skip
+    columns = {k: {"by_seed": [1.0], "mean": 1.0, "ci95": None} for k in "ab"}
+    write(tmp_path, "few_shot_workshop", [ROW | {"columns": columns}], shown=["b", "c"])
     (entry,) = entries(ITEMS["uaMix-MAE", "Table 2"], "workshop", tmp_path)
     assert recorded_rows(entry) == [{"features": "No Mixing", "seeds": 1, "b": "1.0"}]
 

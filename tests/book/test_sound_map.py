@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from audiossl_lite.book.sound_map import (
     show_sound_map,
     sound_map_html,
 )
+from tests.book.browser import BROWSER, drawn
 
 NAMES = ("rain & <wind>", "dog", "bell (never heard)")
 N = 9
@@ -185,27 +184,19 @@ out.pressed = key.getAttribute("aria-pressed");
 key.click(); out.bright = root.querySelectorAll(".sm-dim").length;
 </script>
 """
-BROWSER = next((b for b in map(shutil.which, ("chromium", "google-chrome")) if b), None)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+@pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome on this machine")
 def test_in_a_browser_a_click_plays_and_both_panels_light_up(tmp_path: Path):
     points, labels, names, waves = inputs()
     points[0], points[1] = torch.tensor([-9.0, 0.0]), torch.tensor([-8.0, 0.0])
     page = sound_map_html({"a": points, "b": -points}, labels, names, waves, max_s=0.1)
     (tmp_path / "page.html").write_text(f"<!doctype html><html><body>{VISIT % page}</body></html>")
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom")
-    done = subprocess.run(
-        [BROWSER, *options, f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path}/page.html"],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    seen = BeautifulSoup(done.stdout, "html.parser").body.attrs
+    seen = drawn(tmp_path / "page.html", tmp_path / "profile").body.attrs
     assert seen["data-before"] == "0" and seen["data-twins"] == "true,true"
     assert seen["data-hover"].startswith("B, dog: clip 5; 0.1 s")
     assert seen["data-click"].startswith("▶ B, dog: clip 8;") and seen["data-played"] == "7"
     assert seen["data-first"] == sounds_of(page)[7]
     assert seen["data-moved"] == "1" and seen["data-entered"].startswith("▶ B, dog: clip 2;")
     assert seen["data-asked"].endswith(sounds_of(page)[1])
-    assert (
-        seen["data-dim"] == "12" and seen["data-pressed"] == "true" and seen["data-bright"] == "0"
-    )
+    assert [seen[f"data-{x}"] for x in ("dim", "pressed", "bright")] == ["12", "true", "0"]

@@ -18,8 +18,8 @@ from markdown_it import MarkdownIt
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from audiossl_lite.book.figures import figure_style, frames_slider, show_figure, show_spectrogram
-from audiossl_lite.book.notebook import provenance, show_record, show_table
+from audiossl_lite.book.figures import figure_style, frames_slider, show_figure
+from audiossl_lite.book.notebook import provenance, show_table
 from audiossl_lite.book.players import play_grid
 from audiossl_lite.book.sound_map import sound_map_html
 from audiossl_lite.book.words import (
@@ -126,28 +126,14 @@ def test_every_helper_shows_hostile_names_as_text(seen: list[str]) -> None:
         show_table([{name: name}], name)
         play_grid({name: tone}, title=name)
         provenance(Parameters(device="cpu"), data=name)
-        show_figure(
-            f"A figure about {name}.", show_spectrogram(torch.rand(9, 4), title=name).figure
-        )
+        show_figure(f"A figure about {name}.", plt.figure(figsize=(1, 1)))
         n = [name, "b"]
         seen.append(sound_map_html(torch.rand(2, 2), [0, 1], n, [tone, tone], names=n, title=name))
     for page in seen:
         soup = BeautifulSoup(page, "html.parser")
         known = {"table", "caption", "thead", "tbody", "tr", "th", "td", "div", "audio", "img"}
-        known |= {
-            "figure",
-            "figcaption",
-            "details",
-            "summary",
-            "svg",
-            "g",
-            "title",
-            "text",
-            "circle",
-            "polygon",
-            "button",
-            "noscript",
-        }
+        known |= {"figure", "figcaption", "details", "summary", "svg", "g", "title", "text"}
+        known |= {"circle", "polygon", "button", "noscript"}
         assert {t.name for t in soup.find_all(True)} <= known | {"style", "script", "small"}
         assert all(s.get("src") is None and "alert" not in s.get_text() for s in soup("script"))
         assert not [t for t in soup.find_all(True) if any(a.startswith("on") for a in t.attrs)]
@@ -156,28 +142,28 @@ def test_every_helper_shows_hostile_names_as_text(seen: list[str]) -> None:
 
 def test_figures_draw_hostile_names_as_they_are(seen: list[str]) -> None:
     figure_style()
-    for name in ("plain", *HOSTILE):
-        _, ax = plt.subplots()
-        ax.loglog([1, 100], [1, 100], label=legend_name(name))
-        ax.set_xlabel(name)
+    for names in (("plain",), HOSTILE):
+        _, ax = plt.subplots(figsize=(7, 8))
+        for name in names:
+            ax.loglog([1, 100], [1, 100], label=legend_name(name))
+        ax.set_xlabel("\n".join(names))
         ax.legend()
-        assert [text.get_text().strip() for text in ax.get_legend().get_texts()] == [
-            printable(name)
-        ]
-        show_figure("A line in a figure with a name.")
-        _, ax = plt.subplots()
-        ax.barh([name, "other"], [1, 2])
-        show_figure("Bars with a name beside them.")
+        drawn = [text.get_text().strip() for text in ax.get_legend().get_texts()]
+        assert drawn == list(map(printable, names))
+        show_figure("Lines in a figure with names.")
+        _, ax = plt.subplots(figsize=(7, 8))
+        ax.barh([*names, "other"], range(len(names) + 1))
+        show_figure("Bars with names beside them.")
         figure, ax = plt.subplots()
-        ax.set_yticks([0], [name])
-        frames_slider([figure], [name], title="name")
+        ax.set_yticks(range(len(names)), names)
+        frames_slider([figure], names[:1], title="names")
     pictures = [
         re.search(r"base64,([^\"]+)", page)
         for page in seen
         if "data:image" in page and "<input" not in page
     ]
     sizes = {Image.open(io.BytesIO(base64.b64decode(p.group(1)))).size for p in pictures}
-    assert len(pictures) == 2 * (1 + len(HOSTILE)) and len(sizes) == 1
+    assert len(pictures) == 2 * 2 and len(sizes) == 1
 
 
 def test_a_dollar_is_drawn_and_powers_of_ten_stay_powers() -> None:
@@ -201,7 +187,7 @@ def test_sentences_are_joined_and_the_empty_ones_left_out(seen: list[str]) -> No
 
 def test_a_verdict_is_made_from_its_numbers() -> None:
     assert verdict("A", "B", 3.04, 1.0) == "A is above B (+3.0 ± 1.0 points)."
-    assert verdict("A", "B", -3.0, 1.0, unit="%") == "A is below B (-3.0 ± 1.0 %)."
+    assert verdict("A", "B", -3.0, 1.0) == "A is below B (-3.0 ± 1.0 points)."
     assert verdict("A", "B", -3.0, 1.0, words=("farther than", "nearer than")).startswith(
         "A is nearer"
     )
@@ -228,9 +214,3 @@ def test_two_numbers_are_ordered_as_they_are_printed() -> None:
     assert ordered(0.894, 0.889) == "the same (0.89 against 0.89)"
     assert ordered(0.894, 0.889, 3) == "higher (0.894 against 0.889)"
     assert ordered(41.0, 43.2, 0, unit=" %") == "lower (41 % against 43 %)"
-    assert ordered(1, 2, 0, words=("farther", "nearer", "as far")) == "nearer (1 against 2)"
-
-
-def test_a_missing_record_is_said_to_be_missing(seen: list[str]) -> None:
-    assert show_record("no_such_record") is None
-    assert seen == ["Record `no_such_record`: **not run** in this checkout."]

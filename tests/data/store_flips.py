@@ -1,15 +1,8 @@
-"""Single-bit flips in the files of a small store: which of them do a reader, `verify` and packing again notice?
-
-python -m tests.data.store_flips [--flips 450] [--seed 0]
-"""
+"""Single-bit flips in the files of a small store: which of them do a reader, `verify` and packing again notice?"""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
-import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -78,25 +71,3 @@ def flip_bits(folder: Path, n_flips: int, seed: int = 0) -> dict[str, Counter[st
         for path, content in whole.items():
             path.write_bytes(content)
     return counts
-
-
-def main() -> int:
-    """Print a line for each kind of file; 1 when any flip went unnoticed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--flips", type=int, default=450)
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    os.environ["AUDIOSSL_PROGRESS"] = "off"
-    with tempfile.TemporaryDirectory() as folder:
-        counts = flip_bits(Path(folder), asked.flips, asked.seed)
-    for kind, count in counts.items():
-        print(
-            f"{kind}: of {count['flips']} flips {count['read']} were read as if nothing had happened, "
-            f"{count['raw']} ended in a raw error, {count['verified']} passed verify, "
-            f"{count['blessed']} were blessed by packing again"
-        )
-    return int(any(count[key] for count in counts.values() for key in FAULTS))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

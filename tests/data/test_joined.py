@@ -13,16 +13,15 @@ import torch
 from audiossl_lite.data.audio import AudioError
 from audiossl_lite.data.corpus import Sound, list_sounds
 from audiossl_lite.data.joined import (
-    Joined,
     decoded_in,
     listing_key,
     read_corpus,
-    spectrograms_of,
     waveforms_of,
     write_corpus,
 )
 from audiossl_lite.data.pack_items import sounding_span
 from audiossl_lite.data.packing import pack
+from audiossl_lite.data.resident import Joined, spectrograms_of
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend
 from audiossl_lite.training.sources import ClipSource
 

@@ -204,10 +204,10 @@ def test_a_prepared_folder_is_packed_by_one_of_its_manifests(tmp_path):
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"max_s": float("inf")}, "max_s must be a number of seconds, found inf"),
-        ({"max_s": float("nan")}, "max_s must be a number of seconds, found nan"),
-        ({"workers": -1}, "workers must be 0 or more, found -1"),
-        ({"clips_per_part": 0}, "clips_per_part must be 1 or more, found 0"),
+        ({"max_s": float("inf")}, "max_s must be a positive number of seconds, found inf"),
+        ({"max_s": float("nan")}, "max_s must be a positive number of seconds, found nan"),
+        ({"workers": -1}, "workers must be between 0 and 1,000, got -1"),
+        ({"clips_per_part": 0}, "clips_per_part must be between .*, got 0"),
     ],
 )
 def test_values_that_cannot_be_used_are_refused_before_anything_is_written(

@@ -66,7 +66,9 @@ def test_the_fine_tuned_form_is_the_official_one(expected, made_up_weights):
     encoder.eval()
     one = official_input()[:1]
     torch.testing.assert_close(encoder(one), expected["ft_global_pool_fcnorm"], atol=1e-4, rtol=0)
-    torch.testing.assert_close(encoder.logits(one), expected["ft_logits"][:1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        encoder.head(encoder(one)), expected["ft_logits"][:1], atol=1e-4, rtol=0
+    )
 
 
 @torch.no_grad()

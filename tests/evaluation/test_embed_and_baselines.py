@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 
 import pytest
 import torch
 import torchaudio
 
+from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.encoders import atst_tiny, byola_cnn
 from audiossl_lite.evaluation import (
     embed_clips,
@@ -195,19 +195,8 @@ def test_other_features_of_the_encoder_can_be_asked_for():
 @pytest.mark.slow
 def test_the_baselines_on_real_audio_are_near_the_measured_ones(shared):
     """Measured on 50 classes of this fold: log-mel 51.4, MFCC 54.0; here are 40 of them."""
-    import soundfile
-
-    folder = shared / "data" / "ESC-50-fold4"
-    if not folder.is_dir():
-        pytest.skip("the shared folder has no ESC-50-fold4")
-    with open(folder / "meta" / "esc50.csv") as file:
-        table = list(csv.DictReader(file))
-    waves = torch.stack(
-        [torch.from_numpy(soundfile.read(folder / "audio" / row["filename"], dtype="float32")[0])
-         for row in table]
-    )  # fmt: skip
-    labels = torch.tensor([int(row["target"]) for row in table])
-    sources = torch.tensor([int(row["src_file"]) for row in table])
+    clips = load_clips(shared / "data" / "ESC-50-fold4")
+    waves, labels, sources = clips.waveforms, clips.labels["event"], clips.groups["event"]
     assert waves.shape == (320, 80_000) and len(labels.unique()) == 40
     scores = {}
     for name, baseline in (("log-mel", log_mel_statistics), ("MFCC", mfcc_statistics)):

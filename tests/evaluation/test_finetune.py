@@ -227,8 +227,12 @@ def test_bad_data_and_settings_are_refused_by_name():
     grouped = dataclasses.replace(spectrograms(32), groups=torch.arange(32))
     with pytest.raises(ValueError, match=r"groups \[0, 1.*training and the test data"):
         tune(grouped, grouped)
-    with pytest.raises(ValueError, match="got warmup_epochs=8 of epochs=8"):
-        tune(config=dataclasses.replace(QUICK, warmup_epochs=8))
+    for changes, message in (
+        ({"warmup_epochs": 8}, "got warmup_epochs=8 of epochs=8"),
+        ({"mixup_probability": 1.5}, "mixup_probability must be between 0 and 1, got 1.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tune(config=dataclasses.replace(QUICK, **changes))
 
 
 def test_a_run_that_diverges_says_so_and_keeps_its_last_checkpoint(tmp_path, monkeypatch):

@@ -17,18 +17,7 @@ from audiossl_lite.evaluation.grids import (
     mix_groups,
     treated_features,
 )
-
-
-def make_clips(labels, class_names, groups) -> Clips:
-    n_clips = len(next(iter(labels.values())))
-    return Clips(
-        waveforms=torch.zeros(n_clips, 10),
-        lengths=torch.full((n_clips,), 10),
-        labels=labels,
-        class_names=class_names,
-        groups=groups,
-        names=tuple(f"clip {i}" for i in range(n_clips)),
-    )
+from tests.evaluation.toys import silent_clips
 
 
 def events(n_classes: int = 12, per_class: int = 8) -> Clips:
@@ -36,20 +25,15 @@ def events(n_classes: int = 12, per_class: int = 8) -> Clips:
     labels = torch.arange(n_classes).repeat_interleave(per_class)
     names = tuple(f"kind {i:02d}" for i in range(n_classes))
     groups = torch.arange(n_classes * per_class) // 2
-    return make_clips({"event": labels}, {"event": names}, {"event": groups})
+    return silent_clips({"event": labels}, {"event": names}, {"event": groups})
 
 
 def voices(n_speakers: int = 4, n_digits: int = 6, takes: int = 3) -> Clips:
     speaker = torch.arange(n_speakers).repeat_interleave(n_digits * takes)
     digit = torch.arange(n_digits).repeat_interleave(takes).repeat(n_speakers)
-    return make_clips(
-        {"speaker": speaker, "digit": digit},
-        {
-            "speaker": tuple(f"voice {i}" for i in range(n_speakers)),
-            "digit": tuple(str(i) for i in range(n_digits)),
-        },
-        {"speaker": digit, "digit": speaker},
-    )
+    who, what = tuple(f"voice {i}" for i in range(n_speakers)), tuple(map(str, range(n_digits)))
+    labels, groups = {"speaker": speaker, "digit": digit}, {"speaker": digit, "digit": speaker}
+    return silent_clips(labels, {"speaker": who, "digit": what}, groups)
 
 
 def noisy(labels: torch.Tensor, width: int = 16, noise: float = 1.0, seed: int = 0):

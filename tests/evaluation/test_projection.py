@@ -26,7 +26,7 @@ from audiossl_lite.evaluation.projection import (
     tsne,
 )
 from audiossl_lite.experiments.settings.presets import preset
-from tests.evaluation.toys import clouds
+from tests.evaluation.toys import clouds, silent_clips
 
 QUICK = preset(
     "tsne", "lite", {"iterations": 400, "k": 3, "perplexities": (5.0, 15.0), "seeds": (0, 1)}
@@ -135,14 +135,8 @@ def test_shared_neighbours_count_what_two_sets_agree_on():
 
 def labelled_clips(names: tuple[str, ...], per_class: int = 6, per_group: int = 2) -> Clips:
     label = torch.arange(len(names)).repeat_interleave(per_class)
-    return Clips(
-        waveforms=torch.zeros(len(label), 16),
-        lengths=torch.full((len(label),), 16),
-        labels={"event": label},
-        class_names={"event": names},
-        groups={"event": torch.arange(len(label)) // per_group},
-        names=tuple(map(str, range(len(label)))),
-    )
+    groups = torch.arange(len(label)) // per_group
+    return silent_clips({"event": label}, {"event": names}, {"event": groups})
 
 
 ESC = ("dog", "rain", "sea_waves", "siren", "wind", "clock_tick", "crow", "sneezing", "cat", "pig")
@@ -153,7 +147,7 @@ def test_the_named_classes_are_taken_where_they_are():
     kinds = [found.class_names["event"][i] for i in found.labels["event"].tolist()]
     assert set(kinds) == set(ESC[:8]) and len(found) == 48
     assert {k for k, n in zip(kinds, never.tolist()) if n} == {"rain", "siren", "crow", "sneezing"}
-    assert len(kinds) == len(never) and found.names == tuple(map(str, range(48)))
+    assert len(kinds) == len(never) and found.names == tuple(f"clip {i}" for i in range(48))
 
 
 def test_others_fill_the_places_half_of_them_never_heard():
@@ -175,7 +169,7 @@ def test_clips_come_from_as_many_recordings_as_there_are():
     found, _ = choose_clips(
         labelled_clips(("a", "b"), 6, 2), preset("tsne", "lite", {"clips_per_class": 3})
     )
-    assert found.names == ("0", "2", "4", "6", "8", "10")
+    assert found.names == tuple(f"clip {i}" for i in (0, 2, 4, 6, 8, 10))
     single = labelled_clips(("a", "b", "c"), 6, 6)
     with pytest.raises(ValueError, match="task 'event' has 0 of 3"):
         choose_clips(single, QUICK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from audiossl_lite.data.clips import Clips
 from audiossl_lite.evaluation import Labelled
 from audiossl_lite.experiments.settings.presets import preset
 
@@ -36,6 +37,14 @@ def clouds(n_per_class: int = 12, k: int = 4, dim: int = 8, *, spread: float = 0
     targets = torch.arange(k).repeat_interleave(n_per_class)
     noise = torch.randn(len(targets), dim, generator=torch.Generator().manual_seed(seed))
     return Labelled(centres[targets] + spread * noise, targets, names(k))
+
+
+def silent_clips(labels, class_names, groups) -> Clips:
+    """Clips of zeros with these labels, classes and groups by task."""
+    n_clips = len(next(iter(labels.values())))
+    names = tuple(f"clip {i}" for i in range(n_clips))
+    lengths = torch.full((n_clips,), 10)
+    return Clips(torch.zeros(n_clips, 10), lengths, labels, class_names, groups, names)
 
 
 def several(n: int = 60, k: int = 4, dim: int = 8, seed: int = 0) -> Labelled:

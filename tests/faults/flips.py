@@ -20,8 +20,9 @@ from torch import Tensor
 
 from audiossl_lite.encoders import byola_tiny
 from audiossl_lite.frontends import BYOLAFrontend
-from audiossl_lite.pretrained import load_encoder, read_weights
+from audiossl_lite.pretrained import load_encoder
 from audiossl_lite.pretrained.shipped import save_encoder
+from audiossl_lite.pretrained.weights import read_weights
 from audiossl_lite.training import load_checkpoint, save_checkpoint
 
 N_FLIPS, N_BLOCKS = 300, 20

@@ -17,13 +17,13 @@ from audiossl_lite.encoders.windows import (
 )
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.methods.mae import MAE
-from audiossl_lite.pretrained.audiomae import published_state
 from audiossl_lite.views.masks import (
     MaskedViews,
     draw_masking,
     structured_masking,
     unstructured_masking,
 )
+from tests.pretrained.toys import published_state
 
 SIZE = {"n_frames": 128, "n_mels": 64}  # 8 x 4 patches
 

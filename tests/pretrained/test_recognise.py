@@ -5,8 +5,6 @@ The files are written here in the published layouts, with made-up weights.
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 import pytest
 import safetensors.torch
 import torch
@@ -17,10 +15,11 @@ from audiossl_lite.encoders.decoders import WindowDecoder
 from audiossl_lite.evaluation import log_mel_statistics, mfcc_statistics
 from audiossl_lite.methods import MAE
 from audiossl_lite.pretrained import WeightsError, load_audiomae, load_shipped
-from audiossl_lite.pretrained.audiomae import FineTunedAudioMAE, published_state
+from audiossl_lite.pretrained.audiomae import FineTunedAudioMAE
 from audiossl_lite.pretrained.recognise import LAYOUTS, recognise
 from audiossl_lite.pretrained.shipped import save_encoder
 from tests.pretrained import toys
+from tests.pretrained.test_published import dino, lightning
 
 LENGTHS = torch.tensor([16_000, 9_000])
 
@@ -52,14 +51,7 @@ def tell(content: dict) -> str:
 
 
 def test_atst_is_told_in_each_of_its_wrappings(tmp_path, atst, reference):
-    teacher = {f"module.backbone.{key}": value for key, value in atst.items()}
-    lightning = {f"model.teacher.encoder.{key}": value for key, value in atst.items()}
-    student = {f"model.student.encoder.{key}": value + 1 for key, value in atst.items()}
-    contents = (
-        atst,
-        {"teacher": teacher, "args": Namespace(anchor_len=[6.0, 6.0])},
-        {"pytorch-lightning_version": "1.6.0", "state_dict": student | lightning},
-    )
+    contents = (atst, dino(atst, anchor_len=[6.0, 6.0]), lightning(atst))
     assert [tell(content) for content in contents] == ["ATST"] * 3
     torch.save(contents[2], tmp_path / "small.ckpt")
     loaded = load_any(tmp_path / "small.ckpt")
@@ -73,7 +65,7 @@ def test_atst_is_told_in_each_of_its_wrappings(tmp_path, atst, reference):
 
 def test_audiomae_is_told_pretrained_fine_tuned_and_under_timms_names(tmp_path, mae):
     tuned = FineTunedAudioMAE(192, 2, 3, 7, n_frames=1024).eval()
-    whole = {"model": published_state(mae), "epoch": 32}
+    whole = {"model": toys.published_state(mae), "epoch": 32}
     assert tell(whole) == tell({"model": tuned.state_dict()}) == "AudioMAE"
     torch.save(whole, tmp_path / "pretrained.pth")
     torch.save({"model": tuned.state_dict()}, tmp_path / "finetuned.pth")
@@ -92,7 +84,7 @@ def test_audiomae_at_its_own_size_gives_the_official_outputs(reference, made_up_
     content = {"model": made_up_weights(expected["encoder_keys"])}
     x = torch.randn(2, 1, 1024, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        out = recognise(content, "base.pth").load(content, "base.pth").encoder(x[:1, 0])
+        out = recognise(content, "base.pth").load("base.pth", content=content).encoder(x[:1, 0])
     torch.testing.assert_close(out, expected["mean_patch_after_norm"][:1], atol=1e-4, rtol=0)
 
 
@@ -119,7 +111,7 @@ def test_a_file_of_ours_is_told_by_what_it_says(tmp_path):
 
 
 def test_a_padded_clip_gives_what_it_gives_alone(tmp_path, atst, mae, byola):
-    for content in (atst, published_state(mae), byola):
+    for content in (atst, toys.published_state(mae), byola):
         torch.save(content, tmp_path / "x.pth")
         model = load_any(tmp_path / "x.pth")
         together = model.embed(sounds(), LENGTHS)
@@ -132,8 +124,8 @@ def test_a_key_that_is_missing_extra_renamed_or_reshaped_is_named(atst, mae, byo
     cases = (
         (atst, "patch_embed.patch_embed.weight"),
         (atst, "blocks.3.norm1.bias"),
-        (published_state(mae), "patch_embed.proj.weight"),
-        (published_state(mae), "norm.weight"),
+        (toys.published_state(mae), "patch_embed.proj.weight"),
+        (toys.published_state(mae), "norm.weight"),
         (byola, "fc.0.weight"),
         (byola, "features.5.running_var"),
     )
@@ -147,7 +139,7 @@ def test_a_key_that_is_missing_extra_renamed_or_reshaped_is_named(atst, mae, byo
         for change, content in changes.items():
             named = "surprise" if change == "extra" else key
             with pytest.raises(WeightsError, match=rf"odd\.pth.*{named}"):
-                recognise(content, "odd.pth").load(content, "odd.pth")
+                recognise(content, "odd.pth").load("odd.pth", content=content)
 
 
 def test_other_families_are_named(tmp_path, atst):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.frontends import valid_frames
+from audiossl_lite.methods import MAE
 
 DIM, FRAME = 24, 160
 
@@ -126,6 +127,11 @@ def probabilities(waveform: Tensor) -> Tensor:
 def make_toy() -> Toy:
     """A factory."""
     return Toy()
+
+
+def published_state(mae: MAE) -> dict[str, Tensor]:
+    """The weights of a masked autoencoder under the published names: 430 entries at base size."""
+    return mae.encoder.state_dict() | mae.decoder.state_dict()
 
 
 NUMBER = 3

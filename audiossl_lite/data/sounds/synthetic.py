@@ -14,6 +14,7 @@ from audiossl_lite.data.sounds.notes import FAMILIES, INSTRUMENTS, PITCH_NAMES, 
 from audiossl_lite.data.sounds.recording import Recording, record
 from audiossl_lite.data.sounds.synthesis import SAMPLE_RATE_HZ, Scene
 from audiossl_lite.data.sounds.voices import SPEAKERS, WORDS, say
+from audiossl_lite.ranges import check_range
 
 POOLS = {"event": "event", "voice": "speaker", "note": "instrument"}  # pool: its default task
 _EVENT_FAMILIES = tuple(dict.fromkeys(family for family, _, _ in EVENTS.values()))
@@ -34,7 +35,7 @@ def describe(pool: str = "event") -> tuple[ClassDescription, ...]:
 
     Raises ValueError for an unknown pool.
     """
-    _check_pool(pool)
+    check_pool(pool)
     if pool == "event":
         return tuple(ClassDescription(name, fam, text) for name, (fam, _, text) in EVENTS.items())
     if pool == "voice":
@@ -51,9 +52,8 @@ def synthetic_clips(
     depends on pool, seed, class, i and duration only, not on how many clips are made.
     Raises ValueError for an unknown pool, fewer than one clip, less than 0.5 s, or more than fits into memory.
     """
-    _check_pool(pool)
-    if clips_per_class < 1:
-        raise ValueError(f"clips_per_class must be 1 or more, found {clips_per_class}")
+    check_pool(pool)
+    check_range("clips_per_class", clips_per_class)
     if duration_s < 0.5:
         raise ValueError(f"duration_s must be at least 0.5 s, found {duration_s}")
     rows = describe(pool)
@@ -114,6 +114,7 @@ def _tasks(pool: str, first: Tensor, second: Tensor, third: Tensor):
     return labels, names, {"instrument": third, "family": first, "pitch": first}
 
 
-def _check_pool(pool: str) -> None:
+def check_pool(pool: str) -> None:
+    """Raise ValueError, with those that there are, for an unknown pool."""
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; use one of {', '.join(map(repr, POOLS))}")

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from audiossl_lite.data.joined import Joined, read_corpus, waveforms_of
+from audiossl_lite.data.joined import read_corpus, waveforms_of
+from audiossl_lite.data.resident import Joined
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.experiments.gpu.fast_report import way_to_compile
 from audiossl_lite.experiments.gpu.recipes import Recipe, encoder_path, make_recipe, with_steps

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.data.corpus import Sound, tasks
-from audiossl_lite.data.joined import Joined
+from audiossl_lite.data.resident import Joined
 from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.evaluation.few_shot import Episodes
