@@ -7,11 +7,20 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from audiossl_lite.data.corpus import embedded_sounds, held_out, list_sounds, tasks
-from audiossl_lite.data.joined import Corpus, listing_key, read_corpus, waveforms_of, write_corpus
+from audiossl_lite.data.joined import (
+    Corpus,
+    Joined,
+    listing_key,
+    read_corpus,
+    waveforms_of,
+    write_corpus,
+)
 from audiossl_lite.data.sounds.synthetic import POOLS, synthetic_clips
 from audiossl_lite.evaluation.baselines import BASELINES
+from audiossl_lite.evaluation.conditioning import conditioned
 from audiossl_lite.experiments.gpu.scores import (
     START,
     TaskScores,
@@ -23,6 +32,7 @@ from audiossl_lite.experiments.gpu.task import Task
 from audiossl_lite.experiments.records import record_row
 
 SHOWN_SKIPS = 20
+STANDARDISED = ", standardised"
 
 
 def run(task: Task) -> None:
@@ -97,11 +107,20 @@ def scored(task: Task, corpus: Corpus) -> TaskScores:
     scores = draw_scores(list(corpus.sounds), n_episodes=20 if task.toy else 600, heard=heard)
     if not scores.columns:
         raise ValueError(f"these sounds allow no few-shot task: {scores.left_out or 'no labels'}")
-    waveforms = waveforms_of(corpus, task.device, scores.used)
-    for name, statistics in BASELINES.items():
-        scores.baselines[name] = scores.of(embed_all(waveforms, statistics))
+    waveforms = waveforms_of(corpus, task.device, torch.arange(len(corpus.sounds)))
+    add_baselines(scores, waveforms, ~held_out(list(corpus.sounds)))
     scores.save(path)
     return scores
+
+
+def add_baselines(scores: TaskScores, waveforms: Joined, heard: Tensor) -> None:
+    """Score the baselines as they are, and standardised by the clips that training hears; `heard (n,)` of all clips."""
+    features = {name: embed_all(waveforms, statistics) for name, statistics in BASELINES.items()}
+    for name, x in features.items():
+        scores.baselines[name] = scores.of(x[scores.used])
+    for name, x in features.items():
+        standardised = conditioned(x, "standardised", fit_on=x[heard])
+        scores.baselines[f"{name}{STANDARDISED}"] = scores.of(standardised[scores.used])
 
 
 def described(corpus: Corpus) -> str:

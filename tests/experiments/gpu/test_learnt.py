@@ -48,7 +48,8 @@ def check(entry: dict, names: list[str]) -> None:
     """Rows of the record in order, a curve that ends with the run, numbers that belong together."""
     assert entry["complete"] and entry["scale"] == "toy"
     assert [row["name"] for row in entry["values"]] == [
-        "log-mel statistics", "MFCC statistics", *names,
+        "log-mel statistics", "MFCC statistics", "log-mel statistics, standardised",
+        "MFCC statistics, standardised", *names,
     ]  # fmt: skip
     for row in entry["values"]:
         assert {"events, heard", "events, never heard"} <= set(row["columns"])
@@ -118,7 +119,7 @@ def test_a_stage_that_was_cut_goes_on_where_it_was(out, monkeypatch):
         learnt.run(cut)
     partly = load(cut.record_path)
     assert not partly["complete"] and partly["training"]["steps"] == plan["points"][0]
-    assert len(partly["values"]) == 4  # what it had is there
+    assert len(partly["values"]) == 6  # what it had is there
     monkeypatch.setattr(learnt, "train", train)
     monkeypatch.setattr(
         learnt._Stage, "seconds_per_step", lambda *_: pytest.fail("the steps were chosen again")

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from audiossl_lite.data import pack_items
+from audiossl_lite.data.corpus import held_out
+from audiossl_lite.data.joined import waveforms_of
+from audiossl_lite.evaluation.baselines import mfcc_statistics
 from audiossl_lite.experiments.gpu import sounds
 from audiossl_lite.experiments.gpu.scores import load_scores
 from audiossl_lite.experiments.records import load
@@ -49,10 +52,24 @@ def test_bad_files_are_counted_named_and_skipped(folder, tmp_path):
     (part,) = entry["tasks"]
     assert part["classes"] == 8 and part["never_heard"] == 6
     names = {row["name"]: row["columns"] for row in entry["values"]}
-    assert set(names) == {"log-mel statistics", "MFCC statistics"}
+    assert list(names) == [
+        "log-mel statistics", "MFCC statistics",
+        "log-mel statistics, standardised", "MFCC statistics, standardised",
+    ]  # fmt: skip
     for columns in names.values():
         assert set(columns) == {"classes, heard", "classes, never heard"}
         assert columns["classes, heard"]["mean"] > 80  # hums of their own pitch
+
+
+def test_standardised_baselines_know_only_what_training_hears(folder, tmp_path):
+    corpus, _ = sounds.decoded(tmp_path, folder)
+    scores = sounds.scored(task_in(tmp_path, folder), corpus)
+    every = torch.arange(len(corpus.sounds))
+    x = sounds.embed_all(waveforms_of(corpus, torch.device("cpu"), every), mfcc_statistics)
+    heard = x[~held_out(list(corpus.sounds))]
+    by_hand = scores.of(((x - heard.mean(0)) / heard.std(0))[scores.used])
+    for column, values in scores.baselines["MFCC statistics, standardised"].items():
+        assert np.array_equal(values, by_hand[column]), column
 
 
 def test_sounds_are_decoded_once_and_again_when_a_file_changed(folder, tmp_path, monkeypatch):
