@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,9 @@ def learnt_rows(entries: Entries) -> list[dict[str, Any]]:
 
 
 def verdicts(entries: Entries) -> list[str]:
-    """One sentence a run: on how many tasks, never heard, it is above and below its start and both baselines.
+    """One sentence a run: on how many tasks, never heard, it is above and below its start and every baseline.
 
-    Above and below: the 95 % intervals are apart.
+    Above and below: the 95 % interval of the difference, of two independent means, leaves zero out.
     """
     sentences = []
     for stage in STAGES:
@@ -145,42 +146,40 @@ def verdicts(entries: Entries) -> list[str]:
             continue
         rows = {row["name"]: row for row in entries[stage.name]["values"]}
         names = list(rows)
-        start, baselines = names[names.index(trained["name"]) - 1], names[:2]
+        start = names[names.index(trained["name"]) - 1]
+        baselines = [name for name in names if "statistics" in name]
         columns = _never_heard(trained)
         title = stage.title.removeprefix("Learnt: ")
         up, down = _above_and_below(trained, rows[start])
         over = _apart(trained, [rows[name] for name in baselines], columns, 1)
         sentences.append(
             f"**{title}** is above its start ({start}) on {up} of {len(columns)} tasks and below on "
-            f"{down}; above both baselines on {over}."
+            f"{down}; above every baseline on {over}."
         )
     return sentences
 
 
-def against(entries: Entries, a: str, b: str) -> str:
-    """One sentence: on how many tasks, never heard, what stage `a` trained is above and below what `b` did.
+def tally(entries: Entries, stage: str, other: str = "") -> tuple[int, int, int] | None:
+    """On how many tasks, never heard, what a stage trained is above and below what another one did, and of how many.
 
-    Empty where one of them was not run.
+    Without `other` its own start is meant. None where one of them was not run.
     """
-    first, second = _trained(entries, a), _trained(entries, b)
-    if not (first and second):
-        return ""
-    up, down = _above_and_below(first, second)
-    return (
-        f"{first['name']} is above {second['name']} on {up} of {len(_never_heard(first))} tasks and below on "
-        f"{down}, intervals apart."
-    )
+    trained, against = _trained(entries, stage), _trained(entries, other or stage)
+    if not (trained and against):
+        return None
+    if not other:
+        rows = entries[stage]["values"]
+        against = rows[rows.index(trained) - 1]
+    return (*_above_and_below(trained, against), len(_never_heard(trained)))
 
 
-def answer(entries: Entries, a: str, b: str) -> str:
-    """One word or two on whether what stage `a` trained is ahead of what `b` did; empty where one was not run."""
-    first, second = _trained(entries, a), _trained(entries, b)
-    if not (first and second):
+def against(entries: Entries, a: str, b: str) -> str:
+    """One sentence: on how many tasks, never heard, what stage `a` trained is above and below what `b` did, or none."""
+    if not (found := tally(entries, a, b)):
         return ""
-    up, down = _above_and_below(first, second)
-    if up and down:
-        return "**It depends on the task.**"
-    return "**Yes, here.**" if up else "**No sign of it here.**"
+    first, second = _trained(entries, a), _trained(entries, b)
+    up, down, n = found
+    return f"{first['name']} is above {second['name']} on {up} of {n} tasks and below on {down}."
 
 
 def _trained(entries: Entries, stage: str) -> dict[str, Any] | None:
@@ -190,7 +189,7 @@ def _trained(entries: Entries, stage: str) -> dict[str, Any] | None:
 
 
 def moved_rows(entries: Entries) -> list[dict[str, Any]]:
-    """One row a task, never heard: how many runs ended above and below their start, intervals apart."""
+    """One row a task, never heard: how many runs ended surely above and below their start."""
     pairs = []
     for stage in STAGES:
         if trained := _trained(entries, stage.name):
@@ -212,18 +211,18 @@ def _never_heard(row: dict[str, Any]) -> list[str]:
 
 
 def _above_and_below(row: dict, other: dict) -> tuple[int, int]:
-    """On how many tasks, never heard, the interval of `row` is above that of `other`, and on how many below."""
+    """On how many tasks, never heard, `row` is surely above `other`, and on how many below."""
     return tuple(_apart(row, [other], _never_heard(row), sign) for sign in (1, -1))
 
 
 def _apart(row: dict, others: Sequence[dict], columns: Sequence[str], sign: int) -> int:
-    """In how many columns the interval of `row` is above (1) or below (-1) those of all `others`."""
+    """In how many columns `row` is surely above (1) or below (-1) all `others`."""
 
     def far(column: str, other: dict[str, Any]) -> bool:
         a, b = row["columns"][column], other["columns"][column]
         if a["ci95"] is None or b["ci95"] is None:
             return False
-        return sign * (a["mean"] - b["mean"]) > a["ci95"] + b["ci95"]
+        return sign * (a["mean"] - b["mean"]) > math.hypot(a["ci95"], b["ci95"])
 
     return sum(all(far(column, other) for other in others) for column in columns)
 

@@ -92,11 +92,11 @@ def test_scores_name_baselines_once_and_seeds_apart(entries):
     assert "events, heard" not in rows["ATST"]
 
 
-def test_a_verdict_counts_the_tasks_on_which_intervals_are_apart(entries):
+def test_a_verdict_counts_the_tasks_on_which_a_difference_is_sure(entries):
     said = gpu_report.verdicts(entries)
     assert said[0] == (
-        "**ATST, compact** is above its start (ATST, untrained) on 1 of 1 tasks and below on 0; above both baselines "
-        "on 1."
+        "**ATST, compact** is above its start (ATST, untrained) on 1 of 1 tasks and below on 0; above every "
+        "baseline on 1."
     )
     columns = {
         "a, never heard": 50.0,
@@ -110,14 +110,14 @@ def test_a_verdict_counts_the_tasks_on_which_intervals_are_apart(entries):
         return {"name": name, "columns": {c: {"mean": m, "ci95": 1.0} for c, m in cells}, **more}
 
     rows = [
-        row("log-mel", 50.0, 40.0, 40.0),
-        row("MFCC", 40.0, 47.9, 40.0),
-        row("start", 47.0, 48.5, 55.0),
+        row("log-mel statistics", 50.0, 40.0, 40.0),
+        row("MFCC statistics", 40.0, 47.9, 40.0),
+        row("start", 48.5, 48.7, 55.0),  # a difference of two such means has an interval of 1.41
     ]
     rows.append(row("ATST", 50.0, 50.0, 50.0, curve=[{}]))
     said = gpu_report.verdicts({"learnt_atst": {"values": rows}})
     assert said == [
-        "**ATST, compact** is above its start (start) on 1 of 3 tasks and below on 1; above both baselines on 2."
+        "**ATST, compact** is above its start (start) on 1 of 3 tasks and below on 1; above every baseline on 2."
     ]
 
 
@@ -143,11 +143,13 @@ def test_tasks_count_the_runs_that_left_their_start(entries):
     assert rows == {"events": {"task": "events", "runs above": 2, "runs below": 0, "of": 2}}
 
 
-def test_an_answer_says_who_is_ahead(entries):
-    def run(mean):
-        return {"values": [record_row("x", scores(mean), scores(44.0)) | {"curve": [1]}]}
+def test_a_run_is_counted_against_its_start_and_against_another_run():
+    def run(start, end):
+        values = [record_row("start", scores(start), scores(44.0))]
+        return {"values": [*values, record_row("x", scores(end), scores(44.0)) | {"curve": [1]}]}
 
-    both = {"a": run(50.0), "b": run(40.0)}
-    assert gpu_report.answer(both, "a", "b") == "**Yes, here.**"
-    assert gpu_report.answer(both, "b", "a") == "**No sign of it here.**"
-    assert gpu_report.answer(both, "a", "c") == ""
+    both = {"a": run(40.0, 50.0), "b": run(45.0, 40.0)}
+    assert gpu_report.tally(both, "a") == gpu_report.tally(both, "a", "b") == (1, 0, 1)
+    assert gpu_report.tally(both, "b") == gpu_report.tally(both, "b", "a") == (0, 1, 1)
+    assert gpu_report.tally(both, "a", "c") is None and gpu_report.against(both, "a", "c") == ""
+    assert gpu_report.against(both, "a", "b") == "x is above x on 1 of 1 tasks and below on 0."

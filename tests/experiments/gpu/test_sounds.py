@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from audiossl_lite.data import pack_items
 from audiossl_lite.data.corpus import held_out
@@ -63,7 +64,7 @@ def test_bad_files_are_counted_named_and_skipped(folder, tmp_path):
 
 def test_standardised_baselines_know_only_what_training_hears(folder, tmp_path):
     corpus, _ = sounds.decoded(tmp_path, folder)
-    scores = sounds.scored(task_in(tmp_path, folder), corpus)
+    scores = sounds.scored(toy_task("sounds", tmp_path, data=folder), corpus)
     every = torch.arange(len(corpus.sounds))
     x = sounds.embed_all(waveforms_of(corpus, torch.device("cpu"), every), mfcc_statistics)
     heard = x[~held_out(list(corpus.sounds))]
