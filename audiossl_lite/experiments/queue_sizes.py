@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.data.corpus import held_out
-from audiossl_lite.data.joined import Corpus, Joined, decoded_in, spectrograms_of, waveforms_of
+from audiossl_lite.data.joined import Corpus, decoded_in, waveforms_of
+from audiossl_lite.data.resident import Joined, spectrograms_of
+from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.experiments.build import (
     Parts,
     Prepared,
@@ -28,7 +30,7 @@ from audiossl_lite.experiments.build import (
     train_config,
     train_parts,
 )
-from audiossl_lite.experiments.gpu.scores import BASELINES, draw_scores, embed_all, embed_network
+from audiossl_lite.experiments.gpu.scores import draw_scores, embed_all, embed_network
 from audiossl_lite.experiments.gpu.sounds import described
 from audiossl_lite.experiments.records import device_name, record, record_row
 from audiossl_lite.experiments.settings.presets import Pretraining, preset
@@ -124,7 +126,8 @@ class Study:
 
     def score(self, encoder: nn.Module) -> dict[str, float]:
         """Accuracy in percent by column, on the same episodes for all."""
-        return self._means(embed_network(encoder.eval(), self.frontend, self.test))
+        whole = embed_network(encoder.eval(), self.frontend, self.test, chunk_frames=0)
+        return self._means(whole)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """The same of what needs no training."""
