@@ -22,7 +22,8 @@ from audiossl_lite.evaluation.statistics import Scores, mean_interval
 
 DPI = 110
 MIN_ALT_CHARACTERS = 12
-MIN_CAPTION_CHARACTERS, MAX_CAPTION_CHARACTERS = 25, 110
+MIN_CAPTION_CHARACTERS, LINE = 25, 110
+PARTS = re.compile(r"(Left|Top|Above)\b")  # half of such a description says the wrong thing
 LOOK = {
     "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white",
     "savefig.transparent": False, "figure.figsize": (7.0, 3.2), "figure.dpi": DPI,
@@ -110,20 +111,15 @@ def image_html(png: bytes, alt: str, width_px: int) -> str:
 def caption_of(alt: str) -> str:
     """The first words of a description that say what a figure is: to its first full stop, colon or semicolon.
 
-    A piece that is too short to say something ("Left") is lengthened to the next stop, one that fills more than a line
-    ends at its last comma within the line, or with a dash.
+    A piece that is too short to say something ("Dashboard") is lengthened to the next stop; of one that fills more than
+    a line a bracket and what follows is left out. A description of parts ("Left: ... Right: ...") stays whole.
     """
+    if PARTS.match(alt):
+        return alt.rstrip(".")
     ends = [m.start() for m in re.finditer(r"[.:;](?=\s|$)", alt)]
     text = alt[: next((end for end in ends if end >= MIN_CAPTION_CHARACTERS), len(alt))]
-    if len(text) <= MAX_CAPTION_CHARACTERS:
-        return text
-    line = text[:MAX_CAPTION_CHARACTERS]
-    if line.count("(") > line.count(")"):  # no bracket stays open
-        line = line[: line.rindex("(")].rstrip()
-        if len(line) >= MIN_CAPTION_CHARACTERS:
-            return line
-    comma = line.rfind(", ")
-    return line[:comma] if comma >= MIN_CAPTION_CHARACTERS else f"{line.rpartition(' ')[0]} \u2013"
+    bracket = text.find(" (")
+    return text[:bracket] if len(text) > LINE and bracket >= MIN_CAPTION_CHARACTERS else text
 
 
 def show_figure(alt: str, figure: Figure | None = None) -> None:

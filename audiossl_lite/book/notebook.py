@@ -169,14 +169,18 @@ def _cell_text(value: Any, digits: int) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:.{digits}f}"
+        text = f"{value:.{digits}f}"
+        # A small setting is not nothing (1e-8); a score that is printed as 0.0 stays so.
+        is_lost = digits > 2 and value != 0 and float(text) == 0
+        return f"{value:.1g}".replace("e-0", "e-") if is_lost else text
     return printable(value)
 
 
 def show_table(rows: Any, caption: str = "", *, digits: int = 1) -> None:
     """Show rows as a table with a caption: numbers to the right, a dash for what is missing.
 
-    rows: dicts with the same keys, or a pandas DataFrame (whose index is not shown). digits: how many follow the point.
+    rows: dicts with the same keys, or a pandas DataFrame (whose index is not shown). digits: how many follow the point;
+    with three or more, what would be printed as zero keeps one digit.
     Errors: ValueError for no rows or rows with other keys.
     """
     rows = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else [dict(r) for r in rows]

@@ -12,6 +12,7 @@ from audiossl_lite.book.words import plain
 
 WORDS_A_MINUTE = 200  # of prose, by an adult reader
 LINES_A_MINUTE = 15  # of code that stands open
+STRIP = "run-strip"  # the cell under a title that says how the page was run
 PLACE = re.compile(r"^% build: (\w+) ?(.*)$", re.MULTILINE)
 SHOWN = re.compile(r'<figure class="shown">.*?<figcaption>(.*?)</figcaption>', re.DOTALL)
 CAPTION = re.compile(r'(<caption>|<figure class="shown">.*?<figcaption>)', re.DOTALL)
@@ -41,10 +42,12 @@ def number_captions(page: dict[str, Any], chapter: int) -> None:
 def minutes_to_read(page: Mapping[str, Any]) -> int:
     """Minutes to read a chapter: its prose, the sentences that it makes, and the code that stands open.
 
-    Answers and solutions count; sounds, figures, tables and folded code do not.
+    Answers and solutions count; sounds, figures, tables, folded code and the line on the run do not.
     """
     words = lines = 0
     for cell in page["cells"]:
+        if cell.get("id") == STRIP:
+            continue
         text = cell_source(cell)
         if cell["cell_type"] == "markdown":
             words += len(text.split())

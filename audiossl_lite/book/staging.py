@@ -12,7 +12,7 @@ from typing import Any
 from audiossl_lite._version import __version__
 from audiossl_lite.book.chapters import Project, read_record
 from audiossl_lite.book.gate import INJECTED_TAG, cell_source, cell_tags, code_cells, read_notebook
-from audiossl_lite.book.reading import filled, minutes_to_read, number_captions
+from audiossl_lite.book.reading import STRIP, filled, minutes_to_read, number_captions
 from audiossl_lite.book.words import escaped
 
 PARTS: tuple[tuple[str, range], ...] = (
@@ -111,7 +111,7 @@ def with_strip(page: dict[str, Any], strip: str) -> dict[str, Any]:
         for cell in cells
     ]
     if any(is_title):
-        cell = {"cell_type": "markdown", "id": "run-strip", "metadata": {}, "source": strip}
+        cell = {"cell_type": "markdown", "id": STRIP, "metadata": {}, "source": strip}
         cells.insert(is_title.index(True) + 1, cell)
     return page
 

@@ -74,6 +74,15 @@ def test_table_from_dicts_and_from_a_frame_agree(shown: list) -> None:
     assert lines == ["Accuracy", "method | acc", "a<b | 51.45", "c | –"]
 
 
+def test_a_small_setting_is_not_printed_as_nothing(shown: list) -> None:
+    rows = [{"eps": value} for value in (1e-8, -1e-8, 2.5e-12, 0.0, 0.25, float("inf"))]
+    show_table(rows, digits=4)
+    show_table(rows, digits=1)
+    lines = [page["text/plain"].splitlines()[1:] for page in shown]
+    assert lines[0] == ["1e-8", "-1e-8", "2e-12", "0.0000", "0.2500", "inf"]
+    assert lines[1] == ["0.0", "-0.0", "0.0", "0.0", "0.2", "inf"], "a score keeps its digits"
+
+
 def test_table_refuses_no_rows_and_ragged_rows() -> None:
     with pytest.raises(ValueError, match="no rows"):
         show_table([])

@@ -51,7 +51,7 @@ LOGGED = {
 GPU = LOGGED | {
     "clip_s": (5.0, "not used: the clips have the lengths they have"),
     "clips_per_class": (20, "not used: the corpus has the size it has"),
-    "batch_size": (512, "chosen by the corpus: about 7,800 clips, of which a step should not see most"),
+    "batch_size": (512, "chosen by the corpus: about 5,500 clips are heard, and a step should not see most"),
     "precision": ("bf16-mixed", "chosen by the card, which has bf16 units"),
     "steps": (3000, TIMED),
     "warmup_steps": (300, "chosen by length: a tenth of the steps"),
