@@ -151,4 +151,4 @@ def test_a_head_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="does not fit"):
         method.load_head_state({})
     with pytest.raises(ValueError, match="trainable is 'head'"):
-        make("all")
+        make("everything")
