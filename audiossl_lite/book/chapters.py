@@ -189,13 +189,18 @@ def lanes() -> tuple[int, int]:
     return side_by_side, max(1, cores // side_by_side)
 
 
+def say_line(line: str) -> None:
+    """Print a line as one piece: chapters that run side by side speak at the same time."""
+    print(f"{line}\n", end="", flush=True)
+
+
 def refresh_chapters(
     project: Project,
     *,
     data_root: str = "",
     only: Sequence[str] = (),
     texts: dict[str, str] | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say_line,
 ) -> list[RunRecord]:
     """Bring the executed chapters up to date, some side by side; one record for each that had to run, in their order.
 
