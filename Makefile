@@ -68,7 +68,7 @@ lab: $(STAMP)
 	$(QUIET) $(BIN)/jupyter lab --notebook-dir=. --port=$(PORT) notebooks
 
 bench: $(STAMP)
-	$(QUIET) $(BIN)/python -m tests.benchmarks
+	$(QUIET) AUDIOSSL_PROGRESS=off $(BIN)/python -m tests.benchmarks
 
 gpu: $(STAMP)
 	@$(BIN)/python -m audiossl_lite gpu --data "$(DATA)" --minutes "$(MINUTES)" --out "$(OUT)" --device "$(DEVICE)"
