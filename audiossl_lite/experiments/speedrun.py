@@ -150,7 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = error.args[0] if isinstance(error, KeyError) else error
         print(f"speedrun: {said}", file=sys.stderr)
         return 2
-    line["command"] = shlex.join(["python", "-m", "audiossl_lite", "speedrun", *(arguments or [])])
+    own = ["--run", asked.run, "--seed", str(asked.seed), "--threads", str(asked.threads)]
+    line["command"] = shlex.join(
+        ["python", "-m", "audiossl_lite", "speedrun", "--data", "FOLDER", *own]
+    )
     if line["mean"] < TARGET:
         print(f"{line['mean']:.1f} % after all {line['steps']} steps: no line is added")
         return 1

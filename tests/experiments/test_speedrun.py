@@ -34,7 +34,8 @@ def test_it_stops_at_the_first_look_that_reaches_the_target(tmp_path, monkeypatc
     entry = records.load(tmp_path / "records" / "speedrun_cpu.json")
     (line,) = entry["values"]
     assert line["steps"] == 1 and line["name"] == "the first" and 0 < line["seconds"] < 600
-    assert line["command"].startswith("python -m audiossl_lite speedrun --out")
+    assert line["command"].startswith("python -m audiossl_lite speedrun --data FOLDER --run ")
+    assert str(tmp_path) not in line["command"]
     assert line["fingerprint"] == read_corpus(tmp_path / "sounds").key
     assert "step 1:" in capsys.readouterr().out
     assert not list(tmp_path.glob("tmp*"))  # the run itself is gone
