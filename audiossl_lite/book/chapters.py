@@ -182,10 +182,10 @@ def changed_parts(executed: Path, wanted: dict[str, str]) -> list[str]:
 
 
 def lanes() -> tuple[int, int]:
-    """How many chapters run side by side, for each a core and 3 GiB of memory and 4 at most; and threads of each."""
+    """How many chapters run side by side, for each a core and 4 GiB of memory and 4 at most; and threads of each."""
     cores = os.cpu_count() or 1
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    side_by_side = max(1, min(4, cores, int(memory_gib / 3)))
+    side_by_side = max(1, min(4, cores, int(memory_gib / 4)))
     return side_by_side, max(1, cores // side_by_side)
 
 
