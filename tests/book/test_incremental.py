@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from audiossl_lite.book import chapters
@@ -209,6 +214,40 @@ def test_chapters_run_side_by_side_and_are_reported_in_their_order(
         ("01_tiny", True),
         ("02_tiny", True),
     ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_chapters_side_by_side_end_with_what_runs_them(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Two run, a third waits: none is begun after the signal, and no worker or kernel stays."""
+    sleep = (
+        "import os, time\nfrom pathlib import Path\n"
+        f"Path({str(tmp_path)!r}, f'{{os.getpid()}}.kernel').touch()\ntime.sleep(120)"
+    )
+    project = tiny_project(tmp_path / "project", [sleep], check="pass")
+    first = project.notebooks / "01_tiny.ipynb"
+    for name in ("02_tiny.ipynb", "03_tiny.ipynb"):
+        first.with_name(name).write_text(first.read_text())
+    run = (
+        "import sys; from pathlib import Path; from audiossl_lite.book import chapters, execute\n"
+        "chapters.lanes = lambda: (2, 1)\nexecute.exit_on_terminate()\n"
+        "chapters.refresh_chapters(chapters.Project(Path(sys.argv[1])))"
+    )
+    # In a session of its own: a signal reaches this process alone, not what it started.
+    runner = subprocess.Popen(
+        [sys.executable, "-c", run, str(project.root)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    while len(list(tmp_path.glob("*.kernel"))) < 2:
+        assert runner.poll() is None
+        time.sleep(0.1)
+    family = psutil.Process(runner.pid).children(recursive=True)
+    os.kill(runner.pid, number)
+    assert runner.wait(timeout=60) != 0
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert len(list(tmp_path.glob("*.kernel"))) == 2
+    assert not list(project.executed().glob("*_tiny.ipynb"))
 
 
 def test_what_trains_shared_encoders_starts_first_and_others_of_other_code_are_removed(
