@@ -154,7 +154,7 @@ def verdicts(entries: Entries) -> list[str]:
         over = _apart(trained, [rows[name] for name in baselines], columns, 1)
         sentences.append(
             f"**{title}** is above its start ({start}) on {up} of {len(columns)} tasks and below on "
-            f"{down}; above every baseline on {over}."
+            f"{down}; above each baseline of the table on {over}."
         )
     return sentences
 

@@ -95,8 +95,8 @@ def test_scores_name_baselines_once_and_seeds_apart(entries):
 def test_a_verdict_counts_the_tasks_on_which_a_difference_is_sure(entries):
     said = gpu_report.verdicts(entries)
     assert said[0] == (
-        "**ATST, compact** is above its start (ATST, untrained) on 1 of 1 tasks and below on 0; above every "
-        "baseline on 1."
+        "**ATST, compact** is above its start (ATST, untrained) on 1 of 1 tasks and below on 0; above each "
+        "baseline of the table on 1."
     )
     columns = {
         "a, never heard": 50.0,
@@ -117,7 +117,8 @@ def test_a_verdict_counts_the_tasks_on_which_a_difference_is_sure(entries):
     rows.append(row("ATST", 50.0, 50.0, 50.0, curve=[{}]))
     said = gpu_report.verdicts({"learnt_atst": {"values": rows}})
     assert said == [
-        "**ATST, compact** is above its start (start) on 1 of 3 tasks and below on 1; above every baseline on 2."
+        "**ATST, compact** is above its start (start) on 1 of 3 tasks and below on 1; above each baseline of the "
+        "table on 2."
     ]
 
 
