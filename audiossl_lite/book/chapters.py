@@ -249,7 +249,9 @@ def refresh_chapters(
         try:
             records = [runs[path].result() for path in chapters]
         except BaseException:
-            while not all(run.cancel() or run.done() for run in runs.values()):
+            for run in runs.values():
+                run.cancel()  # what has not begun stays as it was
+            while not all(run.done() for run in runs.values()):
                 end_running()
                 time.sleep(0.1)
             raise
