@@ -10,6 +10,7 @@ from typing import Any
 from audiossl_lite.book.paper_tables import PaperTable, paper_tables
 from audiossl_lite.evaluation.statistics import as_text
 from audiossl_lite.experiments.records import recorded
+from audiossl_lite.experiments.workshop import RECORD as STUDY
 
 SCALES = ("lite", "workshop", "gpu", "paper")
 NOT_RUN = "not run"
@@ -25,6 +26,7 @@ class Item:
     At scale `lite` its chapter computes it whenever the book is built. `beside`: rows of the same record that say what
     the number is worth: the start of the training, a baseline without learning. `paper`: row and column of the paper's
     number that stands for the item; `ours`: row and column (empty: the row's mean) of the first record.
+    `study`: at `workshop` its record is that of the study of real sounds, which trains every method over seeds.
     """
 
     chapter: str = ""
@@ -34,12 +36,15 @@ class Item:
     ours: tuple[str, str] | None = None
     gpu: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    study: bool = False
 
     @property
     def command(self) -> str:
         """The command that regenerates it at the scale `workshop`."""
         if not self.records:
             return "–"
+        if self.study:
+            return "python -m audiossl_lite workshop --data FOLDER --out runs/workshop"
         return (
             f"python -m audiossl_lite.run notebooks/{self.chapter}.ipynb --preset workshop "
             "--data-root FOLDER -p output_dir=runs"
@@ -49,6 +54,10 @@ class Item:
 FEW_SHOT = (
     "ESC-50 and FSDD in part, by classes heard and never heard in training, in place of the paper's five data sets; "
     "small encoders pretrained here in place of the published ones"
+)
+CORPUS = (
+    "hours of real sounds in place of AudioSet, eight tasks of what training never heard in place of the paper's "
+    "five data sets; small encoders"
 )
 SPEAKERS = "speakers of FSDD in place of VoxCeleb1; the paper prints no values to compare with"
 LENGTHS = "few-shot accuracy in place of linear evaluation; small encoders and few clips"
@@ -80,10 +89,10 @@ ITEMS: dict[tuple[str, str], Item] = {
         "10_few_shot", ("few_shot",), FEW_SHOT,
         ("uaMix-MAE", "esc50"), ("uaMix-MAE", NEVER), OF_ALL, ("AudioMAE", "MFCC statistics")),
     ("uaMix-MAE", "Table 3"): Item(
-        "09_uamix", ("uamix",), FEW_SHOT,
+        "09_uamix", ("uamix",), CORPUS,
         ("uaMix-MAE", "esc50"), ("T-CutMix, rule paper", "events, never heard"),
         ("learnt_uamix", "learnt_uamix_mixup", "learnt_uamix_none"),
-        ("No Mixing", "AudioMAE, as pretrained", "MFCC statistics")),
+        ("No Mixing", "AudioMAE", "log-mel statistics, standardised"), study=True),
     ("uaMix-MAE", "Table 4"): Item(
         "11_probes", ("finetune",), PROBES, ("uaMix-MAE", "esc50"), ("uaMix-MAE, fine-tuned", "events"),
         beside=("uaMix-MAE, from scratch", "log-mel statistics, linear probe")),
@@ -95,7 +104,7 @@ ITEMS: dict[tuple[str, str], Item] = {
 
 
 # Records that another chapter shows, by the number of that chapter; those of a card stand in chapter 13.
-ELSEWHERE = {"uamix_workshop": "09"}
+ELSEWHERE = {STUDY: "09"}
 
 
 def place(experiment: str) -> str:
@@ -110,8 +119,11 @@ def item_of(table: PaperTable) -> Item:
 
 def entries(item: Item, scale: str, folder: str | Path | None = None) -> list[dict[str, Any]]:
     """The recorded runs of an item at a scale that exist."""
-    names = [f"gpu_{stage}" for stage in item.gpu] if scale == "gpu" else []
-    names = names or [f"{stem}_{scale}" for stem in item.records]
+    names = [f"{stem}_{scale}" for stem in item.records]
+    if scale == "gpu" and item.gpu:
+        names = [f"gpu_{stage}" for stage in item.gpu]
+    if scale == "workshop" and item.study:
+        names = [STUDY]
     found = (recorded(name, folder) for name in names)
     return [entry for entry in found if entry is not None]
 

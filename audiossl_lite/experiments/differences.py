@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from audiossl_lite.evaluation.statistics import Scores, as_text, mean_interval
-from audiossl_lite.experiments.records import or_none, record_row, recorded, recorded_scores
+from audiossl_lite.experiments.records import or_none, record_row, recorded
 from audiossl_lite.experiments.settings.presets import override
 from audiossl_lite.experiments.studies import by_seed, named, record_study
+from audiossl_lite.experiments.workshop import RECORD as STUDY
+from audiossl_lite.experiments.workshop import on_common_seeds
 from audiossl_lite.experiments.zoo import EncoderSet
 
 BASE = "as it is"
@@ -163,9 +165,9 @@ def _against(label: str) -> str:
 def effect(label: str, folder: str | Path | None = None) -> tuple[float, float | None] | None:
     """Effect in points with its 95 % half width, of `"ATST: drop path"`, or of `"uaMix-MAE: ROW minus ROW"`.
 
-    The first is read from the record `differences_workshop`, or `_lite`; the second from the table of chapter 09. None
-    when there is no such record. The column is that of events never heard, or the first. Raises KeyError for a
-    label that no job measures.
+    The first is read from the record `differences_workshop`, or `_lite`; the second from the study of real sounds, over
+    the seeds of both rows. None when there is no such record. The column is that of events never heard, or the
+    first. Raises KeyError for a label that no job measures.
     """
     family, _, name = label.partition(": ")
     if " minus " in name:
@@ -186,11 +188,10 @@ def effect(label: str, folder: str | Path | None = None) -> tuple[float, float |
 
 
 def _between(a: str, b: str, folder: str | Path | None) -> tuple[float, float | None] | None:
-    entry = recorded("uamix_workshop", folder)
-    if entry is None:
+    entry = recorded(STUDY, folder)
+    if entry is None or not {a, b} <= {row["name"] for row in entry["values"]}:
         return None
-    scores = recorded_scores(entry)
-    column = "events, never heard"
+    scores, column = on_common_seeds(entry, a, b), "events, never heard"
     mean, half = mean_interval(scores[a][column] - scores[b][column])
     return mean, or_none(half)
 

@@ -230,7 +230,10 @@ def test_chapters_side_by_side_end_with_what_runs_them(
     for name in ("02_tiny.ipynb", "03_tiny.ipynb"):
         first.with_name(name).write_text(first.read_text())
     run = (
-        "import sys; from pathlib import Path; from audiossl_lite.book import chapters, execute\n"
+        "import signal, sys; from pathlib import Path\n"
+        "from audiossl_lite.book import chapters, execute\n"
+        # What a shell starts in the background ignores an interrupt, and so does all that it starts.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "chapters.lanes = lambda: (2, 1)\nexecute.exit_on_terminate()\n"
         "chapters.refresh_chapters(chapters.Project(Path(sys.argv[1])))"
     )

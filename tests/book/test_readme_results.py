@@ -1,48 +1,45 @@
-"""Pin: the README's table of results is the records', number by number."""
+"""Pin: the README's tables of results are the records', number by number."""
 
 from __future__ import annotations
 
-from audiossl_lite.experiments.records import recorded
+from audiossl_lite.experiments.records import recorded, recorded_scores
+from audiossl_lite.experiments.workshop import RECORD, RUNS
 from tests.book import readme_results
 
 
-def test_the_table_of_the_readme_is_that_of_the_records():
+def test_the_tables_of_the_readme_are_those_of_the_records():
     text = readme_results.README.read_text()
     assert readme_results.BEGIN in text and readme_results.END in text
     assert readme_results.with_results(text) == text
-    assert readme_results.results_table() in text
+    assert readme_results.study_table() in text and readme_results.gpu_table() in text
 
 
-def test_every_column_exists_in_its_record_and_baselines_are_there():
-    for name, columns in readme_results.SHOWN.items():
-        entry = recorded(name)
-        assert entry is not None
-        for row in entry["values"][:2]:
-            assert set(columns) <= set(row["columns"]), name
-    table = readme_results.results_table()
-    for features in ("log-mel statistics", "BYOL-A, untrained", "BYOL-A", "ATST", "uaMix-MAE"):
-        assert f"| {features} |" in table
+def test_every_row_of_the_readme_is_one_of_the_study_and_has_its_mean():
+    known = {*RUNS, *(f"{name}, untrained" for name in RUNS)}
+    names = [name for name in readme_results.SHOWN if "statistics" not in name]
+    assert set(names) <= known
+    scores = recorded_scores(recorded(RECORD))
+    lines = readme_results.study_table().splitlines()
+    for name in readme_results.SHOWN:
+        if name not in scores:
+            continue
+        (line,) = [x for x in lines if x.split("|")[1:2] and x.split("|")[1].strip().endswith(name)
+                   and x.split("|")[1].strip() in (name, f"uaMix-MAE: {name}")]  # fmt: skip
+        mean = scores[name]["events, never heard"].mean()
+        assert f"{mean:.1f}" in line.split("|")[4]
 
 
-def test_above_both_baselines_means_intervals_apart():
-    cells = {
-        "log-mel statistics": {"a": "40.0 ± 1.0"},
-        "MFCC statistics": {"a": "45.0 ± 1.0"},
-        "x": {"a": "48.0 ± 1.5"},
-        "y": {"a": "47.0 ± 1.5"},
-        "z": {"a": "46.5"},
-    }
-    assert readme_results.above("a", cells, list(cells)) == "x, z"
-    assert (
-        readme_results.above("a", {k: cells[k] for k in list(cells)[:2]}, list(cells)[:2]) == "none"
-    )
+def test_the_best_of_a_column_is_bold_and_seeds_are_no_score():
+    rows = [
+        {"features": "x", "seeds": 3, "a": "40.0 ± 1.0", "b": "3.0"},
+        {"features": "y", "seeds": "–", "a": "39.9", "b": "4.0"},
+    ]
+    assert readme_results._table(rows) == [
+        "| features | seeds | a | b |", "|---|---|---|---|",
+        "| x | 3 | **40.0 ± 1.0** | 3.0 |", "| y | – | 39.9 | **4.0** |",
+    ]  # fmt: skip
 
 
 def test_a_missing_record_says_not_run(monkeypatch):
-    known = readme_results.recorded
-
-    def without(name):
-        return None if name == "linear_workshop" else known(name)
-
-    monkeypatch.setattr(readme_results, "recorded", without)
-    assert "not run" in readme_results.results_table()
+    monkeypatch.setattr(readme_results, "recorded", lambda name: None)
+    assert readme_results.study_table() == "Not run."

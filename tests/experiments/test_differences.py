@@ -96,7 +96,12 @@ def test_pages_are_filled_from_records_or_say_not_run(tmp_path):
 
     def row(name, gain, half, by_seed):
         cell = {"mean": 1.0, "ci95": None, "by_seed": by_seed, "gain": gain, "gain_ci95": half}
-        return {"name": name, "mean": 1.0, "ci95": None, "columns": {"events, never heard": cell}}
+        return {
+            "name": name,
+            "mean": 1.0,
+            "ci95": None,
+            "columns": {"events, never heard": cell},
+        } | {"seeds": list(range(len(by_seed)))}
 
     common = {
         "scale": "lite", "data": "x", "data_fingerprint": "0", "device": "CPU", "seeds": [0, 1],
@@ -107,7 +112,7 @@ def test_pages_are_filled_from_records_or_say_not_run(tmp_path):
         values=[row("ATST: drop path", -1.26, 2.0, [1.0])], **common,
     )  # fmt: skip
     record(
-        tmp_path / "uamix_workshop.json", experiment="uamix_workshop",
+        tmp_path / "sounds_workshop.json", experiment="sounds_workshop",
         values=[row("A, b", 0, None, [3.0, 5.0]), row("C", 0, None, [1.0, 2.0])], **common,
     )  # fmt: skip
     assert fill_effects(text, tmp_path) == "| a | -1.3 ± 2.0 | +2.5 ± 6.4 |"

@@ -1,0 +1,106 @@
+"""What the study of real sounds recorded (`python -m audiossl_lite workshop`), as tables and sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from audiossl_lite.book.gpu_report import NEVER, STARTS_OF_TUNING
+from audiossl_lite.evaluation.statistics import (
+    Scores,
+    as_text,
+    difference,
+    mean_interval,
+    verdict,
+)
+from audiossl_lite.experiments.networks import UNTRAINED
+from audiossl_lite.experiments.settings.uamix import VARIANTS
+from audiossl_lite.experiments.workshop import RUNS, on_common_seeds
+
+MAE = "AudioMAE"
+Entry = dict[str, Any]
+
+
+def study_scores(entry: Entry, names: Iterable[str] = ()) -> Scores:
+    """Scores `(seeds,)` of the rows, each on its own seeds, with the column "average"; of all rows without `names`."""
+    return {
+        name: on_common_seeds(entry, name)[name]
+        for name in names or [row["name"] for row in entry["values"]]
+    }
+
+
+def study_rows(scores: Scores) -> list[dict[str, Any]]:
+    """One row for each kind of features: seeds, then mean and interval of all tasks' average and of each, as text."""
+    rows = []
+    for name, row in scores.items():
+        cells = {c.removesuffix(NEVER): as_text(*mean_interval(v)) for c, v in row.items()}
+        seeds = "–" if "statistics" in name else len(row["average"])
+        rows.append({"features": name, "seeds": seeds, "average": cells.pop("average")} | cells)
+    return rows
+
+
+def start_of(name: str) -> str:
+    """The row that a run of the study starts from."""
+    return MAE if name in VARIANTS else f"{name}{UNTRAINED}"
+
+
+def above_and_below(entry: Entry, name: str, other: str) -> tuple[list[str], list[str]] | None:
+    """The tasks on which a row is above and below another one, paired by seed; None without an interval."""
+    pair = on_common_seeds(entry, name, other)
+    words: dict[str, list[str]] = {"better": [], "worse": [], "unclear": []}
+    for column in pair[name]:
+        gap, half_width = mean_interval(difference(pair, name, other, column))
+        if math.isnan(half_width):
+            return None
+        if column != "average":
+            words[verdict(gap, half_width)].append(column.removesuffix(NEVER))
+    return words["better"], words["worse"]
+
+
+def study_verdicts(entry: Entry) -> list[str]:
+    """One sentence a run with an interval: on how many tasks it is above and below its start, above every baseline."""
+    names = [row["name"] for row in entry["values"]]
+    baselines = [name for name in names if "statistics" in name]
+    sentences = []
+    for name in names:
+        start = start_of(name)
+        if name not in RUNS or start not in names:
+            continue
+        against = [above_and_below(entry, name, other) for other in (start, *baselines)]
+        if None in against:
+            continue
+        (up, down), *over = against
+        best = set.intersection(*(set(tasks) for tasks, _ in over))
+        n = len(entry["config"]["ways"])
+        sentences.append(
+            f"**{name}** is above its start ({start}) on {len(up)} of {n} tasks and below on {len(down)}; above each "
+            f"baseline of the table on {len(best)}."
+        )
+    return sentences
+
+
+def tuning_scores(entry: Entry) -> Scores:
+    """The rows of uaMix-MAE's table as chapter 09 calls them, on the seeds that all have; rows with fewer are left out.
+
+    Baselines, the untrained encoder, the pretrained one, every variant.
+    """
+    rows = {row["name"]: row for row in entry["values"]}
+    if MAE not in rows:
+        return {}
+    seeds = rows[MAE]["seeds"]
+    names = [f"{MAE}{UNTRAINED}", MAE]
+    names += [n for n in VARIANTS if n in rows and set(seeds) <= set(rows[n]["seeds"])]
+    baselines = [name for name in rows if "statistics" in name]
+    titles = dict(zip(names, STARTS_OF_TUNING))
+    scores = on_common_seeds(entry, *baselines, *names)
+    return {titles.get(name, name): row for name, row in scores.items()}
+
+
+def missing_runs(entry: Entry, names: Sequence[str] = tuple(RUNS), n_seeds: int = 3) -> str:
+    """A sentence: how many of the runs are recorded."""
+    seeds = {row["name"]: len(row.get("seeds", [])) for row in entry["values"]}
+    done, wanted = sum(min(n_seeds, seeds.get(n, 0)) for n in names), n_seeds * len(names)
+    if done == wanted:
+        return f"All {wanted} runs are recorded, {n_seeds} seeds of {len(names)} rows."
+    return f"Of {wanted} runs, {n_seeds} seeds of {len(names)} rows, {done} are recorded so far."
