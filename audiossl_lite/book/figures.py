@@ -33,7 +33,7 @@ LOOK = {
 # One colour for a method on every page; of several words in a name the first one here counts.
 METHOD_COLOURS = {
     "statistics": "C7", "No Mixing": "C3", "MixUp": "C4", "TF-CutMix": "C8", "T-CutMix": "C2",
-    "uaMix-MAE": "C2", "AudioMAE": "C1", "ATST": "C0", "BYOL": "C9", "CNN": "C5",
+    "uaMix-MAE": "C2", "AudioMAE": "C1", "ATST": "C0", "BYOL": "C9", "CNN": "C5", "EAT": "C6",
 }  # fmt: skip
 # What a slider does when it is moved; of the frames beside it one is seen.
 SHOW_FRAME = (

@@ -80,6 +80,25 @@ def study_verdicts(entry: Entry) -> list[str]:
     return sentences
 
 
+def study_curves(entry: Entry) -> dict[str, list[tuple[float, float, float]]]:
+    """Points `(minutes of training, average accuracy, half of its interval)` by method, its start at 0 min.
+
+    The half width is 0 where there is one seed. Ways of tuning are left out: they go on from AudioMAE.
+    """
+    curves = {}
+    for row in entry["values"]:
+        if "curve" not in row or row["name"] in VARIANTS:
+            continue
+        start = start_of(row["name"])
+        average = study_scores(entry, [start])[start]["average"]
+        points = [(0.0, *mean_interval(average))]
+        points += [
+            (p["seconds"] / 60, p["average"], p["average_ci95"] or 0.0) for p in row["curve"]
+        ]
+        curves[row["name"]] = [(x, y, 0.0 if math.isnan(half) else half) for x, y, half in points]
+    return curves
+
+
 def tuning_scores(entry: Entry) -> Scores:
     """The rows of uaMix-MAE's table as chapter 09 calls them, on the seeds that all have; rows with fewer are left out.
 
