@@ -58,7 +58,9 @@ CORPUS = (
     "hours of real sounds in place of AudioSet, eight tasks of what training never heard in place of the paper's "
     "five data sets; small encoders"
 )
-SPEAKERS = "speakers of the corpus in place of VoxCeleb1; the paper prints no values to compare with"
+SPEAKERS = (
+    "speakers of the corpus in place of VoxCeleb1; the paper prints no values to compare with"
+)
 LENGTHS = "few-shot accuracy in place of linear evaluation; small encoders and few clips"
 PROBES = (
     "tasks of the corpus in place of the paper's data sets, recordings and speakers apart; small encoders pretrained "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from audiossl_lite.book.gpu_report import NEVER, STARTS_OF_TUNING
@@ -80,22 +80,25 @@ def study_verdicts(entry: Entry) -> list[str]:
     return sentences
 
 
-def study_curves(entry: Entry) -> dict[str, list[tuple[float, float, float]]]:
-    """Points `(minutes of training, average accuracy, half of its interval)` by method, its start at 0 min.
+def study_curves(
+    entry: Entry, per_step: Mapping[str, float] | None = None
+) -> dict[str, list[tuple[float, float, float]]]:
+    """Points `(minutes of training, average accuracy, half of its interval)` by method, its start at 0.
 
+    per_step: what a step of a method costs; then those methods alone, and their steps times that in place of minutes.
     The half width is 0 where there is one seed. Ways of tuning are left out: they go on from AudioMAE.
     """
     curves = {}
     for row in entry["values"]:
-        if "curve" not in row or row["name"] in VARIANTS:
+        name = row["name"]
+        if "curve" not in row or name in VARIANTS or name not in (per_step or [name]):
             continue
-        start = start_of(row["name"])
-        average = study_scores(entry, [start])[start]["average"]
+        average = study_scores(entry, [start_of(name)])[start_of(name)]["average"]
         points = [(0.0, *mean_interval(average))]
-        points += [
-            (p["seconds"] / 60, p["average"], p["average_ci95"] or 0.0) for p in row["curve"]
-        ]
-        curves[row["name"]] = [(x, y, 0.0 if math.isnan(half) else half) for x, y, half in points]
+        for point in row["curve"]:
+            spent = point["step"] * per_step[name] if per_step else point["seconds"] / 60
+            points.append((spent, point["average"], point["average_ci95"] or 0.0))
+        curves[name] = [(x, y, 0.0 if math.isnan(half) else half) for x, y, half in points]
     return curves
 
 

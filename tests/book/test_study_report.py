@@ -66,8 +66,8 @@ def test_the_table_of_chapter_09_takes_rows_that_have_all_seeds():
 
 def test_a_curve_begins_at_the_start_of_its_run():
     study = entry(*STUDY["values"][:3], row("MixUp + LS", [2], [60.0], [40.0]))
-    points = [{"seconds": 60.0, "average": 46.0, "average_ci95": 0.5},
-              {"seconds": 120.0, "average": 47.0, "average_ci95": None}]  # fmt: skip
+    points = [{"seconds": 60.0, "step": 10, "average": 46.0, "average_ci95": 0.5},
+              {"seconds": 120.0, "step": 30, "average": 47.0, "average_ci95": None}]  # fmt: skip
     for line in study["values"][2:]:
         line |= {"curve": points}
     curves = study_report.study_curves(study)
@@ -75,6 +75,9 @@ def test_a_curve_begins_at_the_start_of_its_run():
     start, *rest = curves["AudioMAE"]
     assert start[:2] == (0.0, np.mean([40.0, 40.55, 41.1])) and start[2] > 0
     assert rest == [(1.0, 46.0, 0.5), (2.0, 47.0, 0.0)]
+    (costed,) = study_report.study_curves(study, {"AudioMAE": 0.5}).values()
+    assert [point[0] for point in costed] == [0.0, 5.0, 15.0]
+    assert study_report.study_curves(study, {"ATST": 0.5}) == {}
 
 
 def test_what_is_missing_is_said():
