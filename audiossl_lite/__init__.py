@@ -3,7 +3,7 @@
 from typing import Any
 
 from audiossl_lite._version import __version__
-from audiossl_lite.environment import check_env
+from audiossl_lite.common.environment import check_env
 
 __all__ = ["__version__", "check_env", "embed_folder", "load_any"]
 

@@ -15,7 +15,7 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-from audiossl_lite.devices import in_float32, on_host
+from audiossl_lite.common.devices import in_float32, on_host
 
 SAMPLE_RATE_HZ = 16_000
 FLOAT32_EPS = torch.finfo(torch.float32).eps

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiossl_lite.devices import in_float32, on_host
+from audiossl_lite.common.devices import in_float32, on_host
 
 
 @in_float32

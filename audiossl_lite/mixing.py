@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audiossl_lite.devices import send
+from audiossl_lite.common.devices import send
 
 RULES = ("paper", "effective", "linear")
 

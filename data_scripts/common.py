@@ -16,7 +16,7 @@ from inventory import Inventory, Row
 from manifests import verify
 from prepare import prepare
 
-from audiossl_lite.ranges import ranged
+from audiossl_lite.common.ranges import ranged
 
 FINE, PROBLEMS, CANNOT = 0, 1, 2
 NOT_THERE = "listed by its maker, not in the given archives"

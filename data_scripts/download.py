@@ -15,7 +15,7 @@ import urllib3
 from archives import ArchiveError, read_whole
 from lock import only_one
 
-from audiossl_lite.progress import progress_bar
+from audiossl_lite.common.progress import progress_bar
 
 CHUNK_BYTES = 2**20
 SPARE_BYTES = 2**28  # stay free on the disk

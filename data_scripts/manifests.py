@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from inventory import Row
 
+from audiossl_lite.common.progress import progress
 from audiossl_lite.data.audio import AUDIO_SUFFIXES
-from audiossl_lite.progress import progress
 
 if TYPE_CHECKING:
     from common import DataSet

@@ -19,8 +19,8 @@ from archives import ArchiveError, Source, members, read_member
 from inventory import Inventory, Row, find_sources, take_inventory
 from lock import only_one
 
+from audiossl_lite.common.progress import progress_bar
 from audiossl_lite.data.audio import AudioError, load_audio, save_audio
-from audiossl_lite.progress import progress_bar
 
 if TYPE_CHECKING:
     from common import Clip, DataSet, Plan

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "audiossl_lite"
 # From what everything needs, through the science in its order of reading, to what puts it to use.
 ROOMS = (
-    "_version", "environment", "progress", "devices", "ranges", "parameters",
+    "_version", "common",
     "frontends", "losses", "mixing", "encoders", "views", "methods", "training",
     "data", "evaluation", "pretrained", "experiments", "book", "run", "__main__",
 )  # fmt: skip

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from audiossl_lite import run
+from audiossl_lite.common.parameters import ParameterError, make_parameters, usable_folder
 from audiossl_lite.experiments import cost, pretrain
 from audiossl_lite.experiments.gpu import command
-from audiossl_lite.parameters import ParameterError, make_parameters, usable_folder
 from audiossl_lite.pretrained import check
 from audiossl_lite.training import NotFiniteError
 from tests.tiny import PARAMETERS_CELL

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 import audiossl_lite
 from audiossl_lite.book.chapters import this_project
-from audiossl_lite.environment import InstallationError, check_env, licences
+from audiossl_lite.common.environment import InstallationError, check_env, licences
 
 ROOT = this_project().root
 EXACT = {
@@ -165,18 +165,18 @@ def test_check_env_reports_versions_and_refuses_only_what_does_not_import(
     assert f"torch {versions['torch']}" in capsys.readouterr().out
     # A newer torch beside torchaudio 2.11 works.
     newer = lambda name: "2.14.1" if name == "torch" else "2.11.0"  # noqa: E731
-    monkeypatch.setattr("audiossl_lite.environment.metadata.version", newer)
+    monkeypatch.setattr("audiossl_lite.common.environment.metadata.version", newer)
     assert check_env(quiet=True)["torch"] == "2.14.1"
 
     def fails(name: str) -> None:
         raise OSError("libtorch_cuda.so: cannot open shared object file")
 
-    monkeypatch.setattr("audiossl_lite.environment.import_module", fails)
+    monkeypatch.setattr("audiossl_lite.common.environment.import_module", fails)
     with pytest.raises(
         InstallationError, match="does not import beside torch 2.14.1 .*libtorch_cuda"
     ):
         check_env(quiet=True)
-    monkeypatch.setattr("audiossl_lite.environment.metadata.version", metadata.version)
+    monkeypatch.setattr("audiossl_lite.common.environment.metadata.version", metadata.version)
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
     with pytest.raises(InstallationError, match=r"needs Python 3\.11"):
         check_env(quiet=True)

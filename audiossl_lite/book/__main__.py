@@ -15,7 +15,7 @@ from audiossl_lite.book.chapters import refresh_chapters, this_project
 from audiossl_lite.book.execute import exit_on_terminate
 from audiossl_lite.book.run import summary
 from audiossl_lite.book.staging import StagingError
-from audiossl_lite.parameters import EMBEDDED_NAMES, split_assignments
+from audiossl_lite.common.parameters import EMBEDDED_NAMES, split_assignments
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from typing import Any
 from audiossl_lite.book.execute import RunRecord, end_running, run_notebook
 from audiossl_lite.book.gate import cell_source, code_cells, problems, read_notebook
 from audiossl_lite.book.run import collect_parameters, default_limits
-from audiossl_lite.parameters import SHARED_ENCODERS, ParameterError, nearest
+from audiossl_lite.common.parameters import SHARED_ENCODERS, ParameterError, nearest
 
 # Files of the library that no chapter's result depends on: they run and build, they do not compute.
 BUILD_FILES = frozenset(

@@ -37,6 +37,14 @@ from audiossl_lite.book.words import (
     side_by_side,
     verdict,
 )
+from audiossl_lite.common.parameters import (
+    DEFAULTS,
+    ParameterError,
+    Parameters,
+    make_parameters,
+    unknown_parameter,
+)
+from audiossl_lite.common.progress import progress, progress_bar
 from audiossl_lite.data.enough import MIN_CLASSES, MIN_CLIPS, check_enough
 from audiossl_lite.experiments.records import (
     current_commit,
@@ -45,14 +53,6 @@ from audiossl_lite.experiments.records import (
     recorded_scores,
     table_rows,
 )
-from audiossl_lite.parameters import (
-    DEFAULTS,
-    ParameterError,
-    Parameters,
-    make_parameters,
-    unknown_parameter,
-)
-from audiossl_lite.progress import progress, progress_bar
 
 __all__ = [
     "ParameterError", "Parameters", "attempt", "check_parameters", "compare", "counted", "curve_bands",

@@ -14,7 +14,7 @@ from typing import Any
 
 from audiossl_lite.book.execute import RunRecord, exit_on_terminate, run_notebook
 from audiossl_lite.book.gate import cell_source, cell_tags, read_notebook
-from audiossl_lite.parameters import (
+from audiossl_lite.common.parameters import (
     DEFAULTS,
     CommandParser,
     ParameterError,
@@ -26,7 +26,7 @@ from audiossl_lite.parameters import (
     typed_value,
     usable_folder,
 )
-from audiossl_lite.ranges import ranged
+from audiossl_lite.common.ranges import ranged
 
 LITE_CELL_TIMEOUT_S = 600.0
 LITE_TIMEOUT_S = 1200.0

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiossl_lite.common.progress import progress
+from audiossl_lite.common.ranges import check_range
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, read_audio
 from audiossl_lite.data.clips import MEMORY_LIMIT_GIB, Clips, Skip
 from audiossl_lite.data.layouts import Entry, Listing, find_listing
 from audiossl_lite.data.sounds import check_pool, synthetic_clips
-from audiossl_lite.progress import progress
-from audiossl_lite.ranges import check_range
 
 DECODING_THREADS = 4
 

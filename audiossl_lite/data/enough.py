@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from audiossl_lite.common.parameters import EMBEDDED_NAMES, ParameterError
 from audiossl_lite.data.audio import AudioError, read_audio
 from audiossl_lite.data.joined import decoded_in
 from audiossl_lite.data.layouts import find_listing
-from audiossl_lite.parameters import EMBEDDED_NAMES, ParameterError
 
 MIN_CLASSES, MIN_CLIPS = 2, 16
 CLIPS_OF_A_CLASS = 8  # that a class needs to count: episodes draw examples and questions from it

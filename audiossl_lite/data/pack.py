@@ -6,12 +6,12 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
+from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import KINDS
 from audiossl_lite.data.sounds import POOLS
 from audiossl_lite.data.store_format import verify_store
-from audiossl_lite.parameters import CommandParser
-from audiossl_lite.ranges import ranged
 
 
 def parser() -> CommandParser:

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from audiossl_lite.common.progress import progress_bar
+from audiossl_lite.common.ranges import check_range
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.pack_items import (
     NO_FILE,
@@ -42,8 +44,6 @@ from audiossl_lite.data.store_format import (
     whole_file,
     write_whole,
 )
-from audiossl_lite.progress import progress_bar
-from audiossl_lite.ranges import check_range
 from audiossl_lite.training.step import read_ahead
 
 LOCK = ".lock"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import send
+from audiossl_lite.common.devices import send
 from audiossl_lite.frontends import reflect_end
 from audiossl_lite.training.sources import data_digest
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import on_host, send
+from audiossl_lite.common.devices import on_host, send
 from audiossl_lite.encoders.transformer import Block, init_linear
 from audiossl_lite.frontends import valid_frames
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import send
+from audiossl_lite.common.devices import send
 from audiossl_lite.frontends import valid_frames
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from audiossl_lite.devices import in_float32
+from audiossl_lite.common.devices import in_float32
 
 
 class DropPath(nn.Module):

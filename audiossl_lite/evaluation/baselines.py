@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import in_float32
+from audiossl_lite.common.devices import in_float32
 from audiossl_lite.evaluation.embed import embed_clips
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend, valid_frames
 

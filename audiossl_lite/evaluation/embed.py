@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.common.progress import progress
 from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.frontends import SAMPLE_RATE_HZ, reflect_end, valid_frames
-from audiossl_lite.progress import progress
 
 SHORTEST = 8 * 160  # samples: BYOL-A's CNN needs eight frames
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiossl_lite.common.ranges import check_ranges
 from audiossl_lite.evaluation.finetune_network import Classifier
 from audiossl_lite.evaluation.finetune_views import FineTuneViews
 from audiossl_lite.evaluation.folds import divide_for_choice
@@ -18,7 +19,6 @@ from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.layer_decay import scaled_groups
 from audiossl_lite.evaluation.metrics import score
 from audiossl_lite.evaluation.settings import FineTuning
-from audiossl_lite.ranges import check_ranges
 from audiossl_lite.training import loop
 from audiossl_lite.training.loop import NotFiniteError, TrainConfig
 from audiossl_lite.training.sources import data_digest

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiossl_lite.common.progress import progress_bar
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.metrics import score
 from audiossl_lite.evaluation.settings import LinearEvaluation
 from audiossl_lite.methods.teacher import cosine
-from audiossl_lite.progress import progress_bar
 from audiossl_lite.training.loop import NotFiniteError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import send
+from audiossl_lite.common.devices import send
 from audiossl_lite.experiments.build import Parts
 from audiossl_lite.experiments.counting import Counted, count
 from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.common.devices import rank, usable_device
+from audiossl_lite.common.parameters import nearest
 from audiossl_lite.data.recipes import recipe_frontend
-from audiossl_lite.devices import rank, usable_device
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments.build import Parts, prepare, pretraining_parts, train_and_test
 from audiossl_lite.experiments.build_mae import (
@@ -24,7 +25,6 @@ from audiossl_lite.experiments.records import device_name, record
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
-from audiossl_lite.parameters import nearest
 from audiossl_lite.pretrained import load_audiomae
 from audiossl_lite.pretrained.shipped import describe_encoder, save_encoder
 from audiossl_lite.pretrained.weights import WeightsError, load_state

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.ranges import ranged
 from audiossl_lite.experiments.ablations import HISTORY, Protocol, Row, baseline_rows, run_rows
 from audiossl_lite.experiments.build import train_and_test
 from audiossl_lite.experiments.records import record_row
 from audiossl_lite.experiments.settings.presets import Pretraining, preset
 from audiossl_lite.experiments.studies import Finished, record_study
-from audiossl_lite.parameters import CommandParser
-from audiossl_lite.ranges import ranged
 
 RECORD, SCALE = "collapse_long", "lite"
 STEPS = 200  # chapter 04 stops its broken runs after 33

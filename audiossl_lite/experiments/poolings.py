@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audiossl_lite.common.parameters import CommandParser
 from audiossl_lite.data.corpus import Task, tasks
 from audiossl_lite.data.joined import Corpus, read_corpus, waveforms_of
 from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average, in_chunks
@@ -49,7 +50,6 @@ from audiossl_lite.experiments.gpu.sounds import described
 from audiossl_lite.experiments.networks import Network, network_of, shipped_network
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.workshop import run_of
-from audiossl_lite.parameters import CommandParser
 from audiossl_lite.pretrained import load_encoder
 
 RECORD = "poolings_workshop"

@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.multiprocessing import errors as elastic_errors
 
-from audiossl_lite.experiments.jobs import find_job, find_start, run_job
-from audiossl_lite.experiments.settings.presets import override, preset
-from audiossl_lite.parameters import (
+from audiossl_lite.common.parameters import (
     CommandParser,
     ParameterError,
     Parameters,
@@ -31,6 +29,8 @@ from audiossl_lite.parameters import (
     split_assignments,
     typed_value,
 )
+from audiossl_lite.experiments.jobs import find_job, find_start, run_job
+from audiossl_lite.experiments.settings.presets import override, preset
 from audiossl_lite.training import CollapseError, Compute, NotFiniteError, TrainingResult
 from audiossl_lite.training.compute import LAUNCHER
 

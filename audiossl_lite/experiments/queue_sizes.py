@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, decoded_in, waveforms_of
 from audiossl_lite.data.resident import Joined, spectrograms_of
@@ -37,8 +39,6 @@ from audiossl_lite.experiments.settings.presets import Pretraining, preset
 from audiossl_lite.experiments.studies import Finished
 from audiossl_lite.experiments.workshop import SHARED_CORES
 from audiossl_lite.methods.uamix import NNCLRTuning
-from audiossl_lite.parameters import CommandParser
-from audiossl_lite.ranges import ranged
 
 RECORD, SCALE = "queue_sizes", "workshop"
 # Data sets by how their names begin: whose classes are held out to score on, and all whose events are trained on.

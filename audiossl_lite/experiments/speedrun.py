@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.corpus import Sound, tasks
 from audiossl_lite.data.joined import waveforms_of
 from audiossl_lite.evaluation.grids import Column, draw_column
@@ -26,8 +28,6 @@ from audiossl_lite.experiments.gpu import sounds
 from audiossl_lite.experiments.gpu.recipes import make_recipe
 from audiossl_lite.experiments.gpu.scores import embed_network
 from audiossl_lite.experiments.workshop import RUNS, locked
-from audiossl_lite.parameters import CommandParser
-from audiossl_lite.ranges import ranged
 from audiossl_lite.training import CollapseError, Compute, NotFiniteError, train
 
 TARGET = 60.0  # per cent, five-way one-shot, events heard

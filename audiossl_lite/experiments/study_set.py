@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from audiossl_lite.common.parameters import SHARED_ENCODERS
 from audiossl_lite.data.joined import clips_of_tasks, decoded_in
 from audiossl_lite.experiments.build import TrainTest
 from audiossl_lite.experiments.build_uamix import tuning_pools
@@ -28,7 +29,6 @@ from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.presets import encoder_configs
 from audiossl_lite.experiments.workshop import RUNS, run_of
 from audiossl_lite.experiments.zoo import MAE, TUNED_AS, UAMIX, EncoderSet
-from audiossl_lite.parameters import SHARED_ENCODERS
 from audiossl_lite.pretrained import load_encoder
 
 METHODS = ("BYOL-A", "ATST", MAE)  # and uaMix-MAE

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.corpus import list_sounds
 from audiossl_lite.data.joined import listing_key
 from audiossl_lite.evaluation.statistics import Scores, mean_interval
@@ -31,8 +33,6 @@ from audiossl_lite.experiments.gpu.task import Stage, Task, record_of
 from audiossl_lite.experiments.networks import UNTRAINED
 from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.experiments.studies import named
-from audiossl_lite.parameters import CommandParser
-from audiossl_lite.ranges import ranged
 from audiossl_lite.training import CollapseError, NotFiniteError, load_checkpoint
 
 RECORD = "sounds_workshop"

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn import functional as dist_functional
 
-from audiossl_lite.devices import world_size
+from audiossl_lite.common.devices import world_size
 
 
 def gather(x: Tensor) -> Tensor:

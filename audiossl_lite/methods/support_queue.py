@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiossl_lite.devices import in_float32, on_host, send
+from audiossl_lite.common.devices import in_float32, on_host, send
 
 
 class SupportQueue(nn.Module):

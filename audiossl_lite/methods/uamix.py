@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiossl_lite.devices import on_host
+from audiossl_lite.common.devices import on_host
 from audiossl_lite.encoders.transformer import in_parts
 from audiossl_lite.losses import cosines, mixture_loss
 from audiossl_lite.methods.distributed import gather, gather_labels

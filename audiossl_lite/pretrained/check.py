@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from audiossl_lite.parameters import CommandParser
+from audiossl_lite.common.parameters import CommandParser
 from audiossl_lite.pretrained.checks import Finding, check_encoder
 from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, sentence
 from audiossl_lite.pretrained.recognise import load_any

@@ -6,12 +6,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from audiossl_lite.common.parameters import CommandParser, make_parameters
+from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.clips import Skip
-from audiossl_lite.parameters import CommandParser, make_parameters
 from audiossl_lite.pretrained.embedding import embed_folder
 from audiossl_lite.pretrained.recognise import load_any
 from audiossl_lite.pretrained.tables import check_table, write_table
-from audiossl_lite.ranges import ranged
 
 MODEL_HELP = (
     "a shipped encoder (cnn_events), log-mel, mfcc, a file of this project or of ATST, AudioMAE or BYOL-A, a folder "

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from audiossl_lite._version import __version__
+from audiossl_lite.common.progress import progress_bar
 from audiossl_lite.data.audio import AudioError, read_audio
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.corpus import Sound, list_sounds
@@ -25,7 +26,6 @@ from audiossl_lite.evaluation.embed import SHORTEST
 from audiossl_lite.frontends import SAMPLE_RATE_HZ
 from audiossl_lite.pretrained.tables import Embeddings, pack_arrays
 from audiossl_lite.pretrained.weights import PretrainedEncoder
-from audiossl_lite.progress import progress_bar
 
 BATCH_S = (
     320.0  # seconds of sound, padding included, that are read at once; a longer file is read alone

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiossl_lite.common.parameters import CommandParser, make_parameters
+from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.corpus import Sound, list_sounds, tasks
 from audiossl_lite.evaluation.grids import draw_column
 from audiossl_lite.evaluation.statistics import as_text, judged, mean_interval
-from audiossl_lite.parameters import CommandParser, make_parameters
 from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, report_skips, sentence
 from audiossl_lite.pretrained.embedding import embed_folder
 from audiossl_lite.pretrained.recognise import BASELINES, load_any
 from audiossl_lite.pretrained.tables import Embeddings
 from audiossl_lite.pretrained.weights import PretrainedEncoder
-from audiossl_lite.ranges import ranged
 
 
 @dataclass(frozen=True)

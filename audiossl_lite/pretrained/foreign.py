@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.common.parameters import nearest
 from audiossl_lite.data.store_format import checksum
-from audiossl_lite.parameters import nearest
 from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError
 
 NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")

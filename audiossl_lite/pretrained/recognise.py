@@ -11,11 +11,11 @@ import safetensors
 from torch import Tensor
 
 from audiossl_lite._version import __version__
+from audiossl_lite.common.parameters import nearest
 from audiossl_lite.data.store_format import checksum
 from audiossl_lite.evaluation.baselines import MFCCFrontend, Statistics
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import BYOLAFrontend
-from audiossl_lite.parameters import nearest
 from audiossl_lite.pretrained.adapters.from_hear import PREFIX, from_hear
 from audiossl_lite.pretrained.audiomae import load_audiomae
 from audiossl_lite.pretrained.foreign import is_foreign, load_foreign

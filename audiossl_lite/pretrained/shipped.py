@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite import encoders
+from audiossl_lite.common.parameters import nearest
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
-from audiossl_lite.parameters import nearest
 from audiossl_lite.pretrained.weights import (
     SEAL,
     UNSEALED,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from audiossl_lite.common.parameters import nearest
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.corpus import Sound
 from audiossl_lite.data.store_format import write_whole
-from audiossl_lite.parameters import nearest
 
 PARQUET_ENGINES = ("pyarrow", "fastparquet")
 

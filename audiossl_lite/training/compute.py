@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from audiossl_lite.devices import precision_for, usable_device
+from audiossl_lite.common.devices import precision_for, usable_device
+from audiossl_lite.common.ranges import check_ranges
 from audiossl_lite.encoders.transformer import Block
 from audiossl_lite.encoders.windows import WindowBlock
 from audiossl_lite.methods.distributed import looks_across_rows
-from audiossl_lite.ranges import check_ranges
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

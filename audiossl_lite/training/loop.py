@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.progress import progress_bar
-from audiossl_lite.ranges import check_ranges
+from audiossl_lite.common.progress import progress_bar
+from audiossl_lite.common.ranges import check_ranges
 from audiossl_lite.training.compute import Compute, make_fabric, precision_of
 from audiossl_lite.training.identity import run_identity
 from audiossl_lite.training.run_folder import RunFolder

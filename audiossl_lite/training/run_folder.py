@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from audiossl_lite.devices import rank, world_size
+from audiossl_lite.common.devices import rank, world_size
 from audiossl_lite.training.checkpoint import (
     LAST,
     PREVIOUS,

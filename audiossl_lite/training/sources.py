@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from audiossl_lite.devices import send
+from audiossl_lite.common.devices import send
 
 SAMPLED_VALUES = 65_536
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import send
+from audiossl_lite.common.devices import send
 from audiossl_lite.methods.distributed import join_batch_norms
 from audiossl_lite.methods.teacher import cosine_momentum
 from audiossl_lite.training.compute import Compute

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import has_bf16_units
+from audiossl_lite.common.devices import has_bf16_units
 from audiossl_lite.methods.distributed import total
 from audiossl_lite.training.step import Run
 

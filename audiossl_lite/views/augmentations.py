@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import on_host, send
+from audiossl_lite.common.devices import on_host, send
 from audiossl_lite.frontends import FLOAT32_EPS, log_power, valid_frames
 
 EPS = FLOAT32_EPS  # keeps the logarithm of Eq. 2 finite

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import send, world_size
+from audiossl_lite.common.devices import send, world_size
 from audiossl_lite.mixing import Mixture, mixup, t_cutmix, tf_cutmix, virtual_labels
 from audiossl_lite.views.augmentations import (
     RandomResizedCrop,

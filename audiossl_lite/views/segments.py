@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.devices import on_host, send
+from audiossl_lite.common.devices import on_host, send
 from audiossl_lite.views.augmentations import LogMixupExp, RandomResizedCrop
 
 

@@ -26,7 +26,7 @@ from audiossl_lite.book.chapters import (
 )
 from audiossl_lite.book.execute import RunRecord
 from audiossl_lite.book.gate import cell_source, code_cells, read_notebook
-from audiossl_lite.parameters import ParameterError
+from audiossl_lite.common.parameters import ParameterError
 from tests.tiny import tiny_project
 
 pytestmark = pytest.mark.notebook

@@ -20,8 +20,8 @@ from audiossl_lite.book.notebook import (
     show_table,
     source_location,
 )
+from audiossl_lite.common.parameters import DEFAULTS, ParameterError, Parameters, make_parameters
 from audiossl_lite.experiments import records as results
-from audiossl_lite.parameters import DEFAULTS, ParameterError, Parameters, make_parameters
 
 
 def test_provenance_says_scale_device_time_seed_data_and_code(shown: list) -> None:

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
+from audiossl_lite.common.parameters import ParameterError, make_parameters
 from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
 from audiossl_lite.experiments.settings.data2vec import LatentPretraining
 from audiossl_lite.experiments.settings.evaluation import FineTuning, LinearEvaluation
 from audiossl_lite.experiments.settings.presets import EXPERIMENTS, Pretraining
 from audiossl_lite.experiments.settings.uamix import Tuning
-from audiossl_lite.parameters import ParameterError, make_parameters
 from tests.book.library_index import LIBRARY, ROOT, all_definitions
 
 BOOK = ROOT / "book"

@@ -19,7 +19,7 @@ from audiossl_lite.book.run import (
     main,
     summary,
 )
-from audiossl_lite.parameters import ParameterError
+from audiossl_lite.common.parameters import ParameterError
 from tests.tiny import write_notebook
 
 

@@ -35,8 +35,8 @@ from audiossl_lite.book.words import (
     say,
     verdict,
 )
+from audiossl_lite.common.parameters import Parameters
 from audiossl_lite.evaluation.statistics import verdict as word_for
-from audiossl_lite.parameters import Parameters
 
 matplotlib.use("Agg")
 

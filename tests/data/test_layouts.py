@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from audiossl_lite.common.parameters import parameter_file
 from audiossl_lite.data import corpus
 from audiossl_lite.data.datasets import load_clips
 from audiossl_lite.data.layouts import list_folder
-from audiossl_lite.parameters import parameter_file
 from tests.data.sounds import hum, put
 
 

@@ -8,12 +8,12 @@ import json
 import pytest
 import torch
 
+from audiossl_lite.common.ranges import RANGES
 from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder, BYOLAEncoder
 from audiossl_lite.evaluation import fine_tune, linear_evaluation
 from audiossl_lite.evaluation.finetune import BestWeights, predict
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
-from audiossl_lite.ranges import RANGES
 from audiossl_lite.training import NotFiniteError, load_checkpoint
 from tests.evaluation.toys import seeded, spectrograms
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from audiossl_lite.common.parameters import SCALES
 from audiossl_lite.encoders import atst_tiny, byola_tiny
 from audiossl_lite.evaluation import few_shot_accuracy
 from audiossl_lite.experiments import ablations
@@ -27,7 +28,6 @@ from audiossl_lite.experiments.networks import Network
 from audiossl_lite.experiments.records import load
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.studies import Finished
-from audiossl_lite.parameters import SCALES
 from tests.experiments.test_build import TINY, tiny, tones
 
 

@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 
+from audiossl_lite.common.parameters import SCALES
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
 from audiossl_lite.evaluation import embed_clips, few_shot_accuracy
@@ -30,7 +31,6 @@ from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
 from audiossl_lite.experiments.settings.presets import EXPERIMENTS, Pretraining, preset
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 from audiossl_lite.methods import BYOL
-from audiossl_lite.parameters import SCALES
 from audiossl_lite.training import TrainConfig
 
 TINY = {

@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from audiossl_lite.common.parameters import SCALES
+from audiossl_lite.common.ranges import RANGES
 from audiossl_lite.experiments import differences
 from audiossl_lite.experiments.differences import (
     BASE,
@@ -21,8 +23,6 @@ from audiossl_lite.experiments.differences import (
 from audiossl_lite.experiments.records import ROOT, record
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.study_set import encoder_set
-from audiossl_lite.parameters import SCALES
-from audiossl_lite.ranges import RANGES
 from tests.experiments.tiny_sets import shared_set, tiny_pools, tiny_set
 
 LABELS = [f"{family}: {name}" for family, changes in CHANGES.items() for name in changes]

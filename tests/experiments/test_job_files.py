@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 
 from audiossl_lite.book.run import collect_parameters
+from audiossl_lite.common.parameters import (
+    DEFAULTS,
+    ParameterError,
+    make_parameters,
+    parameter_file,
+)
 from audiossl_lite.experiments.jobs import JOBS, find_job
 from audiossl_lite.experiments.pretrain import JobRequest, read_request
 from audiossl_lite.experiments.settings.presets import preset
-from audiossl_lite.parameters import DEFAULTS, ParameterError, make_parameters, parameter_file
 from audiossl_lite.training import Compute
 from tests.tiny import write_notebook
 

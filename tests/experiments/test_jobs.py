@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiossl_lite.common.parameters import ParameterError, make_parameters
 from audiossl_lite.data.audio import save_audio
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.sounds import synthetic_clips
@@ -25,7 +26,6 @@ from audiossl_lite.experiments.jobs import (
 from audiossl_lite.experiments.pretrain import JobRequest, main
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import BYOLAFrontend
-from audiossl_lite.parameters import ParameterError, make_parameters
 from audiossl_lite.pretrained.shipped import load_encoder, save_encoder
 from audiossl_lite.training import Compute, load_checkpoint, save_checkpoint
 from audiossl_lite.training.sources import InMemory

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from audiossl_lite.common.parameters import SCALES
 from audiossl_lite.evaluation import check_folds, cross_validation
 from audiossl_lite.experiments.build import Trained
 from audiossl_lite.experiments.build_uamix import tuning_pools
@@ -27,7 +28,6 @@ from audiossl_lite.experiments.records import load, recorded_scores
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.studies import Finished
 from audiossl_lite.experiments.study_set import encoder_set
-from audiossl_lite.parameters import SCALES
 
 RUNS = preset(
     "encoders", "lite",

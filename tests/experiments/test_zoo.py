@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from audiossl_lite.common.parameters import SCALES
 from audiossl_lite.data.held_out import held_out_classes
 from audiossl_lite.experiments import build
 from audiossl_lite.experiments.networks import SHIPPED_ENCODERS
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.studies import Finished
 from audiossl_lite.experiments.study_set import encoder_set
-from audiossl_lite.parameters import SCALES
 from audiossl_lite.pretrained import load_shipped
 from tests.experiments.tiny_sets import shared_set, tiny_pools, tiny_set
 

@@ -110,10 +110,10 @@ KINDS = (
         "too.",
         (
             "tests/test_one_line.py",
-            "tests/test_ranges.py",
-            "tests/test_parameters.py",
+            "tests/common/test_ranges.py",
+            "tests/common/test_parameters.py",
             "tests/experiments/test_settings.py::test_a_value_of_another_type_is_an_error",
-            "tests/test_devices.py::test_a_device_that_is_not_here_is_refused_before_data_are_read",
+            "tests/common/test_devices.py::test_a_device_that_is_not_here_is_refused_before_data_are_read",
             "tests/training/test_loop.py::test_a_batch_that_does_not_fit_into_memory_is_named",
         ),
     ),

@@ -11,7 +11,7 @@ from audiossl_lite.book.chapters import this_project
 from audiossl_lite.book.gate import cell_source, cell_tags, code_cells, read_notebook
 from audiossl_lite.book.run import declared_parameters
 from audiossl_lite.book.staging import table_of_contents
-from audiossl_lite.parameters import DEFAULTS
+from audiossl_lite.common.parameters import DEFAULTS
 from tests.chapters import CHAPTERS
 
 MAX_CELL_LINES = 40

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from audiossl_lite.devices import rank
+from audiossl_lite.common.devices import rank
 from audiossl_lite.experiments.gpu import small_runs
 from audiossl_lite.experiments.gpu.small_runs import PROCESSES, STEPS, small_run, train_some
 from audiossl_lite.training import save_checkpoint

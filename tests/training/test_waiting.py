@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.common.devices import send
 from audiossl_lite.data.resident import Joined
-from audiossl_lite.devices import send
 from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder, BYOLAEncoder
 from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
 from audiossl_lite.experiments.gpu.recipes import CroppedViews

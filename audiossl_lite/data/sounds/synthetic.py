@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiossl_lite.common.ranges import check_range
 from audiossl_lite.data.clips import MEMORY_LIMIT_GIB, Clips
 from audiossl_lite.data.sounds.events import EVENTS
 from audiossl_lite.data.sounds.notes import FAMILIES, INSTRUMENTS, PITCH_NAMES, play_notes
 from audiossl_lite.data.sounds.recording import Recording, record
 from audiossl_lite.data.sounds.synthesis import SAMPLE_RATE_HZ, Scene
 from audiossl_lite.data.sounds.voices import SPEAKERS, WORDS, say
-from audiossl_lite.ranges import check_range
 
 POOLS = {"event": "event", "voice": "speaker", "note": "instrument"}  # pool: its default task
 _EVENT_FAMILIES = tuple(dict.fromkeys(family for family, _, _ in EVENTS.values()))

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.ranges import ranged
 from audiossl_lite.experiments.gpu.runner import (
     FAILED,
     OVERRAN,
@@ -17,8 +19,6 @@ from audiossl_lite.experiments.gpu.runner import (
 )
 from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, TOGETHER, toy_stages
 from audiossl_lite.experiments.gpu.task import Stage
-from audiossl_lite.parameters import CommandParser
-from audiossl_lite.ranges import ranged
 
 TOY_OVERTIME = 1.5  # every stage shall have its turn on a CPU, too
 EXAMPLE = "example: python -m audiossl_lite gpu --data path/to/sounds --minutes 9 --out runs/gpu"

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.common.devices import send
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, waveforms_of
 from audiossl_lite.data.resident import Joined, spectrograms_of
-from audiossl_lite.devices import send
 from audiossl_lite.experiments.build import Parts, make_encoder, make_frontend, pretraining_parts
 from audiossl_lite.experiments.build_mae import masked_parts
 from audiossl_lite.experiments.build_uamix import tuning_parts

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from audiossl_lite.devices import rank
+from audiossl_lite.common.devices import rank
 from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute, TrainConfig, save_checkpoint, train

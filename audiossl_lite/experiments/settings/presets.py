@@ -11,6 +11,8 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
+from audiossl_lite.common.parameters import nearest, typed_value
+from audiossl_lite.common.ranges import check_ranges
 from audiossl_lite.experiments.settings.audiomae import MASKED
 from audiossl_lite.experiments.settings.data2vec import LATENT
 from audiossl_lite.experiments.settings.encoders import ENCODER_RUNS, EncoderRuns
@@ -18,8 +20,6 @@ from audiossl_lite.experiments.settings.evaluation import EVALUATED
 from audiossl_lite.experiments.settings.few_shot import FEW_SHOT
 from audiossl_lite.experiments.settings.scales import GPU, OURS, Scales
 from audiossl_lite.experiments.settings.uamix import TUNED
-from audiossl_lite.parameters import nearest, typed_value
-from audiossl_lite.ranges import check_ranges
 
 SCALES = ("lite", "workshop", "gpu", "paper")
 

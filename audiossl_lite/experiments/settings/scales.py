@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from audiossl_lite.ranges import check_ranges
+from audiossl_lite.common.ranges import check_ranges
 
 Cited = dict[str, tuple[Any, str]]  # field: (value, where it comes from)
 

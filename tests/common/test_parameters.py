@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from audiossl_lite.book.notebook import check_parameters
-from audiossl_lite.parameters import (
+from audiossl_lite.common.parameters import (
     DEFAULTS,
     CommandParser,
     ParameterError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from audiossl_lite.progress import progress, progress_bar
+from audiossl_lite.common.progress import progress, progress_bar
 
 
 @pytest.mark.parametrize("mode", ["auto", "log", "off"])

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from audiossl_lite import devices
-from audiossl_lite.devices import in_float32, precision_for, send, usable_device
+from audiossl_lite.common import devices
+from audiossl_lite.common.devices import in_float32, precision_for, send, usable_device
+from audiossl_lite.common.parameters import ParameterError, make_parameters
 from audiossl_lite.encoders import AudioMAEEncoder, BYOLAEncoder, audiomae, byola
 from audiossl_lite.experiments import cost, pretrain
 from audiossl_lite.experiments.jobs import run_job
@@ -23,7 +24,6 @@ from audiossl_lite.losses import (
     nnclr_loss,
 )
 from audiossl_lite.methods.support_queue import SupportQueue
-from audiossl_lite.parameters import ParameterError, make_parameters
 from audiossl_lite.training.compute import make_fabric, precision_of
 from audiossl_lite.views import augmentations
 from audiossl_lite.views.augmentations import resized_crop

@@ -1,6 +1,6 @@
 """Say in one sentence what is wrong with an installation, before a chapter fails half-way.
 
-`python -m audiossl_lite.environment` lists what is installed, with versions and licences.
+`python -m audiossl_lite.common.environment` lists what is installed, with versions and licences.
 """
 
 from __future__ import annotations

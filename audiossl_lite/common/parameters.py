@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audiossl_lite.ranges import check_range
+from audiossl_lite.common.ranges import check_range
 
 SCALES = ("lite", "workshop", "paper")
 DEFAULTS: dict[str, Any] = {
@@ -224,7 +224,7 @@ def _check_device(value: Any) -> str:
     _check_choice("device", kind, ("auto", "cpu", "cuda", "mps"))
     if value in ("auto", "cpu"):
         return value
-    from audiossl_lite.devices import usable_device  # torch, which takes seconds to import
+    from audiossl_lite.common.devices import usable_device  # torch, which takes seconds to import
 
     try:
         return usable_device(value)
