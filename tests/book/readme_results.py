@@ -30,15 +30,12 @@ def study_table() -> str:
         return "Not run."
     recorded_names = {row["name"] for row in entry["values"]}
     names = [name for name in SHOWN if name in recorded_names]
-    rows = [
-        row | {"features": f"uaMix-MAE: {row['features']}" if row["features"] in VARIANTS else row["features"]}
-        for row in study_report.study_rows(study_report.study_scores(entry, names))
-    ]  # fmt: skip
-    said = [
-        sentence
-        for sentence in study_report.study_verdicts(entry)
-        if sentence.split("**")[1] in names
-    ]
+    rows = study_report.study_rows(study_report.study_scores(entry, names))
+    rows = [row | {"features": _title(row["features"])} for row in rows]
+    said = []
+    for sentence in study_report.study_verdicts(entry):
+        _, name, rest = sentence.split("**")
+        said += [f"**{_title(name)}**{rest}"] * (name in names)
     about = (
         f"{study_report.missing_runs(entry)} Seeds {entry['seeds']}, {entry['device']}, {entry['date']}; "
         f"{entry['data']}. From `book/results/{STUDY}.json`."
@@ -76,6 +73,10 @@ def _table(rows: list[dict[str, str]]) -> list[str]:
         cells += [f"**{row[h]}**" if _mean(row[h]) == best[h] else row[h] for h in heads]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _title(name: str) -> str:
+    return f"uaMix-MAE: {name}" if name in VARIANTS else name
 
 
 def _mean(cell: str) -> float:
