@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -218,7 +219,7 @@ def interval_panels(scores: Scores, chances: Mapping[str, float]) -> np.ndarray:
     """
     n_columns = min(3, len(chances))
     n_rows = -(-len(chances) // n_columns)
-    size = (11, n_rows * (0.22 * len(scores) + 1.1))
+    size = (8.5, n_rows * (0.2 * len(scores) + 1.0))
     _, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
     for ax, (column, chance) in zip(axes.flat, chances.items(), strict=False):
         for row, (name, values) in enumerate(scores.items()):
@@ -227,7 +228,7 @@ def interval_panels(scores: Scores, chances: Mapping[str, float]) -> np.ndarray:
             half = half if half > 0 else None  # no interval, no caps
             ax.errorbar(mean, row, xerr=half, fmt="o", ms=4, capsize=3, color=colour)
         ax.axvline(chance, color="k", ls=":", lw=1)
-        ax.set_title(column.replace(", speakers never", ",\nspeakers never"), fontsize="small")
+        ax.set_title(textwrap.fill(column, 24), fontsize="small")
     for ax in axes.flat[len(chances) :]:
         ax.axis("off")
     axes[0, 0].set_yticks(range(len(scores)), list(scores), fontsize="x-small")

@@ -165,10 +165,16 @@ def _provenance_html(title: str, line: str) -> str:
     )
 
 
-def _cell_text(value: Any, digits: int) -> str:
+def _caption_html(caption: str) -> str:
+    """A caption that begins with a capital, a name like uaMix-MAE apart."""
+    lower = caption.split(" ")[0].islower()
+    return escaped(caption[:1].upper() + caption[1:] if lower else caption)
+
+
+def _cell_text(value: Any, digits: int | None) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    if isinstance(value, float):
+    if isinstance(value, float) and digits is not None:
         text = f"{value:.{digits}f}"
         # A small setting is not nothing (1e-8); a score that is printed as 0.0 stays so.
         is_lost = digits > 2 and value != 0 and float(text) == 0
@@ -176,11 +182,11 @@ def _cell_text(value: Any, digits: int) -> str:
     return printable(value)
 
 
-def show_table(rows: Any, caption: str = "", *, digits: int = 1) -> None:
+def show_table(rows: Any, caption: str = "", *, digits: int | None = 1) -> None:
     """Show rows as a table with a caption: numbers to the right, a dash for what is missing.
 
     rows: dicts with the same keys, or a pandas DataFrame (whose index is not shown). digits: how many follow the point;
-    with three or more, what would be printed as zero keeps one digit.
+    with three or more, what would be printed as zero keeps one digit; None: numbers as Python writes them (settings).
     Errors: ValueError for no rows or rows with other keys.
     """
     rows = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else [dict(r) for r in rows]
@@ -201,19 +207,20 @@ def show_table(rows: Any, caption: str = "", *, digits: int = 1) -> None:
 
     longest = [max(map(len, column)) for column in zip(*lines, strict=True)]
     widths = [
-        min(n, 28 if n > 60 else 12) for n in longest
+        min(n, 28 if n > 60 else 10) for n in longest
     ]  # a phone scrolls; it makes no columns of letters
 
     def line_html(tag: str, line: list[str]) -> str:
         cells = (
-            f'<{tag} style="text-align:{side};padding:0.2em 0.8em;min-width:calc({width}ch + 1.6em)">'
+            f'<{tag} style="text-align:{side};padding:0.2em 0.6em;min-width:calc({width}ch + 1.2em)'
+            f'{";overflow-wrap:anywhere" * (width > 10)}">'
             + escaped(text).replace(" ± ", "&nbsp;±&nbsp;")
             for side, width, text in zip(sides, widths, line, strict=True)
         )
         end = f"</{tag.split()[0]}>"
         return f"<tr>{end.join(cells)}{end}</tr>"
 
-    title = f"<caption>{escaped(caption)}</caption>" if caption else ""
+    title = f"<caption>{_caption_html(caption)}</caption>" if caption else ""
     head = line_html('th scope="col"', lines[0])
     body = "".join(line_html("td", line) for line in lines[1:])
     table = f"{title}<thead>{head}</thead><tbody>{body}</tbody>"

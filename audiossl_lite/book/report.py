@@ -134,7 +134,7 @@ def state(item: Item, scale: str, folder: str | Path | None = None) -> str:
     found = entries(item, scale, folder)
     if found:
         entry = found[0]
-        return f"recorded {entry.get('date', '')}, {len(entry['seeds'])} seed(s), {entry['device']}"
+        return f"recorded {entry.get('date', '')}, seeds {', '.join(map(str, entry['seeds']))}, {entry['device']}"
     if scale == "lite" and item.chapter:
         return f"in chapter {item.chapter[:2]}"
     return NOT_RUN
@@ -196,7 +196,7 @@ def status_rows(paper: str | None = None, folder: str | Path | None = None) -> l
         elif table.has_numbers:
             printed = "see below"
         rows.append(
-            {"of": table.paper, "item": table.id, "about": table.title}
+            {"item": f"{table.paper}, {table.id}", "about": table.title}
             | {"the paper": DRAWING if drawn else printed}
             | {"ours is": "–" if drawn else what_is_shown(item)}
             | {scale: "–" if drawn else headline(item, scale, folder) for scale in SCALES[:2]}
@@ -209,7 +209,7 @@ def status_rows(paper: str | None = None, folder: str | Path | None = None) -> l
 def how_rows(paper: str | None = None) -> list[dict[str, str]]:
     """One row for every table and figure with results: the command that regenerates it, and what differs."""
     return [
-        {"of": table.paper, "item": table.id}
+        {"item": f"{table.paper}, {table.id}"}
         | {"chapter": item_of(table).chapter[:2] or "none yet", "command": item_of(table).command}
         | {"what differs": item_of(table).differs or "–"}
         for table in paper_tables(paper)

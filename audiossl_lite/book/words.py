@@ -97,7 +97,8 @@ def say(*sentences: Any) -> None:
     """
     from IPython.display import Markdown, display
 
-    display(Markdown(_with_tags(_joined(sentences), TAGS)))
+    if text := _joined(sentences):
+        display(Markdown(_with_tags(text, TAGS)))
 
 
 def reveal(*sentences: Any, title: str = "Answer") -> None:

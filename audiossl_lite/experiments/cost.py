@@ -98,12 +98,17 @@ class Estimate:
             + (f" ({self.memory_bytes / GIB:.1f} GiB)" if twice else "")
             + f"; {held} at batch {made.batch}: {made.peak_bytes / GIB:.2f} GiB",
             f"  disk      {disk} for the packed store",
-            f"  time      {self.hours:.4g} h on {self.processes} process(es) = {self.device_hours:.4g} device-hours",
+            f"  time      {_hours(self.hours)} h, processes: {self.processes},"
+            f" device-hours: {_hours(self.device_hours)}",
             "  assumes   clips/s as measured whatever the batch, processes that do not wait for each other, a store"
             " that is read as fast as memory"
             + (", parts computed again in the backward pass" if twice else ""),
         ]  # fmt: skip
         return "\n".join(lines)
+
+
+def _hours(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
 
 
 def estimate(

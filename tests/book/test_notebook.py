@@ -83,6 +83,23 @@ def test_a_small_setting_is_not_printed_as_nothing(shown: list) -> None:
     assert lines[1] == ["0.0", "-0.0", "0.0", "0.0", "0.2", "inf"], "a score keeps its digits"
 
 
+def test_settings_are_printed_as_they_are_written(shown: list) -> None:
+    show_table([{"rate": value} for value in (0.0003, 10.0, 16, None)], digits=None)
+    assert shown[0]["text/plain"].splitlines()[1:] == ["0.0003", "10.0", "16", "–"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "page"),
+    [
+        ("events: accuracy (%)", "Events: accuracy (%)"),
+        ("uaMix-MAE, a<b", "uaMix-MAE, a&lt;b"),
+    ],
+)
+def test_a_caption_begins_with_a_capital(caption: str, page: str, shown: list) -> None:
+    show_table([{"a": 1}], caption)
+    assert f"<caption>{page}</caption>" in shown[0]["text/html"]
+
+
 def test_table_refuses_no_rows_and_ragged_rows() -> None:
     with pytest.raises(ValueError, match="no rows"):
         show_table([])

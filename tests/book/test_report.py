@@ -38,14 +38,14 @@ def write(folder, name, values, **config):
 
 def test_every_table_and_figure_has_a_line_and_every_line_a_table(tmp_path):
     rows = status_rows(folder=tmp_path)
-    assert [(row["of"], row["item"]) for row in rows] == [(t.paper, t.id) for t in paper_tables()]
+    assert [row["item"] for row in rows] == [f"{t.paper}, {t.id}" for t in paper_tables()]
     assert ITEMS.keys() <= {(t.paper, t.id) for t in paper_tables()}
     drawn = [row for row in rows if row["the paper"] == DRAWING]
     assert len(drawn) == 3 and all(row["workshop"] == "–" for row in drawn)
     rest = [row for row in rows if row not in drawn]
     assert all(row["workshop"] == NOT_RUN and row["about"] for row in rest)
     how = how_rows()
-    assert [(row["of"], row["item"]) for row in how] == [(row["of"], row["item"]) for row in rest]
+    assert [row["item"] for row in how] == [row["item"] for row in rest]
     assert all(row["chapter"] != "none yet" and len(row["what differs"]) > 20 for row in how)
 
 
@@ -55,7 +55,7 @@ def test_the_papers_number_that_stands_for_an_item_is_printed_there():
         assert (item.paper is None) == (item.ours is None)
         if item.paper:
             assert table.value(*item.paper)[0] > 0
-            (row,) = [r for r in status_rows(paper) if r["item"] == name]
+            (row,) = [r for r in status_rows(paper) if r["item"] == f"{paper}, {name}"]
             assert row["the paper"].startswith(table.text(*item.paper))
 
 
@@ -110,7 +110,7 @@ def test_a_record_is_found_shown_and_named_with_its_circumstances(tmp_path):
     item = ITEMS["uaMix-MAE", "Table 3"]
     (entry,) = entries(item, "workshop", tmp_path)
     assert state(item, "workshop", tmp_path).startswith("recorded 20")
-    assert "2 seed(s), CPU" in state(item, "workshop", tmp_path)
+    assert "seeds 0, 1, CPU" in state(item, "workshop", tmp_path)
     assert state(item, "paper", tmp_path) == NOT_RUN
     assert recorded_rows(entry) == [
         {"features": "No Mixing", "seeds": 3, "events, heard": "42.0 ± 5.0"}

@@ -181,6 +181,7 @@ def test_a_dollar_is_drawn_and_powers_of_ten_stay_powers() -> None:
 def test_sentences_are_joined_and_the_empty_ones_left_out(seen: list[str]) -> None:
     say("One.", False, "", None, "Two", ", three.", "- a", "- b c", "After.")
     assert seen == ["One. Two, three.\n\n- a\n- b c\n\nAfter."]
+    say(False)
     say("A\n\nB")
     assert seen[1] == "A\n\nB"
 
