@@ -214,7 +214,7 @@ def show_table(rows: Any, caption: str = "", *, digits: int | None = 1) -> None:
         cells = (
             f'<{tag} style="text-align:{side};padding:0.2em 0.6em;min-width:calc({width}ch + 1.2em)'
             f'{";overflow-wrap:anywhere" * (width > 10)}">'
-            + escaped(text).replace(" ± ", "&nbsp;±&nbsp;")
+            + escaped(text).replace(" ± ", "&nbsp;±&nbsp;").replace(" %", "&nbsp;%")
             for side, width, text in zip(sides, widths, line, strict=True)
         )
         end = f"</{tag.split()[0]}>"
