@@ -231,7 +231,9 @@ def interval_panels(scores: Scores, chances: Mapping[str, float]) -> np.ndarray:
         ax.set_title(textwrap.fill(column, 24), fontsize="small")
     for ax in axes.flat[len(chances) :]:
         ax.axis("off")
-    axes[0, 0].set_yticks(range(len(scores)), list(scores), fontsize="x-small")
+    axes[0, 0].set_yticks(range(len(scores)), list(scores))
+    for ax in axes[:, 0]:
+        ax.tick_params("y", labelsize="small")
     axes[0, 0].yaxis.set_inverted(True)
     axes[0, 0].figure.supxlabel("accuracy (%)", fontsize="small")
     return axes

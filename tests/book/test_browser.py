@@ -114,3 +114,32 @@ def test_a_slider_moves_its_frames_and_says_so(tab: Browser, tmp_path: Path) -> 
     moved = "s = document.querySelector('input'); s.value = 2; s.dispatchEvent(new Event('input'));"
     assert tab.ask(f"{moved} s.ariaValueText") == "c"
     assert tab.ask(seen) == [False, False, True]
+
+
+def test_a_wide_table_fades_until_its_end_is_seen_and_keeps_its_names(
+    tab: Browser, tmp_path: Path
+) -> None:
+    row = "<tr><td>name</td>" + "<td style='min-width:200px'>1</td>" * 4 + "</tr>"
+    wide = f'<div class="wide"><table class="table"><tbody>{row}</tbody></table></div>'
+    inline = (
+        '<mjx-container style="display:inline-block;width:9px;overflow:auto">xxxx</mjx-container>'
+    )
+    code = '<table><tr><td><code class="literal"><span class="pre">a/b_c.py</span></code></td></tr></table>'
+    static = (ROOT / "book" / "_static").as_uri()
+    page = tmp_path / "page.html"
+    page.write_text(
+        '<!doctype html><meta name="viewport" content="width=device-width">'
+        f'<link rel="stylesheet" href="{static}/book.css"><script src="{static}/book.js">'
+        f'</script><div class="bd-content">{wide}{inline}{code}</div>'
+    )
+    tab.look(PHONE)
+    tab.open(page)
+    fades = "getComputedStyle(document.querySelector('%s')).maskImage"
+    assert "gradient" in tab.ask(fades % ".wide") and tab.ask(fades % "mjx-container") == "none"
+    left = "document.querySelector('.wide td').getBoundingClientRect().left"
+    at = tab.ask(left)
+    tab.ask("document.querySelector('.wide').scrollLeft = 9999; new Promise(requestAnimationFrame)")
+    tab.ask("new Promise(done => setTimeout(done, 200))")
+    assert tab.ask(fades % ".wide") == "none" and abs(tab.ask(left) - at) < 5
+    assert tab.ask("document.querySelector('code').innerHTML").count("<wbr>") == 2
+    assert tab.ask("document.querySelector('code').textContent") == "a/b_c.py"
