@@ -78,16 +78,12 @@ class Browser:
 
     def open(self, page: Path) -> None:
         """Open a page, until its formulas are drawn; one that leads on to another is followed."""
+        leads_on = 'http-equiv="refresh"' in page.read_text()[:200].lower()
         self.events = []
         self.tell("Page.navigate", url=page.resolve().as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+        while sum(event["method"] == "Page.loadEventFired" for event in self.events) < 1 + leads_on:
             self.events.append(json.loads(self.socket.recv()))
-        try:
-            self.ask(READY)
-        except AssertionError as error:
-            if "navigated" not in str(error):
-                raise
-            self.ask(READY)
+        self.ask(READY)
 
     def ask(self, script: str) -> Any:
         """The value of a script, waited for."""
