@@ -3,7 +3,7 @@
 Settings are those of scale `gpu` with a smaller network and fewer clips a step. Each run is scored on what training
 never heard, at its start, along the way and at its end. A process takes one core; another one started with the same
 folder takes other runs. The same command goes on after an interruption. The record is written anew after each run,
-over the seeds that are finished.
+over the seeds that are finished; rows that it had and whose runs are no longer in the folder stay.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from audiossl_lite.evaluation.statistics import Scores, mean_interval
 from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu import learnt, sounds
 from audiossl_lite.experiments.gpu.recipes import TITLES
-from audiossl_lite.experiments.gpu.scores import START, load_scores
+from audiossl_lite.experiments.gpu.scores import START, TaskScores, load_scores
 from audiossl_lite.experiments.gpu.task import Stage, Task, record_of
 from audiossl_lite.experiments.networks import UNTRAINED
 from audiossl_lite.experiments.settings.uamix import VARIANTS
@@ -135,6 +134,7 @@ def train_all(
         raise ValueError(
             f"{out} holds runs on other sounds than {data or 'the built-in ones'}; choose another --out"
         )
+    collect(out)  # a record that cannot be gone on with is met before hours of training
     while waiting := [stage for stage in waiting if not _ended(out, stage)]:
         if not any(_take(stage, out) for stage in waiting):
             time.sleep(5)
@@ -189,58 +189,87 @@ def collect(out: Path) -> dict[str, Any]:
     """Write the record of all runs in `out` that are finished, over their seeds, and return it.
 
     Rows: baselines, then every method after its start, with the `seeds` of its scores; a method's curve is the mean of
-    its seeds', with the average of all tasks and its interval over seeds.
+    its seeds', with the average of all tasks and its interval over seeds. A row of the record that was there, of more
+    seeds than the folder has, stays as it was: a record outlives its runs. ValueError when it is of other sounds.
     """
-    scores = load_scores(out / "sounds" / "scores.pt")
-    columns = list(scores.ways())
-    parts: dict[str, dict[int, Any]] = defaultdict(dict)
-    entries: dict[str, dict[int, Any]] = defaultdict(dict)
-    failures = {}
-    for name in RUNS:
-        for seed in range(MOST_SEEDS):
-            stage = run_of(name, seed)
-            if _failure(out, stage.name).is_file():
-                failures[stage.title] = _failure(out, stage.name).read_text().strip()
-            if not (entry := record_of(out, stage.name)):
-                continue
-            entries[name][seed] = entry
-            folder = out / "stages" / stage.name
-            if name in TITLES.values():
-                start = load_checkpoint(folder / "scores_0.pt")
-                parts[f"{name}{UNTRAINED}"][seed] = next(iter(start.values()))
-            end = load_checkpoint(folder / f"scores_{entry['training']['steps']}.pt")
-            parts[name][seed] = next(iter(end.values()))
-    rows = scores.baselines | {
-        name: {c: np.concatenate([part[c].numpy() for part in by_seed.values()]) for c in columns}
-        for name, by_seed in parts.items()
+    scores, last = load_scores(out / "sounds" / "scores.pt"), record_of(out, "sounds")
+    runs = {
+        name: {s: e for s in range(MOST_SEEDS) if (e := record_of(out, run_of(name, s).name))}
+        for name in RUNS
     }
-    values = [records.record_row(name, row, rows[START]) for name, row in rows.items()]
-    for row in values:
-        if row["name"] in parts:
-            row["seeds"] = list(parts[row["name"]])
-        if curves := [_curve(entry) for entry in entries.get(row["name"], {}).values()]:
-            row["curve"] = [
-                point | _over_seeds(points, columns)
-                for point, points in zip(records.mean_curve(curves, columns), zip(*curves))
-            ]
-    runs = [entry for by_seed in entries.values() for entry in by_seed.values()]
-    last = record_of(out, "sounds")
+    values = {row["name"]: row for row in _rows(out, runs, scores)}
+    config = {
+        name: next(iter(by_seed.values()))["config"] for name, by_seed in runs.items() if by_seed
+    }
+    commits = {entry["commit"] for by_seed in runs.values() for entry in by_seed.values()}
+    stages = [run_of(name, seed) for name in RUNS for seed in range(MOST_SEEDS)]
+    failures = {
+        stage.title: path.read_text().strip()
+        for stage in stages
+        if (path := _failure(out, stage.name)).is_file()
+    }
+    path = out / "records" / f"{RECORD}.json"
     with locked(out / "records", wait=True):
+        if earlier := records.load(path):
+            if earlier["data_fingerprint"] != last["data_fingerprint"]:
+                raise ValueError(f"{path} is of other sounds than {out}; move it away")
+            for row in earlier["values"]:
+                name, n_seeds = row["name"], len(row.get("seeds", ()))
+                if n_seeds > len(values.get(name, {}).get("seeds", ())):
+                    values[name] = row
+                    commits.update(earlier["commit"].split(", "))
+            config = earlier["config"] | config
+        trained = [row for row in values.values() if row.get("curve")]
         return records.record(
-            out / "records" / f"{RECORD}.json",
+            path,
             experiment=RECORD,
             scale="workshop",
             data=last["data"],
             data_fingerprint=last["data_fingerprint"],
             device="CPU, 1 thread",
-            seeds=sorted({seed for by_seed in entries.values() for seed in by_seed}),
-            seconds=sum(entry["training"]["seconds"] for entry in runs),
-            config={n: next(iter(by_seed.values()))["config"] for n, by_seed in entries.items()}
+            seeds=sorted({seed for row in trained for seed in row["seeds"]}),
+            seconds=sum(row["curve"][-1]["seconds"] * len(row["seeds"]) for row in trained),
+            config={name: config[name] for name in RUNS if name in config}
             | {"ways": scores.ways()},
-            values=values,
+            values=sorted(values.values(), key=_place),
             note=" ".join([SHARED_CORES, *named("failed", failures)]),
-            more={"commit": ", ".join(sorted({run["commit"] for run in runs}))} if runs else None,
+            more={"commit": ", ".join(sorted(commits))} if commits else None,
         )
+
+
+def _rows(
+    out: Path, runs: dict[str, dict[int, Any]], scores: TaskScores
+) -> Iterator[dict[str, Any]]:
+    """A row of the record for every baseline, every finished run over its seeds, and every start."""
+    columns = list(scores.ways())
+    start = scores.baselines[START]
+    for name, row in scores.baselines.items():
+        yield records.record_row(name, row, start)
+    for name, by_seed in runs.items():
+        ends = {s: entry["training"]["steps"] for s, entry in by_seed.items()}
+        rows = {name: ends}
+        if name in TITLES.values():
+            rows[f"{name}{UNTRAINED}"] = dict.fromkeys(ends, 0)
+        for title, steps in rows.items() if by_seed else ():
+            files = [
+                out / "stages" / run_of(name, s).name / f"scores_{n}.pt" for s, n in steps.items()
+            ]
+            parts = [next(iter(load_checkpoint(file).values())) for file in files]
+            joined = {c: np.concatenate([part[c].numpy() for part in parts]) for c in columns}
+            row = records.record_row(title, joined, start) | {"seeds": list(by_seed)}
+            if title == name:
+                curves = [_curve(entry) for entry in by_seed.values()]
+                row["curve"] = [
+                    point | _over_seeds(points, columns)
+                    for point, points in zip(records.mean_curve(curves, columns), zip(*curves))
+                ]
+            yield row
+
+
+def _place(row: dict[str, Any]) -> tuple[int, bool]:
+    """Where a row stands in the record: baselines, then the runs in their order, each after its start."""
+    run = row["name"].removesuffix(UNTRAINED)
+    return (list(RUNS).index(run) if run in RUNS else -1), run == row["name"]
 
 
 def _curve(entry: dict[str, Any]) -> list[dict[str, float]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,6 +83,28 @@ def test_the_record_holds_every_seed_of_every_row(tmp_path, monkeypatch):
     monkeypatch.setattr(learnt, "run", lambda task: pytest.fail(f"trained {task.stage.name} again"))
     again = workshop.train_all(tmp_path, None, NAMES, [0, 1])
     assert again["values"] == entry["values"]
+
+
+def test_a_record_outlives_its_runs(tmp_path):
+    """Rows whose runs are gone stay; a row is replaced by one of as many seeds; one of other sounds is not touched."""
+    before = workshop.train_all(tmp_path / "first", None, ["ATST", "EAT"], [0, 1])
+    path = tmp_path / "first" / "records" / "sounds_workshop.json"
+    (tmp_path / "again" / "records").mkdir(parents=True)
+    shutil.copy(path, tmp_path / "again" / "records")
+    entry = workshop.train_all(tmp_path / "again", None, ["ATST", "AudioMAE"], [0])
+    rows, old = ({row["name"]: row for row in e["values"]} for e in (entry, before))
+    assert [name for name in rows if "statistics" not in name] == [
+        "ATST, untrained", "ATST", "AudioMAE, untrained", "AudioMAE", "EAT, untrained", "EAT",
+    ]  # fmt: skip
+    assert {n: row.get("seeds") for n, row in rows.items()}["AudioMAE"] == [0]
+    assert all(rows[name] == old[name] for name in old)
+    assert entry["config"] == before["config"] | {"AudioMAE": entry["config"]["AudioMAE"]}
+    assert entry["seeds"] == [0, 1] and entry["seconds"] > before["seconds"]
+    other = before | {"data_fingerprint": "other"}
+    path.write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="is of other sounds than .*; move it away"):
+        workshop.train_all(tmp_path / "first", None, ["ATST"], [0])
+    assert json.loads(path.read_text()) == other
 
 
 def test_tuning_starts_from_the_autoencoder_of_its_seed(tmp_path):
