@@ -247,5 +247,9 @@ def circumstances(entry: dict[str, Any]) -> str:
     """One line about a recorded run: scale, data, device, seeds, seconds, commit, date."""
     parts = [f"{k} {entry[k]}" for k in ("scale", "data", "device", "seeds", "commit")]
     ways = entry.get("config", {}).get("ways", {})
-    parts[:0] = [f"{name} {n}-way (chance {100 / n:.0f} %)" for name, n in ways.items()]
+    chances = {name: f"{n}-way (chance {100 / n:.0f} %)" for name, n in ways.items()}
+    if len(set(chances.values())) == 1 < len(chances):
+        parts[:0] = [f"every task {next(iter(chances.values()))}"]
+    else:
+        parts[:0] = [f"{name} {chance}" for name, chance in chances.items()]
     return "; ".join([*parts, f"{entry['seconds']:.0f} s", str(entry.get("date", ""))])

@@ -117,14 +117,30 @@ def answers(scores: Scores) -> list[dict[str, str]]:
 
 
 def in_words(rows: list[dict[str, str]]) -> list[str]:
-    """The rows of `answers` as one line each, where an interval allows a word: the question, the columns by word."""
+    """The rows of `answers` as one line each, where an interval allows a word: the question, the columns by word.
+
+    What all columns end with (", never heard") is said once.
+    """
     lines = []
     for row in rows:
         said: dict[str, list[str]] = {"better": [], "worse": [], "unclear": []}
         for column, text in row.items():
             if (word := text.rpartition(": ")[2]) in said:
                 said[word].append(column)
-        parts = [f"{word} on {' and '.join(where)}" for word, where in said.items() if where]
+        columns = [column for where in said.values() for column in where]
+        end = next((f",{c.rpartition(',')[2]}" for c in columns[:1] if "," in c), "")
+        end = end if all(column.endswith(end) for column in columns) else ""
+        parts = [
+            f"{word} on {_listed([column.removesuffix(end) for column in where])}"
+            for word, where in said.items()
+            if where
+        ]
         if parts:
-            lines.append(f"**{row['question']}** {'; '.join(parts).capitalize()}.")
+            sentence = "; ".join(parts) + end
+            lines.append(f"**{row['question']}** {sentence[0].upper()}{sentence[1:]}.")
     return lines
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a sentence: "a, b and c"."""
+    return " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])

@@ -196,6 +196,12 @@ def test_answers_in_words_sort_the_columns_by_what_they_say():
     assert in_words(rows) == [
         "**Does it help?** Better on events, heard and speakers, heard; unclear on events, never heard."
     ]
+    never = {"A": "better", "US": "worse", "c": "better", "d": "better"}
+    rows = [
+        {"question": "Why?"} | {f"{c}, never heard": f"+1.0 ± 0.5: {w}" for c, w in never.items()}
+    ]
+    assert in_words(rows) == ["**Why?** Better on A, c and d; worse on US, never heard."]
+    assert in_words([{"question": "?", "events": "+1.0"}]) == []
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_minus():
