@@ -239,6 +239,31 @@ def interval_panels(scores: Scores, chances: Mapping[str, float]) -> np.ndarray:
     return axes
 
 
+def starts_and_ends(
+    rows: Mapping[str, tuple[float, float]], lines: Mapping[str, float], ax: Axes
+) -> Axes:
+    """Draw what training did: one row a name, first on top, a ring at its start, a dot at its end, the gain beside it.
+
+    rows: name to both scores. lines: scores without training, as vertical lines with their names. Returns the axes.
+    """
+    for y, (name, (start, end)) in enumerate(rows.items()):
+        colour = method_colour(name)
+        ax.plot([start, end], [y, y], color=colour, lw=2, zorder=1)
+        ax.scatter(start, y, s=42, facecolor="white", edgecolor=colour, lw=1.6, zorder=2)
+        ax.scatter(end, y, s=52, color=colour, zorder=3)
+        ax.annotate(
+            f"{end - start:+.1f}", (max(start, end), y), (7, 0), textcoords="offset points",
+            va="center", fontsize="small", bbox={"facecolor": "white", "lw": 0, "pad": 1},
+        )  # fmt: skip
+    for (name, score), style in zip(lines.items(), ("--", ":", "-."), strict=False):
+        ax.axvline(score, color="0.45", lw=1.2, ls=style, label=name, zorder=0)
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high + 0.1 * (high - low))
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.yaxis.set_inverted(True)
+    return ax
+
+
 def method_colour(name: str) -> str:
     """The colour of the method that a row or curve is named after; black for another name.
 

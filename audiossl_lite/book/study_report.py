@@ -6,7 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from audiossl_lite.book.gpu_report import NEVER, STARTS_OF_TUNING
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from audiossl_lite.book.figures import starts_and_ends
+from audiossl_lite.book.gpu_report import NEVER, STARTS_OF_TUNING, learnt_averages
+from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.statistics import (
     Scores,
     as_text,
@@ -19,7 +24,9 @@ from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.experiments.workshop import RUNS, on_common_seeds
 
 MAE = "AudioMAE"
+PLAIN = (*BASELINES, "log-mel statistics, standardised")  # rows without training in the picture
 Entry = dict[str, Any]
+Averages = dict[str, float]
 
 
 def study_scores(entry: Entry, names: Iterable[str] = ()) -> Scores:
@@ -43,6 +50,39 @@ def study_rows(scores: Scores) -> list[dict[str, Any]]:
 def start_of(name: str) -> str:
     """The row that a run of the study starts from."""
     return MAE if name in VARIANTS else f"{name}{UNTRAINED}"
+
+
+def averages_of(entry: Entry | None) -> dict[str, float]:
+    """The average of all tasks by row of the study's record; of a missing one, nothing."""
+    scores = study_scores(entry) if entry else {}
+    return {name: float(row["average"].mean()) for name, row in scores.items()}
+
+
+def what_training_did(study: Entry | None, gpu: Mapping[str, Entry]) -> dict[str, Averages]:
+    """By title of a panel: the average of all tasks by row, of the study on two cores and of the runs on a card."""
+    panels = {
+        "two cores, mean over seeds": averages_of(study),
+        "minutes of one card, one run": learnt_averages(gpu),
+    }
+    return {title: averages for title, averages in panels.items() if averages}
+
+
+def draw_what_training_did(panels: Mapping[str, Averages]) -> Figure:
+    """Start and end of every run, a panel each, beside statistics that need no training."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(5.0 * len(panels), 3.5), squeeze=False)
+    for ax, (title, averages) in zip(axes[0], panels.items()):
+        rows = {
+            f"uaMix-MAE: {name}" if name in VARIANTS else name: (averages[start], averages[name])
+            for name in RUNS
+            if name in averages and (start := start_of(name)) in averages
+        }
+        starts_and_ends(rows, {n: averages[n] for n in PLAIN if n in averages}, ax)
+        ax.set(title=title, xlabel="average accuracy (%)")
+        ax.tick_params("y", labelsize="small")
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(PLAIN)
+    )
+    return fig
 
 
 def above_and_below(entry: Entry, name: str, other: str) -> tuple[list[str], list[str]] | None:

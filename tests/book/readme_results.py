@@ -1,18 +1,26 @@
-"""The tables of results in the README, made from the records: `python -m tests.book.readme_results` writes it."""
+"""The picture and tables of results in the README, made from the records: `python -m tests.book.readme_results`."""
 
 from __future__ import annotations
 
+import json
 import re
 
+from matplotlib import pyplot as plt
+
 from audiossl_lite.book import gpu_report, study_report
+from audiossl_lite.book.figures import figure_style
+from audiossl_lite.evaluation.statistics import difference, judged
 from audiossl_lite.experiments.records import recorded
 from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.experiments.workshop import RECORD as STUDY
+from audiossl_lite.experiments.workshop import RUNS, on_common_seeds
 from tests.book.library_index import ROOT
 
 README = ROOT / "README.md"
+PICTURE = ROOT / "book" / "images" / "results.svg"
 BEGIN, END = "<!-- results: made from book/results -->", "<!-- end of results -->"
 GPU_BEGIN, GPU_END = "<!-- results of a card: made from book/results -->", "<!-- end of them -->"
+WORDS_BEGIN, WORDS_END = "<!-- in words: made from book/results -->", "<!-- end of words -->"
 # Rows of the study in the README; chapters 09 and 14 have all.
 SHOWN = (
     *("log-mel statistics", "MFCC statistics"),
@@ -21,6 +29,47 @@ SHOWN = (
     *("No Mixing", "MixUp + LS", "T-CutMix, rule paper", "T-CutMix, both directions"),
     *("EAT, untrained", "EAT", "BYOL-A, untrained", "BYOL-A", "CNN, InfoNCE, untrained", "CNN, InfoNCE"),
 )  # fmt: skip
+
+
+def write_picture() -> None:
+    """What training did, as a picture; the numbers that it shows are its description."""
+    figure_style()
+    panels = study_report.what_training_did(recorded(STUDY), gpu_report.gpu_entries())
+    figure = study_report.draw_what_training_did(panels)
+    with plt.rc_context({"svg.hashsalt": "audiossl_lite"}):
+        figure.savefig(PICTURE, metadata={"Date": None, "Description": drawn_numbers()})
+
+
+def drawn_numbers() -> str:
+    """The numbers of the picture, from the present records."""
+    panels = study_report.what_training_did(recorded(STUDY), gpu_report.gpu_entries())
+    rounded = {t: {n: round(v, 1) for n, v in row.items()} for t, row in panels.items()}
+    return json.dumps(rounded, ensure_ascii=False)
+
+
+def verdict_lines() -> str:
+    """What the picture says, in words, as far as intervals over seeds allow."""
+    entry = recorded(STUDY)
+    if entry is None:
+        return "Not run."
+    averages = study_report.averages_of(entry)
+    names = [name for name in RUNS if name in averages]
+
+    def above(name: str, other: str) -> bool:
+        pair = on_common_seeds(entry, name, other)
+        return judged(difference(pair, name, other, "average")).endswith(": better")
+
+    risen = [name for name in names if above(name, study_report.start_of(name))]
+    over = [n for n in names if all(above(n, b) for b in study_report.PLAIN)]
+    said = (
+        f"Over seeds {len(risen)} of {len(names)} rows end above their start, "
+        f"{len(over)} above all three lines ({', '.join(map(_title, over)) or 'none'})."
+    )
+    pair = ("T-CutMix, rule paper", "No Mixing")
+    if set(pair) <= set(averages):
+        gap = difference(on_common_seeds(entry, *pair), *pair, "average")
+        said += f" T-CutMix, the second paper's idea, minus no mixing: {judged(gap)}, in points."
+    return f"{said} [Chapter 14](notebooks/14_report.ipynb) has the verdict, claim by claim."
 
 
 def study_table() -> str:
@@ -85,7 +134,11 @@ def _mean(cell: str) -> float:
 
 def with_results(text: str) -> str:
     """The README with the tables of the present records."""
-    for begin, end, made in ((BEGIN, END, study_table), (GPU_BEGIN, GPU_END, gpu_table)):
+    for begin, end, made in (
+        (BEGIN, END, study_table),
+        (GPU_BEGIN, GPU_END, gpu_table),
+        (WORDS_BEGIN, WORDS_END, verdict_lines),
+    ):
         between = f"{re.escape(begin)}.*?{re.escape(end)}"
         made_now = f"{begin}\n{made()}\n{end}"
         text = re.sub(between, lambda _, now=made_now: now, text, flags=re.S)
@@ -94,4 +147,5 @@ def with_results(text: str) -> str:
 
 if __name__ == "__main__":
     README.write_text(with_results(README.read_text()))
-    print(f"{README.name} written")
+    write_picture()
+    print(f"{README.name} and {PICTURE.name} written")

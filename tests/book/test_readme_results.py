@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 from audiossl_lite.experiments.records import recorded, recorded_scores
 from audiossl_lite.experiments.workshop import RECORD, RUNS
 from tests.book import readme_results
+from tests.book.library_index import ROOT
 
 
 def test_the_tables_of_the_readme_are_those_of_the_records():
     text = readme_results.README.read_text()
     assert readme_results.BEGIN in text and readme_results.END in text
     assert readme_results.with_results(text) == text
-    assert readme_results.study_table() in text and readme_results.gpu_table() in text
+    made = (readme_results.study_table, readme_results.gpu_table, readme_results.verdict_lines)
+    assert all(part() in text for part in made)
+
+
+def test_the_picture_shows_the_numbers_of_the_records():
+    svg = ElementTree.parse(readme_results.PICTURE)
+    (drawn,) = svg.findall(".//{http://purl.org/dc/elements/1.1/}description")
+    assert drawn.text == readme_results.drawn_numbers()
+    assert f"({readme_results.PICTURE.relative_to(ROOT)})" in readme_results.README.read_text()
 
 
 def test_every_row_of_the_readme_is_one_of_the_study_and_has_its_mean():
@@ -42,4 +53,4 @@ def test_the_best_of_a_column_is_bold_and_seeds_are_no_score():
 
 def test_a_missing_record_says_not_run(monkeypatch):
     monkeypatch.setattr(readme_results, "recorded", lambda name: None)
-    assert readme_results.study_table() == "Not run."
+    assert readme_results.study_table() == readme_results.verdict_lines() == "Not run."
