@@ -76,9 +76,9 @@ COUNTS = "the counts that `data_scripts/` checks a download against, beside the 
 OF_ALL = ("learnt_uamix", "learnt_audiomae", "learnt_atst", "learnt_byola", "learnt_cnn")
 ITEMS: dict[tuple[str, str], Item] = {
     ("ATST", "Table 1"): Item(
-        "05_atst", ("atst_table1", "atst_views_contrastive"), LENGTHS,
-        ("Small, two, 6 s", "average"), ("transformer, two", ""), ("learnt_byola", "learnt_atst"),
-        ("untrained", "MFCC statistics")),
+        "05_atst", ("atst_table1", "atst_views_contrastive"), CORPUS,
+        ("Small, two, 6 s", "average"), ("ATST", "events, never heard"), ("learnt_byola", "learnt_atst"),
+        ("ATST, untrained", "log-mel statistics, standardised"), study=True),
     ("ATST", "Table 2"): Item(
         "11_probes", ("linear",), PROBES, ("Small", "us8k"), ("ATST", "events"),
         beside=("ATST, untrained", "MFCC statistics")),
