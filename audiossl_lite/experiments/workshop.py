@@ -190,7 +190,8 @@ def collect(out: Path) -> dict[str, Any]:
 
     Rows: baselines, then every method after its start, with the `seeds` of its scores; a method's curve is the mean of
     its seeds', with the average of all tasks and its interval over seeds. A row of the record that was there, of more
-    seeds than the folder has, stays as it was: a record outlives its runs. ValueError when it is of other sounds.
+    seeds than the folder has, stays as it was: a record outlives its runs. What was tuned stays with the encoder that
+    it was tuned from, so that differences are of the same runs. ValueError when the record is of other sounds.
     """
     scores, last = load_scores(out / "sounds" / "scores.pt"), record_of(out, "sounds")
     runs = {
@@ -213,11 +214,14 @@ def collect(out: Path) -> dict[str, Any]:
         if earlier := records.load(path):
             if earlier["data_fingerprint"] != last["data_fingerprint"]:
                 raise ValueError(f"{path} is of other sounds than {out}; move it away")
-            for row in earlier["values"]:
-                name, n_seeds = row["name"], len(row.get("seeds", ()))
-                if n_seeds > len(values.get(name, {}).get("seeds", ())):
-                    values[name] = row
-                    commits.update(earlier["commit"].split(", "))
+            fuller = {
+                _family(row["name"])
+                for row in earlier["values"]
+                if len(row.get("seeds", ())) > len(values.get(row["name"], {}).get("seeds", ()))
+            }
+            values = {n: row for n, row in values.items() if _family(n) not in fuller}
+            values |= {r["name"]: r for r in earlier["values"] if _family(r["name"]) in fuller}
+            commits.update(earlier["commit"].split(", ") if fuller else ())
             config = earlier["config"] | config
         trained = [row for row in values.values() if row.get("curve")]
         return records.record(
@@ -264,6 +268,12 @@ def _rows(
                     for point, points in zip(records.mean_curve(curves, columns), zip(*curves))
                 ]
             yield row
+
+
+def _family(name: str) -> str:
+    """The run whose rows are of use only together: a start, its end, and what was tuned from it."""
+    run = name.removesuffix(UNTRAINED)
+    return "AudioMAE" if run in VARIANTS else run
 
 
 def _place(row: dict[str, Any]) -> tuple[int, bool]:

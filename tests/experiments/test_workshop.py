@@ -100,6 +100,19 @@ def test_a_record_outlives_its_runs(tmp_path):
     assert all(rows[name] == old[name] for name in old)
     assert entry["config"] == before["config"] | {"AudioMAE": entry["config"]["AudioMAE"]}
     assert entry["seeds"] == [0, 1] and entry["seconds"] > before["seconds"]
+    tuned = {
+        "name": "No Mixing",
+        "seeds": [0, 1],
+        "columns": old["EAT"]["columns"],
+        "mean": 1.0,
+        "ci95": None,
+    }
+    starts = [rows[n] | {"seeds": [0, 1]} for n in ("AudioMAE, untrained", "AudioMAE")]
+    (tmp_path / "again" / "records" / "sounds_workshop.json").write_text(
+        json.dumps(before | {"values": [*before["values"], *starts, tuned]})
+    )
+    kept = {r["name"]: r for r in workshop.collect(tmp_path / "again")["values"]}
+    assert kept["No Mixing"] == tuned and kept["AudioMAE"]["seeds"] == [0, 1]  # not this folder's
     other = before | {"data_fingerprint": "other"}
     path.write_text(json.dumps(other))
     with pytest.raises(ValueError, match="is of other sounds than .*; move it away"):
