@@ -66,16 +66,16 @@ ENCODER_RUNS: dict[str, Scales] = {
             "tuning_steps": 160,
         },
         lite={
-            "clips_per_class": 12,
+            "clips_per_class": 8,
             "clip_s": 2.5,
-            "byola_steps": 44,
+            "byola_steps": 32,
             "byola_batch_size": 32,
-            "atst_steps": 28,
+            "atst_steps": 20,
             "atst_batch_size": 32,
             "momentum": 0.95,
-            "mae_steps": 44,
-            "head_steps": 10,
-            "tuning_steps": 12,
+            "mae_steps": 32,
+            "head_steps": 8,
+            "tuning_steps": 9,
         },
     )
 }

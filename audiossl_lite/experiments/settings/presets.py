@@ -197,7 +197,7 @@ LITE = {
 # Chapter 05 runs a dozen of these one after the other, so each is short.
 # Half the clips a step and a faster teacher: with 0.99 it has hardly left its start after a few hundred steps.
 ATST_WORKSHOP = {"steps": 300, "batch_size": 32, "momentum": 0.95, "probe_every": 0}
-ATST_LITE = {"steps": 24, "warmup_steps": 5, "clips_per_class": 10}
+ATST_LITE = {"steps": 16, "warmup_steps": 4, "batch_size": 48, "clips_per_class": 10}
 CNN = {"encoder": "byola_cnn", "segment_s": 0.95, "warmup_steps": 0}
 # A faster teacher and more steps of fewer clips: a slow teacher has hardly moved after a hundred steps.
 FAST_TEACHER = {"batch_size": 32, "momentum": 0.95}
