@@ -120,6 +120,26 @@ def study_verdicts(entry: Entry) -> list[str]:
     return sentences
 
 
+def runs_again(first: Entry, again: Entry) -> list[dict[str, Any]]:
+    """The runs that both records have, one line a run and seed: both averages, and where a task differs most."""
+    lines = []
+    seeds, others = (
+        {row["name"]: row.get("seeds", []) for row in e["values"]} for e in (first, again)
+    )
+    for name in (name for name in RUNS if name in seeds and name in others):
+        a, b = (study_scores(entry, [name])[name] for entry in (first, again))
+        for seed in (seed for seed in others[name] if seed in seeds[name]):
+            i, j = seeds[name].index(seed), others[name].index(seed)
+            gaps = {c: float(b[c][j] - a[c][i]) for c in a if c != "average"}
+            most = max(gaps, key=lambda c: abs(gaps[c]))
+            lines.append(
+                {"run": name, "seed": seed, "first": f"{a['average'][i]:.1f}"}
+                | {"again": f"{b['average'][j]:.1f}"}
+                | {"largest difference": f"{gaps[most]:+.1f}, {most.removesuffix(NEVER)}"}
+            )
+    return lines
+
+
 def study_curves(
     entry: Entry, per_step: Mapping[str, float] | None = None
 ) -> dict[str, list[tuple[float, float, float]]]:

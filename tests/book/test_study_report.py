@@ -57,6 +57,15 @@ def test_a_run_stands_against_its_start_task_by_task_and_against_every_baseline(
     ]
 
 
+def test_runs_that_were_made_again_stand_seed_by_seed_beside_the_first():
+    again = entry(
+        row("AudioMAE", [1, 3], [51.0, 0.0], [49.2, 0.0]), row("TF-CutMix", [0], [1.0], [1.0])
+    )
+    assert study_report.runs_again(STUDY, again) == [
+        {"run": "AudioMAE", "seed": 1, "first": "48.4", "again": "50.1", "largest difference": "+4.0, b"}
+    ]  # fmt: skip
+
+
 def test_the_table_of_chapter_09_takes_rows_that_have_all_seeds():
     scores = study_report.tuning_scores(STUDY)
     assert list(scores) == ["log-mel statistics", "untrained encoder", START, "No Mixing"]
