@@ -16,6 +16,7 @@ SCALES = ("lite", "workshop", "gpu", "paper")
 NOT_RUN = "not run"
 DRAWING = "a drawing"  # it shows no result, so there is nothing to run
 STUDY_FOLDER = "runs/workshop"
+LONG_S = 7200  # seconds that are told in hours
 OF_THE_STUDY = ("10_few_shot", "11_probes", "12_tsne")  # they evaluate the encoders that it left
 
 
@@ -252,4 +253,6 @@ def circumstances(entry: dict[str, Any]) -> str:
         parts[:0] = [f"every task {next(iter(chances.values()))}"]
     else:
         parts[:0] = [f"{name} {chance}" for name, chance in chances.items()]
-    return "; ".join([*parts, f"{entry['seconds']:.0f} s", str(entry.get("date", ""))])
+    seconds = entry["seconds"]
+    spent = f"{seconds:.0f} s" if seconds < LONG_S else f"{seconds / 3600:.1f} h"
+    return "; ".join([*parts, spent, str(entry.get("date", ""))])

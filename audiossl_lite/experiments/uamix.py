@@ -32,6 +32,7 @@ QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("Mixing, when both directions have a gradient?", "T-CutMix, both directions",
      "No Mixing, both directions"),
     ("And against a plain spectrogram?", PAPER_RULE, "log-mel statistics"),
+    ("... of which every number is standardised?", PAPER_RULE, "log-mel statistics, standardised"),
 )  # fmt: skip
 # Rows of the table that no variant is.
 UNTUNED = {"untrained encoder": f"{MAE}{UNTRAINED}", START: MAE}

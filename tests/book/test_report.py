@@ -119,6 +119,7 @@ def test_a_record_is_found_shown_and_named_with_its_circumstances(tmp_path):
     ]
     assert "61 s" in circumstances(entry) and "seeds [0, 1]" in circumstances(entry)
     assert circumstances(entry).startswith("events, heard 4-way (chance 25 %); scale workshop")
+    assert "; 9.7 h; " in circumstances(entry | {"seconds": 35014})
     alike = entry | {"config": {"ways": {"events": 5, "words": 5}}}
     assert circumstances(alike).startswith("every task 5-way (chance 20 %); scale workshop")
 
