@@ -30,6 +30,7 @@ help:
 	@echo "make pdf                 the built book as one file (needs Chromium or Chrome)"
 	@echo "make test                check style and run all tests"
 	@echo "make lab                 open the chapters in JupyterLab (PORT=8888)"
+	@echo "make install             only install (book, test and the others do it when needed); make lint: style alone"
 	@echo "make strip               remove results from notebooks/ before a commit"
 	@echo "make gpu                 everything that needs a GPU, in MINUTES=9 (DATA=<folder of sounds>, OUT=runs/gpu)"
 	@echo "make bench               time the library's fast paths beside the obvious ones"

@@ -19,7 +19,7 @@ NEVER = ", never heard"  # what scores on unheard classes or speakers are called
 # What others say of the GPU-hours of a pretraining run.
 PUBLISHED = (
     {"run": "EAT-B, 10 epochs of AudioSet-2M", "gpu_hours": 232.0, "how": "4 RTX 3090 for 58 h",
-     "source": "EAT, public repository"},
+     "source": "EAT, its authors"},
     {"run": "M2D-AS", "gpu_hours": 192.0, "how": "4 GPUs of 48 GB, about two days",
      "source": "M2D, public repository, audioset/README"},
     {"run": "AudioMAE, 33 epochs of AudioSet-2M", "gpu_hours": None, "how": "64 GPUs, no hours",

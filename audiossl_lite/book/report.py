@@ -49,9 +49,10 @@ class Item:
         if self.study:
             return f"python -m audiossl_lite workshop --data FOLDER --out {STUDY_FOLDER}"
         folder = STUDY_FOLDER if self.chapter in OF_THE_STUDY else "FOLDER"
+        tasks = " -p overrides=tuned=events+words" if "finetune" in self.records else ""
         return (
             f"python -m audiossl_lite.run notebooks/{self.chapter}.ipynb --preset workshop "
-            f"--data-root {folder} -p output_dir=runs"
+            f"--data-root {folder} -p output_dir=runs{tasks}"
         )
 
 
