@@ -32,12 +32,16 @@ COMMANDS = {
 }  # fmt: skip
 
 
+STUDIES = ("poolings", "queue_sizes", "long_runs", "gpu.ship")
+
+
 def usage() -> str:
     """Every command with a line and an example."""
     lines = ["usage: python -m audiossl_lite COMMAND ...   (COMMAND --help says more)", ""]
     for name, (purpose, _, example) in COMMANDS.items():
         lines += [f"  {name:<10}{purpose}", f"  {'':<10}  python -m audiossl_lite {example}"]
-    return "\n".join(lines)
+    lines += ["", "Single studies, each `python -m audiossl_lite.experiments.NAME --help`:"]
+    return "\n".join([*lines, f"  {', '.join(STUDIES)}"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -160,6 +160,11 @@ def test_the_recorded_runs_of_this_checkout_can_be_shown():
     known |= {"collapse_long", "queue_sizes", "poolings_workshop"}  # of chapters 04, 07 and 11
     known |= {f"gpu_{stage.name}" for stage in STAGES}
     assert files
+    index = (ROOT / "book" / "results" / "README.md").read_text()
+    missing = [
+        f.stem for f in files if f"`{f.stem}`" not in index and not f.stem.startswith("gpu_")
+    ]
+    assert missing == []
     for path in files:
         entry = load(path)
         assert path.stem in known and entry["experiment"] == path.stem
