@@ -55,6 +55,8 @@ def typed_value(name: str, value: Any, default: Any) -> Any:
             pass
     if kind is float and type(typed) is int:
         typed = float(typed)
+    if kind is tuple and type(typed) is list:  # JSON and YAML have no other word for it
+        typed = tuple(typed)
     if type(typed) is not kind:
         words = {
             "int": "a whole number",

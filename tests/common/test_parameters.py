@@ -69,6 +69,8 @@ def test_the_check_can_be_run_again_after_the_rest_of_the_chapter() -> None:
         ("7", "", "7"),
         ("[1]", [], [1]),
         (1, 0.5, 1.0),
+        (["No Mixing"], ("x", "y"), ("No Mixing",)),
+        ("[1, 2]", (5,), (1, 2)),
     ],
 )
 def test_a_value_is_read_as_the_type_of_its_default(
