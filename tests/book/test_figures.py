@@ -30,6 +30,7 @@ from audiossl_lite.book.figures import (
     method_colour,
     show_figure,
     show_spectrogram,
+    starts_and_ends,
 )
 
 
@@ -174,3 +175,16 @@ def test_bars_start_at_zero_and_a_point_without_interval_has_no_caps():
     scores = {"a": {"events": np.array([[50.0]])}, "b": {"events": np.array([[50.0, 60.0]])}}
     (panel,) = interval_panels(scores, {"events": 20.0}).flat
     assert [len(c.get_children()) > 2 for c in panel.containers] == [False, True]
+
+
+def test_a_start_and_an_end_are_a_ring_and_a_dot_with_the_gain_in_words() -> None:
+    _, ax = plt.subplots()
+    starts_and_ends({"ATST": (40.0, 45.7), "BYOL-A": (42.0, 41.0)}, {"log-mel": 43.0}, ax)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["ATST", "BYOL-A"]
+    assert [text.get_text() for text in ax.texts] == ["+5.7", "-1.0"]
+    places = [tuple(dots.get_offsets()[0]) for dots in ax.collections]
+    assert places == [(40.0, 0.0), (45.7, 0.0), (42.0, 1.0), (41.0, 1.0)]
+    *_, line = ax.lines
+    assert line.get_label() == "log-mel" and set(line.get_xdata()) == {43.0}
+    assert ax.get_xlim()[1] > 45.7 and ax.yaxis.get_inverted()
+    plt.close()
