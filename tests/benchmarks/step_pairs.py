@@ -90,7 +90,7 @@ def step_pair(scale: str = "paper", n_clips: int = 4, *, fast: dict | None = Non
     # A warm-up starts at a rate of zero: three steps of it would not move the weights. Random clips look alike to a new
     # network, and batch norm magnifies their differences, rounding included: short steps keep both sides together. So
     # does `eps`: Adam divides a gradient by its own size, also where it is rounding alone.
-    shared = {"batch_size": n_clips, "warmup_steps": 0, "eps": 1e-3, "learning_rate": 1e-5}
+    shared = {"batch_size": n_clips, "warmup_steps": 0, "eps": 1e-3, "learning_rate": 2e-6}
     shared["final_momentum"] = parts.config.momentum
     parts.config = replace(parts.config, **shared, **(fast or {}))
     ours = Stepper(parts, source, device="cpu", batch=n_clips)
