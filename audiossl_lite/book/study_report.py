@@ -69,7 +69,7 @@ def what_training_did(study: Entry | None, gpu: Mapping[str, Entry]) -> dict[str
 
 def draw_what_training_did(panels: Mapping[str, Averages]) -> Figure:
     """Start and end of every run, a panel each, beside statistics that need no training."""
-    fig, axes = plt.subplots(1, len(panels), figsize=(5.0 * len(panels), 3.5), squeeze=False)
+    fig, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), squeeze=False)
     for ax, (title, averages) in zip(axes[0], panels.items()):
         rows = {
             f"uaMix-MAE: {name}" if name in VARIANTS else name: (averages[start], averages[name])
