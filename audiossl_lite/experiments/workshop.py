@@ -203,12 +203,11 @@ def collect(out: Path) -> dict[str, Any]:
         name: next(iter(by_seed.values()))["config"] for name, by_seed in runs.items() if by_seed
     }
     commits = {entry["commit"] for by_seed in runs.values() for entry in by_seed.values()}
-    stages = [run_of(name, seed) for name in RUNS for seed in range(MOST_SEEDS)]
-    failures = {
-        stage.title: path.read_text().strip()
-        for stage in stages
-        if (path := _failure(out, stage.name)).is_file()
-    }
+    failures = {}
+    for stage in (run_of(name, seed) for name in RUNS for seed in range(MOST_SEEDS)):
+        if (failure := _failure(out, stage.name)).is_file():
+            failures[stage.title] = failure.read_text().strip()
+    left_out: dict[str, str] = {}
     path = out / "records" / f"{RECORD}.json"
     with locked(out / "records", wait=True):
         if earlier := records.load(path):
@@ -219,10 +218,15 @@ def collect(out: Path) -> dict[str, Any]:
                 for row in earlier["values"]
                 if len(row.get("seeds", ())) > len(values.get(row["name"], {}).get("seeds", ()))
             }
-            values = {n: row for n, row in values.items() if _family(n) not in fuller}
-            values |= {r["name"]: r for r in earlier["values"] if _family(r["name"]) in fuller}
+            kept = {r["name"]: r for r in earlier["values"] if _family(r["name"]) in fuller}
+            left_out = {
+                name: "the record's rows are of another start, with more seeds"
+                for name in values
+                if name in RUNS and _family(name) in fuller and name not in kept
+            }
+            values = {n: row for n, row in values.items() if _family(n) not in fuller} | kept
             commits.update(earlier["commit"].split(", ") if fuller else ())
-            config = earlier["config"] | config
+            config = config | {n: c for n, c in earlier["config"].items() if _family(n) in fuller}
         trained = [row for row in values.values() if row.get("curve")]
         return records.record(
             path,
@@ -236,7 +240,7 @@ def collect(out: Path) -> dict[str, Any]:
             config={name: config[name] for name in RUNS if name in config}
             | {"ways": scores.ways()},
             values=sorted(values.values(), key=_place),
-            note=" ".join([SHARED_CORES, *named("failed", failures)]),
+            note=" ".join([SHARED_CORES, *named("failed", failures), *named("left out", left_out)]),
             more={"commit": ", ".join(sorted(commits))} if commits else None,
         )
 

@@ -111,8 +111,17 @@ def test_a_record_outlives_its_runs(tmp_path):
     (tmp_path / "again" / "records" / "sounds_workshop.json").write_text(
         json.dumps(before | {"values": [*before["values"], *starts, tuned]})
     )
-    kept = {r["name"]: r for r in workshop.collect(tmp_path / "again")["values"]}
+    merged = workshop.collect(tmp_path / "again")
+    kept = {r["name"]: r for r in merged["values"]}
+    assert merged["note"] == workshop.SHARED_CORES
     assert kept["No Mixing"] == tuned and kept["AudioMAE"]["seeds"] == [0, 1]  # not this folder's
+    again = tmp_path / "again" / "records" / "sounds_workshop.json"
+    again.write_text(json.dumps(before | {"values": [*before["values"], starts[0], tuned]}))
+    merged = workshop.collect(tmp_path / "again")
+    assert "AudioMAE" not in {r["name"] for r in merged["values"]}
+    assert merged["note"].endswith(
+        "AudioMAE left out: the record's rows are of another start, with more seeds."
+    )
     other = before | {"data_fingerprint": "other"}
     path.write_text(json.dumps(other))
     with pytest.raises(ValueError, match="is of other sounds than .*; move it away"):
