@@ -16,10 +16,10 @@ QUICK_LINEAR = preset(
 )  # fmt: skip
 
 
-def seeded(maker):
-    """What the maker makes from seed 0, the global state left alone."""
+def seeded(maker, seed: int = 0):
+    """What the maker makes from the seed, the global state left alone."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return maker()
 
 
