@@ -1,7 +1,7 @@
 """What a chapter's run is too short to show, trained longer over seeds.
 
 `python -m audiossl_lite.experiments.long_runs`: BYOL as chapter 04 breaks it, for more steps, on embedded sounds. The
-same command with the same folder goes on after an interruption.
+same command with the same folder goes on after an interruption, and adds seeds to the record that it finds there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from audiossl_lite.common.parameters import CommandParser
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.experiments.ablations import HISTORY, Protocol, Row, baseline_rows, run_rows
 from audiossl_lite.experiments.build import train_and_test
-from audiossl_lite.experiments.records import record_row
+from audiossl_lite.experiments.records import config_hash, load, record_row, recorded_scores
 from audiossl_lite.experiments.settings.presets import Pretraining, preset
 from audiossl_lite.experiments.studies import Finished, record_study
 
@@ -55,9 +55,16 @@ def record_collapse(
     """Train what is not yet trained and write the record; `gain` is over the untrained encoder of the same seed.
 
     Data, start and order of batches are those of the seed, the same for all rows. Each row has the monitors along its
-    run, `history`: by name the step and one value a seed. Raises what `train` raises.
+    run, `history`: by name the step and one value a seed. A record that is there keeps its seeds and gets the others.
+    Raises ValueError when it has other settings, and what `train` raises.
     """
     finished, rows, by_seed = Finished(folder), collapse_rows(config), []
+    settings = {row.name: asdict(row.config) for row in rows} | {"ways": {KEPT: 5, STUDENT: 5}}
+    earlier = load(path)
+    if earlier and earlier["config_hash"] != config_hash(settings):
+        raise ValueError(f"{path} has other settings; move it away or choose another folder")
+    if earlier and not (seeds := [seed for seed in seeds if seed not in earlier["seeds"]]):
+        return earlier
     protocols = [
         Protocol(train_and_test("", config, seed=seed), seed, "cpu", finished=finished)
         for seed in seeds
@@ -66,21 +73,35 @@ def record_collapse(
         by_seed.append(run_rows(protocol, rows))
         finished.runs.clear()  # spectrograms of one seed at a time
     column = partial(_column, by_seed)
-    start = {c: column(0, "untrained") for c in (KEPT, STUDENT)}
-    values = [record_row(UNTRAINED, start, start)]
-    baselines = [baseline_rows(protocol) for protocol in protocols]
-    for lines in zip(*baselines, strict=True):
+    scores = {UNTRAINED: {c: column(0, "untrained") for c in (KEPT, STUDENT)}}
+    for lines in zip(*map(baseline_rows, protocols), strict=True):
         score = np.array([[line["mean"]] for line in lines])
-        values.append(record_row(lines[0]["name"], dict.fromkeys(start, score), start))
+        scores[lines[0]["name"]] = dict.fromkeys((KEPT, STUDENT), score)
+    histories = {}
     for number, row in enumerate(rows):
-        scores = {KEPT: column(number, "mean"), STUDENT: column(number, "student")}
-        histories = [results[number]["history"] for results in by_seed]
-        history = [
+        scores[row.name] = {KEPT: column(number, "mean"), STUDENT: column(number, "student")}
+        points = zip(*(results[number]["history"] for results in by_seed), strict=True)
+        histories[row.name] = [
             {"step": lines[0][0]}
             | {name: [line[k] for line in lines] for k, name in enumerate(HISTORY) if k}
-            for lines in zip(*histories, strict=True)
+            for lines in points
         ]
-        values.append(record_row(row.name, scores, start) | {"history": history})
+    if earlier:
+        there = recorded_scores(earlier)
+        scores = {
+            name: {c: np.concatenate([there[name][c][:, None], new]) for c, new in row.items()}
+            for name, row in scores.items()
+        }
+        for row in earlier["values"]:
+            for old, new in zip(
+                row.get("history", ()), histories.get(row["name"], ()), strict=True
+            ):
+                new |= {name: old[name] + new[name] for name in HISTORY[1:]}
+    values = [
+        record_row(name, row, scores[UNTRAINED])
+        | ({"history": histories[name]} if name in histories else {})
+        for name, row in scores.items()
+    ]
     tested = [protocol.data.test for protocol in protocols]
     return record_study(
         path,
@@ -88,9 +109,9 @@ def record_collapse(
         tested[:1],
         about=[f"{protocols[0].data.note}; each seed makes its own"],
         device="cpu",
-        seeds=seeds,
-        seconds=finished.seconds,
-        config={row.name: asdict(row.config) for row in rows} | {"ways": {KEPT: 5, STUDENT: 5}},
+        seeds=[*(earlier["seeds"] if earlier else ()), *seeds],
+        seconds=finished.seconds + (earlier["seconds"] if earlier else 0),
+        config=settings,
         values=values,
         notes=[f"{config.steps} steps of {config.batch_size} clips; 5-way 1-shot accuracy."],
     )
@@ -104,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, record and say where the record is."""
     parser = CommandParser(
         prog="python -m audiossl_lite.experiments.long_runs",
-        description="BYOL, healthy and broken, longer than chapter 04 runs it, over seeds: some minutes of one core.",
+        description="BYOL, healthy and broken, longer than chapter 04 runs it, over seeds: a quarter of an hour of "
+        "one core each.",
     )
     parser.add_argument("--out", default="runs/long", help="the record, and what is finished")
     parser.add_argument("--seeds", type=ranged("n_seeds", int), default=3, help="default: 3")
@@ -115,7 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     config = preset("byola", SCALE, SMALLER | {"steps": asked.steps})
     path = Path(asked.out) / "records" / f"{RECORD}.json"
-    record_collapse(path, config, range(asked.seeds), Path(asked.out) / "rows")
+    try:
+        record_collapse(path, config, range(asked.seeds), Path(asked.out) / "rows")
+    except ValueError as error:
+        parser.error(str(error))
     print(f"recorded in {path}")
     return 0
 

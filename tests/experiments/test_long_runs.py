@@ -27,7 +27,9 @@ def test_each_broken_run_differs_in_what_its_name_says_alone():
         assert {k: v for k, v in config.items() if v != healthy[k]} == change
 
 
-def test_the_command_records_every_run_over_seeds_and_trains_none_twice(tmp_path, monkeypatch):
+def test_the_command_records_every_run_over_seeds_and_trains_none_twice(
+    tmp_path, monkeypatch, capsys
+):
     small = {"clips_per_class": 3, "clip_s": 0.8, "encoder": "byola_tiny", "hidden_dim": 16}
     small |= {"projection_dim": 8, "memory_size": 8, "batch_size": 8, "log_every": 1}
     monkeypatch.setattr(long_runs, "SMALLER", long_runs.SMALLER | small)
@@ -41,8 +43,17 @@ def test_the_command_records_every_run_over_seeds_and_trains_none_twice(tmp_path
     points = next(row["history"] for row in entry["values"] if row["name"] == "healthy")
     assert [p["step"] for p in points] == [1, 2] and len(points[0]["spread"]) == 2
 
+    path = tmp_path / "records" / "collapse_long.json"
+    longer = [*ask[:3], "3", *ask[4:]]
+    assert main(longer) == 0, "a seed more"
+    more, path_of_all = load(path), tmp_path / "all" / "records" / "collapse_long.json"
+    assert main(["--out", str(tmp_path / "all"), *longer[2:]]) == 0
+    assert more["values"] == load(path_of_all)["values"] and more["seeds"] == [0, 1, 2]
     monkeypatch.setattr(ablations, "pretrain", None)
-    assert main(ask) == 0
-    assert load(tmp_path / "records" / "collapse_long.json")["values"] == entry["values"]
-    with pytest.raises(SystemExit):
-        main(["--steps", "0"])
+    assert main(ask) == 0 and load(path) == more
+    path.unlink()
+    assert main(ask) == 0 and load(path)["values"] == entry["values"]
+    for wrong in (["--steps", "0"], [*ask[:5], "1"]):
+        with pytest.raises(SystemExit):
+            main(wrong)
+    assert "has other settings; move it away" in capsys.readouterr().err
