@@ -92,7 +92,10 @@ def kernel_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     form, profile = list(entry["profile"].items())[-1]  # the fastest form comes last
     rows = [
-        {"kernel": kernel["name"], "share of the busy time (%)": f"{100 * kernel['share']:.0f}"}
+        {
+            "kernel": _short(kernel["name"]),
+            "share of the busy time (%)": f"{100 * kernel['share']:.0f}",
+        }
         | {"calls a step": f"{kernel['calls']:.0f}"}
         for kernel in profile["longest"][:5]
     ]
@@ -100,6 +103,11 @@ def kernel_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
         return rows
     idle = f"no kernel runs ({form}): {100 * profile['idle_share']:.0f} % of the step"
     return [*rows, {"kernel": idle, "share of the busy time (%)": "–", "calls a step": "–"}]
+
+
+def _short(kernel: str) -> str:
+    """The name of a kernel without namespaces and template arguments."""
+    return kernel.removeprefix("void ").split("<")[0].rsplit("::", 1)[-1]
 
 
 def learnt_rows(entries: Entries) -> list[dict[str, Any]]:

@@ -34,7 +34,12 @@ def entries(tmp_path):
         {"name": "model FLOPs utilisation", "mean": 0.42, "ci95": None, "target": 0.4},
         {"name": "peak memory", "mean": None, "ci95": None},
     ]
-    kernel = {"name": "gemm", "seconds": 0.1, "share": 0.5, "calls": 48.0}
+    kernel = {
+        "name": "void at::native::gemm<float, 4>(a::b)",
+        "seconds": 0.1,
+        "share": 0.5,
+        "calls": 48.0,
+    }
     profile = {
         "fused": {"longest": [], "idle_share": 0.9},
         "compiled": {"longest": [kernel] * 7, "idle_share": 0.08},
@@ -76,6 +81,7 @@ def test_speed_shows_aims_and_what_is_missing(entries):
 def test_the_fastest_form_is_the_one_whose_kernels_are_shown(entries):
     *kernels, idle = gpu_report.kernel_rows(entries["fast_atst_small"])
     assert len(kernels) == 5 and kernels[0]["share of the busy time (%)"] == "50"
+    assert kernels[0]["kernel"] == "gemm"
     assert idle["kernel"] == "no kernel runs (compiled): 8 % of the step"
     assert gpu_report.kernel_rows({"profile": {}}) == []
     unseen = {"profile": {"fused": {"longest": [], "idle_share": None}}}
