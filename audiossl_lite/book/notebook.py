@@ -27,6 +27,7 @@ from audiossl_lite.book.words import (
     escaped,
     judged,
     legend_name,
+    means_moved,
     ordered,
     paired,
     plain,
@@ -57,7 +58,7 @@ from audiossl_lite.experiments.records import (
 __all__ = [
     "ParameterError", "Parameters", "attempt", "check_parameters", "compare", "counted", "curve_bands",
     "differences", "figure_style", "frames_slider", "interval_bars", "interval_panels", "judged", "legend_name",
-    "levelled", "method_colour", "open_chapter", "ordered", "paired", "plain", "play_grid", "progress",
+    "levelled", "means_moved", "method_colour", "open_chapter", "ordered", "paired", "plain", "play_grid", "progress",
     "progress_bar", "provenance", "reveal", "say", "show_entry", "show_figure", "show_record", "show_source",
     "show_spectrogram", "show_table", "verdict",
 ]  # fmt: skip

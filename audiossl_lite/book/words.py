@@ -163,6 +163,16 @@ def counted(rows: Sequence[Mapping[str, str]]) -> str:
     return ", ".join(f"{said.count(word)} {word}" for word in WORDS)
 
 
+def means_moved(scores: Scores, a: str, b: str, columns: Sequence[str]) -> str:
+    """On how many columns the mean of `a` is above that of `b`, and by how much: all that one seed allows to say."""
+    gaps = {column: float(difference(scores, a, b, column).mean()) for column in columns}
+    least, most = (choose(gaps, key=gaps.__getitem__) for choose in (min, max))
+    return (
+        f"{a} has a higher mean than {b} on {sum(gap > 0 for gap in gaps.values())} of {len(gaps)} tasks: "
+        f"from {gaps[least]:+.1f} ({plain(least)}) to {gaps[most]:+.1f} points ({plain(most)})."
+    )
+
+
 def side_by_side(
     a: Any, b: Any, names: tuple[str, str] = ("this run", "paper")
 ) -> list[dict[str, Any]]:

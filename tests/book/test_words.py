@@ -27,6 +27,7 @@ from audiossl_lite.book.words import (
     differences,
     judged,
     legend_name,
+    means_moved,
     ordered,
     paired,
     plain,
@@ -209,6 +210,14 @@ def test_differences_are_paired_and_counted() -> None:
     assert word_for(0.14, 0.06) == "unclear", "it is printed as +0.1 ± 0.1"
     one, two = (SimpleNamespace(per_episode=scores[n]["x"][0]) for n in "ab")
     assert paired(one, two) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-9))
+
+
+def test_means_without_an_interval_are_counted_and_not_judged() -> None:
+    scores = {"end": {"x": np.array([3.0]), "y": np.array([1.0])}}
+    scores["start"] = {"x": np.array([1.5]), "y": np.array([2.0])}
+    assert means_moved(scores, "end", "start", ["x", "y"]) == (
+        "end has a higher mean than start on 1 of 2 tasks: from -1.0 (y) to +1.5 points (x)."
+    )
 
 
 def test_two_numbers_are_ordered_as_they_are_printed() -> None:
