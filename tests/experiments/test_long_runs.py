@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -47,6 +48,7 @@ def test_the_command_records_every_run_over_seeds_and_trains_none_twice(
     longer = [*ask[:3], "3", *ask[4:]]
     assert main(longer) == 0, "a seed more"
     more, path_of_all = load(path), tmp_path / "all" / "records" / "collapse_long.json"
+    shutil.copytree(tmp_path / "rows", tmp_path / "all" / "rows")  # no record: all seeds at once
     assert main(["--out", str(tmp_path / "all"), *longer[2:]]) == 0
     assert more["values"] == load(path_of_all)["values"] and more["seeds"] == [0, 1, 2]
     monkeypatch.setattr(ablations, "pretrain", None)
