@@ -20,6 +20,8 @@ from audiossl_lite.book.chapters import Project, refresh_chapters
 from audiossl_lite.book.execute import REFUSED
 from audiossl_lite.book.gate import read_notebook
 from audiossl_lite.book.run import summary
+from audiossl_lite.book.search import add_excerpts
+from audiossl_lite.book.slides import pictures_as_files, write_slides
 from audiossl_lite.book.staging import StagingError, cleared, stage_book, write_page
 
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
@@ -86,6 +88,9 @@ def build_html(staged: Path, output: Path, *, log: Path) -> None:
     built = sphinx_pages(staged, log=log)
     for notebook in (built / "_sources").rglob("*.ipynb"):  # a reader's copy holds no results twice
         write_page(notebook, cleared(read_notebook(notebook)))
+    pictures_as_files(built)
+    write_slides(built)
+    add_excerpts(built)
     output.parent.mkdir(parents=True, exist_ok=True)
     old = output.with_name(output.name + ".old")
     shutil.rmtree(old, ignore_errors=True)

@@ -30,8 +30,9 @@ from audiossl_lite.common.parameters import SHARED_ENCODERS, ParameterError, nea
 
 # Files of the library that no chapter's result depends on: they run and build, they do not compute.
 BUILD_FILES = frozenset(
-    {"__main__.py", "run.py"}
-    | {f"book/{x}.py" for x in ("__main__", "api", "build", "chapters", "execute", "gate", "run", "staging", "theme")}
+    {"__main__.py", "run.py", "book/search.js"}
+    | {f"book/{x}.py" for x in ("__main__", "api", "build", "chapters", "execute", "gate", "run", "search", "slides")}
+    | {"book/staging.py", "book/theme.py"}
 )  # fmt: skip
 # A chapter whose code holds one of these shows recorded runs or the papers' own numbers.
 READS_RECORDS = ("recorded", "paper_table")

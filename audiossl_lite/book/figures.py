@@ -23,7 +23,7 @@ from audiossl_lite.evaluation.statistics import Scores, mean_interval
 
 DPI = 110
 MIN_ALT_CHARACTERS = 12
-MIN_CAPTION_CHARACTERS, LINE = 25, 110
+MIN_CAPTION_CHARACTERS, MAX_CAPTION_CHARACTERS = 25, 190  # two lines under a figure
 PARTS = re.compile(r"(Left|Top|Above)\b")  # half of such a description says the wrong thing
 LOOK = {
     "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white",
@@ -110,28 +110,32 @@ def image_html(png: bytes, alt: str, width_px: int) -> str:
 
 
 def caption_of(alt: str) -> str:
-    """The first words of a description that say what a figure is: to its first full stop, colon or semicolon.
+    """The first sentence of a description; of one that fills more than two lines, what says what a figure is.
 
-    A piece that is too short to say something ("Dashboard") is lengthened to the next stop; of one that fills more than
-    a line a bracket and what follows is left out. A description of parts ("Left: ... Right: ...") stays whole.
+    That is what stands before its first colon, semicolon or bracket, unless it is too short to say something
+    ("Diagram"). A description of parts ("Left: ... Right: ...") stays whole.
     """
     if PARTS.match(alt):
         return alt.rstrip(".")
-    ends = [m.start() for m in re.finditer(r"[.:;](?=\s|$)", alt)]
-    text = alt[: next((end for end in ends if end >= MIN_CAPTION_CHARACTERS), len(alt))]
-    bracket = text.find(" (")
-    return text[:bracket] if len(text) > LINE and bracket >= MIN_CAPTION_CHARACTERS else text
+    for stops in (r"\.(?=\s|$)", r"[.:;](?=\s|$)| \("):
+        ends = [m.start() for m in re.finditer(stops, alt)]
+        text = alt[: next((end for end in ends if end >= MIN_CAPTION_CHARACTERS), len(alt))]
+        if len(text) <= MAX_CAPTION_CHARACTERS:
+            break
+    return text
 
 
-def show_figure(alt: str, figure: Figure | None = None) -> None:
+def show_figure(alt: str, figure: Figure | None = None, *, caption: str = "") -> None:
     """Show a figure (default: the current one) as PNG with its description and a caption, and close it.
 
-    alt: a sentence on what the picture shows, for those who cannot see it. Errors: ValueError when it is too short.
+    alt: a sentence on what the picture shows, for those who cannot see it. caption: for those who can, where the
+    beginning of `alt` does not say the point. Errors: ValueError when the description is too short.
     """
     text = _check_alt(alt)
     figure = figure or plt.gcf()
     image = image_html(figure_png(figure), text, round(figure.get_figwidth() * 100))
-    page = f'<figure class="shown">{image}<figcaption>{escaped(caption_of(text))}</figcaption></figure>'
+    words = escaped(caption or caption_of(text))
+    page = f'<figure class="shown">{image}<figcaption>{words}</figcaption></figure>'
     plt.close(figure)
     show_html(page, f"Figure: {text}")
 
@@ -164,7 +168,7 @@ def show_spectrogram(
 
     frequencies_hz: centre of each band (F,), for ticks in Hz; without it the axis counts bands.
     unit: the name of the values, shown at the colour bar. Returns the axes; follow with
-    `show_figure(ax.figure, alt=...)`. Errors: ValueError for another shape.
+    `show_figure(alt, ax.figure)`. Errors: ValueError for another shape.
     """
     image = _as_image(spec)
     n_frames, n_bands = image.shape

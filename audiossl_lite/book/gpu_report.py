@@ -123,7 +123,7 @@ def learnt_rows(entries: Entries) -> list[dict[str, Any]]:
             continue
         seed = stage.options.get("seed", 0)
         for row in entry["values"]:
-            name = row["name"] if not seed else f"{row['name']}, seed {seed}"
+            name = _title(entry, row, seed)
             if name in rows or name.endswith(", student") or (seed and "statistics" in name):
                 continue
             cells = {c: row["columns"][c] for c in _never_heard(row)}
@@ -140,6 +140,14 @@ def learnt_rows(entries: Entries) -> list[dict[str, Any]]:
             if not (known and row["name"] in STARTS_OF_TUNING):
                 rows[name] = {"features": name} | shown
     return list(rows.values())
+
+
+def _title(entry: dict[str, Any], row: dict[str, Any], seed: int = 0) -> str:
+    """What a row of a stage is called: as the study calls it, both directions of uaMix-MAE told from one."""
+    name = row["name"]
+    if entry.get("config", {}).get("symmetric") and name.startswith("uaMix-MAE: "):
+        name = f"{name.removesuffix(', rule paper')}, both directions"
+    return f"{name}, seed {seed}" if seed else name
 
 
 def learnt_averages(entries: Entries) -> dict[str, float]:
@@ -163,7 +171,7 @@ def verdicts(entries: Entries) -> list[str]:
         start = names[names.index(trained["name"]) - 1]
         baselines = [name for name in names if "statistics" in name]
         columns = _never_heard(trained)
-        title = stage.title.removeprefix("Learnt: ")
+        title = _title(entries[stage.name], trained, stage.options.get("seed", 0))
         up, down = _above_and_below(trained, rows[start])
         over = _apart(trained, [rows[name] for name in baselines], columns, 1)
         sentences.append(
@@ -191,9 +199,9 @@ def against(entries: Entries, a: str, b: str) -> str:
     """One sentence: on how many tasks, never heard, what stage `a` trained is above and below what `b` did, or none."""
     if not (found := tally(entries, a, b)):
         return ""
-    first, second = _trained(entries, a), _trained(entries, b)
+    first, second = (_title(entries[name], _trained(entries, name)) for name in (a, b))
     up, down, n = found
-    return f"{first['name']} is above {second['name']} on {up} of {n} tasks and below on {down}."
+    return f"{first} is above {second} on {up} of {n} tasks and below on {down}."
 
 
 def _trained(entries: Entries, stage: str) -> dict[str, Any] | None:

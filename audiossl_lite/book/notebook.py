@@ -64,7 +64,7 @@ __all__ = [
 ]  # fmt: skip
 
 LIBRARY_FOLDER = Path(__file__).resolve().parents[1]
-LAB_COLOURS = Path(__file__).with_name("lab_source.css")
+SOURCE_STYLE = Path(__file__).with_name("lab_source.css")
 IPYTHON_NAMES = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
 PLAIN_TYPES = (str, int, float, bool, list, dict, tuple, type(None))
 
@@ -118,16 +118,25 @@ def show_source(obj: Any) -> None:
 
     A page of the book has the colours in its own style, light and dark; JupyterLab's are handed in.
     """
+    source = inspect.getsource(inspect.unwrap(obj))
+    style = SOURCE_STYLE.read_text(encoding="utf-8")
+    place = f'<div class="source-place">{escaped(source_location(obj))}</div>'
+    show_html(f"<style>{style}</style>{place}{source_html(source)}", source)
+
+
+def source_html(source: str) -> str:
+    """Python code as HTML whose long lines go on below, indented; what is copied has the lines of the source."""
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    source = inspect.getsource(inspect.unwrap(obj))
-    style = LAB_COLOURS.read_text(encoding="utf-8")
-    place = f'<div class="source-place">{escaped(source_location(obj))}</div>'
-    show_html(
-        f"<style>{style}</style>{place}{highlight(source, PythonLexer(), HtmlFormatter())}", source
+    lines = source.rstrip().split("\n")
+    coloured = highlight("\n".join(lines), PythonLexer(stripnl=False), HtmlFormatter(nowrap=True))
+    code = "".join(
+        f'<span class="line" style="--indent:{len(line) - len(line.lstrip())}">{shown}\n</span>'
+        for line, shown in zip(lines, coloured.rstrip("\n").split("\n"), strict=True)
     )
+    return f'<div class="highlight"><pre class="wrapped">{code}</pre></div>'
 
 
 def provenance(

@@ -14,8 +14,13 @@ WORDS_A_MINUTE = 200  # of prose, by an adult reader
 LINES_A_MINUTE = 15  # of code that stands open
 STRIP = "run-strip"  # the cell under a title that says how the page was run
 PLACE = re.compile(r"^% build: (\w+) ?(.*)$", re.MULTILINE)
-SHOWN = re.compile(r'<figure class="shown">.*?<figcaption>(.*?)</figcaption>', re.DOTALL)
-CAPTION = re.compile(r'(<caption>|<figure class="shown">.*?<figcaption>)', re.DOTALL)
+FIGURE = '<figure class="shown"'
+SHOWN = re.compile(FIGURE + r".*?<figcaption>(.*?)</figcaption>", re.DOTALL)
+# To a page that is made after the others, so that no page of the book is its source.
+SLIDES = (
+    'One a slide: <a href="../slides.html">all figures as slides</a>, for the screen and for paper.'
+)
+CAPTION = re.compile(rf"(<caption>|{FIGURE}.*?<figcaption>)", re.DOTALL)
 
 
 def html_outputs(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -27,13 +32,17 @@ def html_outputs(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def number_captions(page: dict[str, Any], chapter: int) -> None:
-    """Write `Table 4.2.` and `Figure 4.1.` before the captions of an executed chapter, in its outputs."""
+    """Write `Table 4.2.` and `Figure 4.1.` before the captions of an executed chapter, in its outputs.
+
+    A figure is an anchor too: `figure-4-1`.
+    """
     counts = {"Table": 0, "Figure": 0}
 
     def numbered(match: re.Match[str]) -> str:
         kind = "Table" if match[1] == "<caption>" else "Figure"
         counts[kind] += 1
-        return f'{match[1]}<span class="number">{kind} {chapter}.{counts[kind]}.</span> '
+        opening = match[1].replace(FIGURE, f'{FIGURE} id="figure-{chapter}-{counts[kind]}"', 1)
+        return f'{opening}<span class="number">{kind} {chapter}.{counts[kind]}.</span> '
 
     for data in html_outputs(page):
         data["text/html"] = CAPTION.sub(numbered, "".join(data["text/html"]))
@@ -97,13 +106,14 @@ def excerpt(pages: Mapping[str, dict[str, Any]], where: str) -> str:
 
 
 def figures(pages: Mapping[str, dict[str, Any]]) -> str:
-    """A list of the numbered figures of all chapters, folded."""
+    """The way to the slides, and a list of the numbered figures of all chapters, folded."""
     lines = []
     for name, page in pages.items():
         found = [m[1] for data in html_outputs(page) for m in SHOWN.finditer(data["text/html"])]
         texts = [html.unescape(re.sub(r"<[^>]+>", "", caption)) for caption in found]
         lines += [f"- [{name[:2]}](../notebooks/{name}.ipynb): {plain(text)}" for text in texts]
-    return "\n".join([":::{admonition} Figures", ":class: dropdown", *lines, ":::"])
+    fold = [":::{admonition} Figures", ":class: dropdown", *lines, ":::"]
+    return "\n".join([SLIDES, "", *fold])
 
 
 def filled(text: str, pages: Mapping[str, dict[str, Any]], seconds: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -47,6 +48,28 @@ def study_rows(scores: Scores) -> list[dict[str, Any]]:
     return rows
 
 
+def gain_of_runs(entry: Entry, a: str, b: str, again: Entry | None = None) -> np.ndarray:
+    """Row a minus row b on the average of all tasks, a number a run; none where a row is missing.
+
+    First the record's seeds, paired. Then the seeds that `again` has of both rows, unless they repeat the first ones:
+    the same settings trained once more are another run when rounding or the code between them moved them.
+    """
+    seen: set[tuple[float, ...]] = set()
+    found = []
+    for source in filter(None, (entry, again)):
+        if not {a, b} <= {row["name"] for row in source["values"]}:
+            continue
+        pair = on_common_seeds(source, a, b)
+        runs = list(zip(*np.broadcast_arrays(pair[a]["average"], pair[b]["average"])))
+        found += [x - y for x, y in runs if _rounded(x, y) not in seen]
+        seen |= {_rounded(*run) for run in runs}
+    return np.array(found)
+
+
+def _rounded(*scores: float) -> tuple[float, ...]:
+    return tuple(round(float(score), 6) for score in scores)
+
+
 def start_of(name: str) -> str:
     """The row that a run of the study starts from."""
     return MAE if name in VARIANTS else f"{name}{UNTRAINED}"
@@ -62,7 +85,7 @@ def what_training_did(study: Entry | None, gpu: Mapping[str, Entry]) -> dict[str
     """By title of a panel: the average of all tasks by row, of the study on two cores and of the runs on a card."""
     panels = {
         "two cores, mean over seeds": averages_of(study),
-        "minutes of one card, one run": learnt_averages(gpu),
+        "one card, one run": learnt_averages(gpu),
     }
     return {title: averages for title, averages in panels.items() if averages}
 

@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiossl_lite.evaluation.statistics import Scores, as_text, mean_interval
-from audiossl_lite.experiments.records import or_none, record_row, recorded
+from audiossl_lite.evaluation.statistics import Scores, as_text, mean_interval, verdict
+from audiossl_lite.experiments.records import record_row, recorded, recorded_scores
 from audiossl_lite.experiments.settings.presets import override
 from audiossl_lite.experiments.studies import by_seed, named, record_study
-from audiossl_lite.experiments.workshop import RECORD as STUDY
-from audiossl_lite.experiments.workshop import on_common_seeds
 from audiossl_lite.experiments.zoo import EncoderSet
 
 BASE = "as it is"
-TOKEN = re.compile(r"measured\(([^()]+)\)")  # how the appendix asks for an effect: FAMILY: NAME
-NOT_RUN = "not run"
+# How the appendix asks for an effect: FAMILY: NAME, or RECORD: ROW minus ROW; and for how the first were measured.
+TOKEN = re.compile(r"measured\(([^()]+)\)")
+ABOUT = "% build: circumstances"
+NEVER = ", never heard"
+NOT_RUN, NOT_MEASURED = "not run", "not measured"
+WIDE = 5.0  # points: a mean with a half width above this is not printed
 
 
 @dataclass(frozen=True)
@@ -162,48 +164,95 @@ def _against(label: str) -> str:
     return f"{family}: {BASE if name == BASE else CHANGES[family][name].against}"
 
 
-def effect(label: str, folder: str | Path | None = None) -> tuple[float, float | None] | None:
-    """Effect in points with its 95 % half width, of `"ATST: drop path"`, or of `"uaMix-MAE: ROW minus ROW"`.
+def effect(label: str, folder: str | Path | None = None) -> tuple[float, float] | None:
+    """Effect in points of `"ATST: drop path"` with its 95 % half width (NaN: none), from the record of differences.
 
-    The first is read from the record `differences_workshop`, or `_lite`; the second from the study of real sounds, over
-    the seeds of both rows. None when there is no such record. The column is that of events never heard, or the
-    first. Raises KeyError for a label that no job measures.
+    The column is that of events never heard, or the first. None when there is no such record. Raises KeyError for a
+    label that no job measures.
     """
     family, _, name = label.partition(": ")
-    if " minus " in name:
-        return _between(*name.split(" minus "), folder)
     if name not in CHANGES.get(family, {}):
         raise KeyError(
             f"no job measures {label!r}; see audiossl_lite.experiments.differences.CHANGES"
         )
-    for scale in ("workshop", "lite"):
-        entry = recorded(f"differences_{scale}", folder)
-        for row in entry["values"] if entry else ():
-            if row["name"] == label:
-                cell = row["columns"].get("events, never heard") or next(
-                    iter(row["columns"].values())
-                )
-                return cell["gain"], cell["gain_ci95"]
-    return None
+    entry = _differences(folder)
+    row = next((r for r in entry["values"] if r["name"] == label), None) if entry else None
+    return _cell(row) if row else None
 
 
-def _between(a: str, b: str, folder: str | Path | None) -> tuple[float, float | None] | None:
-    entry = recorded(STUDY, folder)
-    if entry is None or not {a, b} <= {row["name"] for row in entry["values"]}:
+def _differences(folder: str | Path | None) -> dict[str, Any] | None:
+    return recorded("differences_workshop", folder) or recorded("differences_lite", folder)
+
+
+def _cell(row: dict[str, Any]) -> tuple[float, float]:
+    """Gain and half width of the column that the page shows."""
+    cell = row["columns"].get(f"events{NEVER}") or next(iter(row["columns"].values()))
+    return cell["gain"], math.nan if cell["gain_ci95"] is None else cell["gain_ci95"]
+
+
+def between(record: str, a: str, b: str, folder: str | Path | None = None) -> np.ndarray | None:
+    """Row a minus row b of a record, in points `(seeds,)`, on the average of all tasks never heard.
+
+    Paired by the seeds that both rows have. None without the record, one of the rows, or a common seed.
+    """
+    entry = recorded(record, folder)
+    rows = {row["name"]: row for row in entry["values"]} if entry else {}
+    if not {a, b} <= set(rows):
         return None
-    scores, column = on_common_seeds(entry, a, b), "events, never heard"
-    mean, half = mean_interval(scores[a][column] - scores[b][column])
-    return mean, or_none(half)
+    seeds = [rows[name].get("seeds", entry["seeds"]) for name in (a, b)]
+    common = [seed for seed in seeds[0] if seed in seeds[1]]
+    scores = recorded_scores(entry)
+    first, second = (
+        np.mean([v for c, v in scores[name].items() if c.endswith(NEVER)], axis=0)[
+            [of.index(seed) for seed in common]
+        ]
+        for name, of in zip((a, b), seeds, strict=True)
+    )
+    return first - second if common else None
+
+
+def circumstances(folder: str | Path | None = None) -> str:
+    """What the effects of single changes were measured on, and how many leave zero out beside what luck gives."""
+    entry = _differences(folder)
+    if entry is None:
+        return f"The effects of single settings: {NOT_RUN}."
+    changed = [row for row in entry["values"] if not row["name"].endswith(f": {BASE}")]
+    outside = sum(verdict(*_cell(row)) != "unclear" for row in changed)
+    column = f"events{NEVER}"
+    return (
+        f"An effect without a name was measured at scale `{entry['scale']}`: one setting changed, paired by seed, "
+        f"{len(entry['seeds'])} seeds, {entry['data'].partition(':')[0]}, 5-way 1-shot accuracy on {column}, in points "
+        f"with a 95 % interval over seeds. Where the interval is wider than ± {WIDE:g}, it stands alone. {outside} of "
+        f"these effects leave{'s' * (outside == 1)} zero out, and luck alone gives about {0.05 * len(changed):.0f}."
+    )
 
 
 def fill_effects(text: str, folder: str | Path | None = None) -> str:
-    """A page with every `measured(LABEL)` replaced by the recorded effect in points, or by "not run"."""
+    """A page with every `measured(LABEL)` replaced by the recorded effect in points, or by "not run".
+
+    `RECORD: ROW minus ROW` names both rows, the record and how many runs stand behind the difference.
+    """
 
     def shown(match: re.Match) -> str:
-        found = effect(match.group(1), folder)
-        if found is None:
-            return NOT_RUN
-        mean, half = found
-        return as_text(mean, math.nan if half is None else half, signed=True)
+        label = match.group(1)
+        if " minus " not in label:
+            found = effect(label, folder)
+            return NOT_RUN if found is None else _as_effect(*found)
+        record, rows = label.split(": ", 1)
+        gap = between(record, *rows.split(" minus "), folder)
+        rows = f"*{rows.replace(' minus ', '* − *')}*"
+        if gap is None:
+            return f"{rows}: {NOT_RUN}"
+        runs = f"{len(gap)} seeds" if len(gap) > 1 else "one run"
+        return f"{rows}: {_as_effect(*mean_interval(gap))} (`{record}`, {runs})"
 
-    return TOKEN.sub(shown, text)
+    return TOKEN.sub(shown, text).replace(ABOUT, circumstances(folder))
+
+
+def _as_effect(mean: float, half: float) -> str:
+    """An effect as text; one that changed no score to the last digit was not tested, and a wide one has no mean."""
+    if mean == 0 and half == 0:
+        return NOT_MEASURED
+    if half > WIDE and verdict(mean, half) == "unclear":
+        return f"unclear (± {half:.0f})"
+    return as_text(mean, half, signed=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from audiossl_lite.experiments.settings.uamix import START
 from audiossl_lite.experiments.studies import by_seed, named, record_study
 from audiossl_lite.experiments.zoo import MAE, TUNED_AS, UAMIX, EncoderSet
 
-PAPER_RULE = "T-CutMix, rule paper"
+PAPER_RULE, BOTH = "T-CutMix, rule paper", "T-CutMix, both directions"
 QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("Did masked pretraining teach anything?", START, "untrained encoder"),
     ("Does tuning beat the pretrained encoder?", "No Mixing", START),
@@ -28,11 +28,21 @@ QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("Does the label rule matter? (effective)", "T-CutMix, rule effective", PAPER_RULE),
     ("Does the label rule matter? (linear)", "T-CutMix, rule linear", PAPER_RULE),
     ("Do neighbours help?", "No Mixing", "InfoNCE, no neighbours"),
-    ("Does a gradient for mixtures help?", "T-CutMix, both directions", PAPER_RULE),
-    ("Mixing, when both directions have a gradient?", "T-CutMix, both directions",
-     "No Mixing, both directions"),
+    ("Are both directions, in both steps, better than one?", BOTH, PAPER_RULE),
+    ("Mixing, when both directions have a gradient?", BOTH, "No Mixing, both directions"),
     ("And against a plain spectrogram?", PAPER_RULE, "log-mel statistics"),
     ("... of which every number is standardised?", PAPER_RULE, "log-mel statistics, standardised"),
+)  # fmt: skip
+# The paper's claim in parts: two rows, and what to say when the first is better, worse, or neither is sure.
+CLAIMS: tuple[tuple[str, str, str, str, str], ...] = (
+    ("No Mixing", START, "Tuning lifts the encoder, without mixtures too",
+     "Tuning without mixtures lowers the encoder", "Whether tuning alone lifts the encoder stays open"),
+    (PAPER_RULE, START, "With T-CutMix the tuned encoder is above its start",
+     "With T-CutMix the tuned encoder is below its start", "Whether T-CutMix lifts the encoder stays open"),
+    (PAPER_RULE, "No Mixing", "Mixing adds to it",
+     "Mixing is not what does it: without it the encoder is better", "Whether mixing adds anything stays open"),
+    (BOTH, PAPER_RULE, "Both directions are better than one",
+     "Both directions are worse than one", "Whether both directions are better than one stays open"),
 )  # fmt: skip
 # Rows of the table that no variant is.
 UNTUNED = {"untrained encoder": f"{MAE}{UNTRAINED}", START: MAE}
@@ -115,6 +125,21 @@ def answers(scores: Scores) -> list[dict[str, str]]:
             row = {"question": question, "a minus b": f"{a} − {b}"}
             rows.append(row | {c: judged(difference(scores, a, b, c)) for c in scores[a]})
     return rows
+
+
+def conclusion(gains: Callable[[str, str], np.ndarray]) -> list[str]:
+    """One sentence for each part of the paper's claim; `gains(a, b)`: row a minus row b in points, a number a run.
+
+    A part with fewer than two runs has no interval and is left out.
+    """
+    lines = []
+    for a, b, *said in CLAIMS:
+        gain = gains(a, b)
+        if len(gain) > 1:
+            text, _, word = judged(gain).partition(": ")
+            sentence = dict(zip(("better", "worse", "unclear"), said, strict=True))[word]
+            lines.append(f"**{sentence}**: {a} − {b} {text}, {len(gain)} runs.")
+    return lines
 
 
 def in_words(rows: list[dict[str, str]]) -> list[str]:

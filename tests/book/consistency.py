@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
@@ -35,6 +35,9 @@ PER_CENT = re.compile(
 )
 OVER_SEEDS = re.compile(r"over (?:\w+ )?(?:training )?seeds(?! where)")
 ONE_SEED = re.compile(r"\bseeds \[\d+\]|\b1 seed:")
+RUN = re.compile(
+    r"\bseeds \[.*?\]; commit .*"
+)  # of the fold under a recorded table: one for each record
 BLOCKS = ("p", "li", "td", "th", "caption", "figcaption", "summary", "dd", "h2", "h3")
 
 
@@ -105,3 +108,42 @@ def page_contradictions(path: Path) -> list[str]:
     content = page.find("article") or page.find("main") or page
     found = [fault for text in blocks(content) for fault in contradictions(text)]
     return [*found, *seeds_claimed(content)]
+
+
+def markdown_contradictions(text: str) -> list[str]:
+    """Everything in a page of Markdown that its own numbers deny, by paragraph, item and cell."""
+    plain = re.sub(r"\*\*|\[|\]\([^)]*\)|`", "", text)
+    pieces = re.split(r"\n\s*\n|\n(?=- )|\|", plain)
+    return [fault for piece in pieces for fault in contradictions(piece)]
+
+
+def recorded_cells(table: Tag, run: str) -> dict[tuple[str, str, str], str]:
+    """The number at the beginning of each cell, by record, row and column; of rows with one name none."""
+    head, *rows = ([c.get_text(" ", strip=True) for c in row(["th", "td"])] for row in table("tr"))
+    names = [row[0] for row in rows]
+    return {
+        (run, row[0], column): number[0]
+        for row in rows
+        for column, cell in zip(head[1:], row[1:], strict=True)
+        if names.count(row[0]) == 1 and (number := re.match(NUMBER, cell))
+    }
+
+
+def disagree(a: str, b: str) -> bool:
+    """Whether two numbers differ by more than the rounding of the coarser one."""
+    digits = min(len(x.partition(".")[2]) for x in (a, b))
+    return abs(value(a) - value(b)) > 0.5001 * 10**-digits
+
+
+def differing_cells(pages: Mapping[str, Tag]) -> list[str]:
+    """Cells of one record that are not the same wherever they are shown."""
+    seen: dict[tuple[str, str, str], tuple[str, str]] = {}
+    faults = []
+    for name, content in pages.items():
+        for fold in content.select("details.provenance"):
+            run, table = RUN.search(fold.get_text()), fold.find_previous("table")
+            for key, number in (recorded_cells(table, run[0]) if run and table else {}).items():
+                where, before = seen.setdefault(key, (name, number))
+                if disagree(before, number):
+                    faults.append(f"{key}: {before} in {where}, {number} in {name}")
+    return faults

@@ -9,14 +9,14 @@ from matplotlib import pyplot as plt
 
 from audiossl_lite.book import gpu_report, study_report
 from audiossl_lite.book.figures import figure_style
-from audiossl_lite.evaluation.statistics import difference, judged
+from audiossl_lite.evaluation.statistics import judged
 from audiossl_lite.experiments.records import recorded
 from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.experiments.workshop import RECORD as STUDY
-from audiossl_lite.experiments.workshop import RUNS, on_common_seeds
+from audiossl_lite.experiments.workshop import RUNS
 from tests.book.library_index import ROOT
 
-README = ROOT / "README.md"
+README, AGAIN = ROOT / "README.md", "sounds_again_workshop"
 PICTURE = ROOT / "book" / "images" / "results.svg"
 BEGIN, END = "<!-- results: made from book/results -->", "<!-- end of results -->"
 GPU_BEGIN, GPU_END = "<!-- results of a card: made from book/results -->", "<!-- end of them -->"
@@ -25,7 +25,8 @@ WORDS_BEGIN, WORDS_END = "<!-- in words: made from book/results -->", "<!-- end 
 SHOWN = (
     *("log-mel statistics", "MFCC statistics"),
     *("log-mel statistics, standardised", "MFCC statistics, standardised"),
-    *("ATST, untrained", "ATST", "AudioMAE, untrained", "AudioMAE"),
+    *("ATST, untrained", "ATST", "ATST, one segment of 1 s", "ATST, two segments of 0.5 s"),
+    *("AudioMAE, untrained", "AudioMAE"),
     *("No Mixing", "MixUp + LS", "T-CutMix, rule paper", "T-CutMix, both directions"),
     *("EAT, untrained", "EAT", "BYOL-A, untrained", "BYOL-A", "CNN, InfoNCE, untrained", "CNN, InfoNCE"),
 )  # fmt: skip
@@ -48,27 +49,28 @@ def drawn_numbers() -> str:
 
 
 def verdict_lines() -> str:
-    """What the picture says, in words, as far as intervals over seeds allow."""
-    entry = recorded(STUDY)
+    """What the picture says, in words, as far as intervals over runs allow, those made again included."""
+    entry, again = recorded(STUDY), recorded(AGAIN)
     if entry is None:
         return "Not run."
     averages = study_report.averages_of(entry)
     names = [name for name in RUNS if name in averages]
 
+    def gap(name: str, other: str) -> str:
+        return judged(study_report.gain_of_runs(entry, name, other, again))
+
     def above(name: str, other: str) -> bool:
-        pair = on_common_seeds(entry, name, other)
-        return judged(difference(pair, name, other, "average")).endswith(": better")
+        return gap(name, other).endswith(": better")
 
     risen = [name for name in names if above(name, study_report.start_of(name))]
     over = [n for n in names if all(above(n, b) for b in study_report.PLAIN)]
     said = (
-        f"Over seeds {len(risen)} of {len(names)} rows end above their start, "
-        f"{len(over)} above all three lines ({', '.join(map(_title, over)) or 'none'})."
+        f"Over seeds {len(risen)} of {len(names)} rows end surely above their start, "
+        f"{len(over)} above all three lines ({'; '.join(map(_title, over)) or 'none'})."
     )
     pair = ("T-CutMix, rule paper", "No Mixing")
     if set(pair) <= set(averages):
-        gap = difference(on_common_seeds(entry, *pair), *pair, "average")
-        said += f" T-CutMix, the second paper's idea, minus no mixing: {judged(gap)}, in points."
+        said += f" T-CutMix, the second paper's idea, minus no mixing: {gap(*pair)}, in points."
     return f"{said} [Chapter 14](notebooks/14_report.ipynb) has the verdict, claim by claim."
 
 
@@ -85,8 +87,10 @@ def study_table() -> str:
     for sentence in study_report.study_verdicts(entry):
         _, name, rest = sentence.split("**")
         said += [f"**{_title(name)}**{rest}"] * (name in names)
+    minutes = [row["curve"][-1]["seconds"] / 60 for row in entry["values"] if row.get("curve")]
     about = (
-        f"{study_report.missing_runs(entry)} Seeds {entry['seeds']}, {entry['device']}, {entry['date']}; "
+        f"{study_report.missing_runs(entry)} A run took {min(minutes):.0f} to {max(minutes):.0f} minutes of one core, "
+        f"all of them {entry['seconds'] / 3600:.0f} h. Seeds {entry['seeds']}, {entry['device']}, {entry['date']}; "
         f"{entry['data']}. From `book/results/{STUDY}.json`."
     )
     return "\n".join([*_table(rows), "", *(f"- {line}" for line in said), "", about])
@@ -99,16 +103,16 @@ def gpu_table() -> str:
     if not rows:
         return "Not run."
     learnt = {name: entry for name, entry in entries.items() if name.startswith("learnt_")}
+    said = gpu_report.verdicts(entries)
+    names = [sentence.split("**")[1] for sentence in said]  # as the table calls them
     seconds = ", ".join(
-        f"{e['title'].removeprefix('Learnt: ')} {e['training']['seconds']:.0f} s"
-        for e in learnt.values()
+        f"{name} {e['training']['seconds']:.0f} s"
+        for name, e in zip(names, learnt.values(), strict=True)
     )
     first = next(iter(learnt.values()))
     about = f"One run each on one {first['device']}, {first['date']}, several at a time: {seconds}. {first['data']}."
-    said = "\n".join(f"- {sentence}" for sentence in gpu_report.verdicts(entries))
-    return "\n".join(
-        [*_table(rows), "", said, "", f"{about} From `book/results/gpu_learnt_*.json`."]
-    )
+    lines = [*_table(rows), "", *(f"- {sentence}" for sentence in said), ""]
+    return "\n".join([*lines, f"{about} From `book/results/gpu_learnt_*.json`."])
 
 
 def _table(rows: list[dict[str, str]]) -> list[str]:

@@ -143,3 +143,28 @@ def test_a_wide_table_fades_until_its_end_is_seen_and_keeps_its_names(
     assert tab.ask(fades % ".wide") == "none" and abs(tab.ask(left) - at) < 5
     assert tab.ask("document.querySelector('code').innerHTML").count("<wbr>") == 2
     assert tab.ask("document.querySelector('code').textContent") == "a/b_c.py"
+
+
+def test_on_paper_no_column_of_sentences_becomes_a_column_of_letters(
+    tab: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from audiossl_lite.book import notebook
+    from audiossl_lite.experiments.settings.presets import preset_table
+
+    shown: list[str] = []
+    monkeypatch.setattr(notebook, "show_html", lambda page, text: shown.append(page))
+    notebook.show_table(preset_table("audiomae"), digits=None)
+    page = tmp_path / "page.html"
+    css = (ROOT / "book" / "_static" / "book.css").as_uri()
+    page.write_text(
+        f'<!doctype html><link rel="stylesheet" href="{css}"><style>table {{ width: 100% }}</style>'
+        f'<div class="bd-content" style="width:611px">{shown[0]}</div>'
+    )
+    tab.look(690)
+    tab.open(page)
+    tab.tell("Emulation.setEmulatedMedia", media="print")
+    sizes = tab.ask("[...document.querySelectorAll('th')].map(c => c.offsetWidth)")
+    table = tab.ask("document.querySelector('table').offsetWidth")
+    tab.tell("Emulation.setEmulatedMedia", media="")
+    assert len(sizes) == 7 and min(sizes) > 55 and min(sizes[-2:]) > 100
+    assert table <= 640

@@ -10,9 +10,16 @@ import pytest
 from bs4 import BeautifulSoup
 
 from audiossl_lite.book.report import ELSEWHERE, ITEMS, entries
-from tests.book.consistency import contradictions, page_contradictions, seeds_claimed
+from tests.book.consistency import (
+    contradictions,
+    differing_cells,
+    markdown_contradictions,
+    page_contradictions,
+    seeds_claimed,
+)
 from tests.book.pages import read_page, site_pages
 from tests.chapters import CHAPTERS
+from tests.conftest import ROOT
 
 MAX_CAPTION = {"caption": 130, "figcaption": 240}  # what a figure shows may take a second line
 # How long a chapter runs is measured and stands under its title; a typed time is wrong on the next machine.
@@ -68,6 +75,35 @@ def test_an_interval_over_seeds_needs_seeds() -> None:
         for n in (("three", "0"), ("three", "0, 1, 2"))
     )
     assert list(seeds_claimed(one)) and not list(seeds_claimed(three))
+
+
+def test_the_readme_says_nothing_that_its_numbers_deny() -> None:
+    assert markdown_contradictions((ROOT / "README.md").read_text("utf-8")) == []
+    wrong = "- **A** is [above](x.md) B (-3.0 ± 1.0 points).\n- fine\n\n| A | +1.2 ± 3.4: better |"
+    assert len(markdown_contradictions(wrong)) == 2
+
+
+def test_one_record_shown_twice_with_two_numbers_is_noticed() -> None:
+    page = (
+        "<table><tr><th>features</th><th>a</th></tr><tr><td>ATST</td><td>{}</td></tr></table>"
+        '<details class="provenance">CPU; seeds [0]; commit {}; 9 s; 2026</details>'
+    )
+
+    def faults(*shown: tuple[str, str]) -> list[str]:
+        pages = {
+            str(n): BeautifulSoup(page.format(*one), "html.parser") for n, one in enumerate(shown)
+        }
+        return differing_cells(pages)
+
+    assert len(faults(("41.5 ± 2.0", "c0"), ("41.6", "c0"))) == 1
+    assert faults(("41.5 ± 2.0", "c0"), ("42", "c0"), ("41.6", "c1"), ("–", "c0")) == []
+
+
+@pytest.mark.book
+@pytest.mark.notebook
+def test_a_recorded_number_is_the_same_on_every_page(site: Path) -> None:
+    chapters = sorted((site / "notebooks").glob("*.html"))
+    assert differing_cells({path.stem: read_page(path) for path in chapters}) == []
 
 
 @pytest.mark.book

@@ -50,6 +50,13 @@ def test_a_figure_is_shown_with_its_words_on_white_and_closed(shown: list) -> No
     assert corner == (255, 255, 255, 255)
 
 
+def test_a_caption_of_its_own_stands_in_place_of_the_beginning_of_the_words(shown: list) -> None:
+    show_figure("Two squares: one is black.", plt.figure(), caption="Labels <mixed>")
+    assert "<figcaption>Labels &lt;mixed&gt;</figcaption>" in shown[0]["text/html"]
+    show_figure("Two squares, of which one is black. More.", plt.figure())
+    assert "<figcaption>Two squares, of which one is black</figcaption>" in shown[1]["text/html"]
+
+
 @pytest.mark.parametrize("alt", ["", "   ", "figure"])
 def test_a_figure_without_words_is_an_error(alt: str) -> None:
     with pytest.raises(ValueError, match="alt text"):

@@ -101,7 +101,7 @@ def test_scores_name_baselines_once_and_seeds_apart(entries):
 def test_a_verdict_counts_the_tasks_on_which_a_difference_is_sure(entries):
     said = gpu_report.verdicts(entries)
     assert said[0] == (
-        "**ATST, compact** is above its start (ATST, untrained) on 1 of 1 tasks and below on 0; above each "
+        "**ATST** is above its start (ATST, untrained) on 1 of 1 tasks and below on 0; above each "
         "baseline of the table on 1."
     )
     columns = {
@@ -123,7 +123,7 @@ def test_a_verdict_counts_the_tasks_on_which_a_difference_is_sure(entries):
     rows.append(row("ATST", 50.0, 50.0, 50.0, curve=[{}]))
     said = gpu_report.verdicts({"learnt_atst": {"values": rows}})
     assert said == [
-        "**ATST, compact** is above its start (start) on 1 of 3 tasks and below on 1; above each baseline of the "
+        "**ATST** is above its start (start) on 1 of 3 tasks and below on 1; above each baseline of the "
         "table on 2."
     ]
 
@@ -137,6 +137,20 @@ def test_a_start_that_is_the_end_of_another_run_has_one_row(entries, tmp_path):
     rows = gpu_report.learnt_rows(gpu_report.gpu_entries(tmp_path / "records"))
     names = [row["features"] for row in rows]
     assert "AudioMAE, as pretrained" in names and "untrained encoder" not in names
+
+
+def test_what_was_tuned_in_both_directions_says_so(entries, tmp_path):
+    values = [
+        record_row(name, scores(mean), scores(44.0))
+        for name, mean in (("untrained encoder", 42.0), ("AudioMAE, as pretrained", 49.0))
+    ]
+    values.append(
+        record_row("uaMix-MAE: T-CutMix, rule paper", scores(50.0), scores(44.0)) | {"curve": [{}]}
+    )
+    for symmetric, title in ((True, "T-CutMix, both directions"), (False, "T-CutMix, rule paper")):
+        found = {"learnt_uamix": {"values": values, "config": {"symmetric": symmetric}}}
+        assert gpu_report.learnt_rows(found)[-1]["features"] == f"uaMix-MAE: {title}"
+        assert f"**uaMix-MAE: {title}**" in gpu_report.verdicts(found)[0]
 
 
 def test_a_curve_begins_at_the_start_that_was_tuned(entries):

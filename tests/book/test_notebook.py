@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from matplotlib import pyplot as plt
 
 from audiossl_lite.book import notebook
@@ -59,6 +61,16 @@ def test_source_is_shown_with_its_place(shown: list) -> None:
         "classes, so that a page colours it, light and dark"
     )
     assert "<span style=" not in page
+
+
+def test_shown_code_is_that_of_the_source_line_by_line() -> None:
+    source = inspect.getsource(notebook)
+    pre = BeautifulSoup(notebook.source_html(source), "html.parser").pre
+    assert pre.get_text() == source
+    lines = source.splitlines(keepends=True)
+    assert [line.get_text() for line in pre.find_all("span", class_="line")] == lines
+    indents = [int(line["style"].removeprefix("--indent:")) for line in pre.select(".line")]
+    assert indents[source[: source.index("        f'<span class")].count("\n")] == 8
 
 
 def test_table_from_dicts_and_from_a_frame_agree(shown: list) -> None:

@@ -71,6 +71,10 @@ def test_a_page_with_everything_on_it_has_no_fault(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for mark in ("<audio", "Fifty frames of random", "empty figures, frame two", "Chance"):
         assert mark in text
+    assert "Fifty frames of random" in (tmp_path / "html" / "slides.html").read_text("utf-8")
+    assert "Fifty frames of random" in (tmp_path / "html" / "searchtext.js").read_text("utf-8")
+    assert "searchtext.js" in (tmp_path / "html" / "search.html").read_text("utf-8")
+    assert "searchtext.js" not in text
 
 
 def test_a_warning_stops_the_build_and_keeps_the_older_site(tmp_path: Path) -> None:

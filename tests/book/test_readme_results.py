@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
+from audiossl_lite.book.study_report import gain_of_runs
+from audiossl_lite.evaluation.statistics import judged
 from audiossl_lite.experiments.records import recorded, recorded_scores
 from audiossl_lite.experiments.workshop import RECORD, RUNS
 from tests.book import readme_results
@@ -54,3 +57,27 @@ def test_the_best_of_a_column_is_bold_and_seeds_are_no_score():
 def test_a_missing_record_says_not_run(monkeypatch):
     monkeypatch.setattr(readme_results, "recorded", lambda name: None)
     assert readme_results.study_table() == readme_results.verdict_lines() == "Not run."
+
+
+def test_the_bullets_of_the_readme_call_a_row_what_its_table_calls_it():
+    for made in (readme_results.gpu_table(), readme_results.study_table()):
+        rows = {line.split("|")[1].strip() for line in made.splitlines() if line.startswith("| ")}
+        named = re.findall(r"^- \*\*(.+?)\*\*", made, re.MULTILINE)
+        assert named and set(named) <= rows
+
+
+def test_the_first_page_says_of_the_study_what_its_records_say():
+    """It has no numbers: both methods rise, tuning alone lifts, mixing lowers; and what a study costs."""
+    study, again = recorded(RECORD), recorded(readme_results.AGAIN)
+
+    def word(a: str, b: str) -> str:
+        return judged(gain_of_runs(study, a, b, again)).rpartition(": ")[2]
+
+    pairs = [("ATST", "ATST, untrained"), ("AudioMAE", "AudioMAE, untrained")]
+    pairs += [("No Mixing", "AudioMAE"), ("T-CutMix, rule paper", "No Mixing")]
+    assert [word(*pair) for pair in pairs] == ["better", "better", "better", "worse"]
+    text = " ".join((ROOT / "book" / "intro.md").read_text().split())
+    assert "without it the tuned encoder is better" in text
+    minutes = [row["curve"][-1]["seconds"] / 60 for row in study["values"] if row.get("curve")]
+    assert "minutes to an hour of one CPU core a run; half a day for all" in text
+    assert min(minutes) > 2 and max(minutes) < 60 and 8 < study["seconds"] / 3600 < 18

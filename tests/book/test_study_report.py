@@ -95,3 +95,16 @@ def test_what_is_missing_is_said():
     )
     assert study_report.missing_runs(STUDY, ["AudioMAE"]).startswith("All 3 runs are recorded")
     assert set(VARIANTS) <= set(study_report.RUNS)
+
+
+def test_a_run_made_again_is_one_run_more_unless_it_repeats_the_first():
+    again = entry(
+        row("AudioMAE", [0], [51.0], [45.0]),  # moved by one point
+        row("No Mixing", [0], [51.5], [44.5]),
+        row("MixUp + LS", [2], [60.0], [40.0]),  # as before, without its start
+    )
+    gain = study_report.gain_of_runs
+    np.testing.assert_allclose(gain(STUDY, "No Mixing", "AudioMAE"), [0.0, 0.6, 1.0])
+    np.testing.assert_allclose(gain(STUDY, "No Mixing", "AudioMAE", again), [0.0, 0.6, 1.0, 0.0])
+    np.testing.assert_allclose(gain(STUDY, "No Mixing", "AudioMAE", STUDY), [0.0, 0.6, 1.0])
+    assert gain(STUDY, "ATST", "AudioMAE", again).size == 0

@@ -12,7 +12,7 @@ from tests.book.library_index import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
-# A number with the unit of a score. Durations of a page are printed by the page's last cell.
+# A number with the unit of a score; how long a page took is measured by the build.
 SCORE = re.compile(
     r"(?<![\w.{])[-+]?\d[\d,]*(?:\.\d+)?\s?(?:%|per ?cent\b|points?\b|±|mAP\b|times (?:faster|slower)\b)"
 )
@@ -33,7 +33,10 @@ NO_SCORE = {
 
 def paragraphs(text: str) -> Iterator[str]:
     """Paragraphs and table rows of a page, without code, formulas and fenced programs."""
-    text = re.sub(r"<!-- results: .*?<!-- end of results -->", "", text, flags=re.S)  # from records
+    # Between these lines `tests.book.readme_results` writes what it reads from the records.
+    text = re.sub(
+        r"<!-- [^>]*made from book/results -->.*?<!-- end of \w+ -->", "", text, flags=re.S
+    )
     text = re.sub(r"```(?:bash|python|\n).*?```", "", text, flags=re.S)
     text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.S)
     text = re.sub(r"\$[^$\n]+(?:\n[^$\n]+)?\$", "MATH", text)

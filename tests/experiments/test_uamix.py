@@ -16,7 +16,9 @@ from audiossl_lite.experiments.records import load, recorded_scores, table_rows
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.settings.uamix import START
 from audiossl_lite.experiments.uamix import (
+    CLAIMS,
     answers,
+    conclusion,
     in_words,
     record_uamix,
     start_summary,
@@ -202,6 +204,17 @@ def test_answers_in_words_sort_the_columns_by_what_they_say():
     ]
     assert in_words(rows) == ["**Why?** Better on A, c and d; worse on US, never heard."]
     assert in_words([{"question": "?", "events": "+1.0"}]) == []
+
+
+def test_the_conclusion_says_of_each_part_of_the_claim_what_its_interval_allows():
+    gains = iter(([1.0, 1.2, 1.1], [0.5, 0.6, 0.7, 0.0], [-0.6, -0.5, -0.6], [-9.0, 0.0, 12.0]))
+    found = {claim[:2]: np.array(gain) for claim, gain in zip(CLAIMS, gains, strict=True)}
+    said = conclusion(lambda a, b: found[a, b])
+    assert [line.split("**")[1] for line in said] == [
+        claim[part] for claim, part in zip(CLAIMS, (2, 4, 3, 4), strict=True)
+    ]
+    assert said[0].endswith(f"No Mixing − {START} +1.1 ± 0.2, 3 runs.") and "4 runs" in said[1]
+    assert conclusion(lambda a, b: found[a, b][:1]) == []
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_minus():

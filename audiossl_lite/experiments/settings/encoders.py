@@ -36,7 +36,7 @@ PAPER = {
     "n_seeds": (1, "the papers report one run"),
     "clips_per_class": (20, "not used for AudioSet: it has the size it has"),
     "clip_s": (10.0, "ATST Sec. 3.1 and AudioMAE Sec. 4.1: AudioSet clips of 10 s"),
-    "byola_steps": (766_400, f"BYOL-A Sec. 4.1: 100 epochs of AudioSet; {_METHOD}"),
+    "byola_steps": (767_100, f"BYOL-A Sec. 4.1: 100 epochs of AudioSet; {_METHOD}"),
     "byola_batch_size": (256, f"BYOL-A Sec. 4.1: 256; {_METHOD}"),
     "atst_steps": (39_000, f"ATST Sec. 3.1: 300 epochs of 200,000 clips; {_METHOD}"),
     "atst_batch_size": (1536, f"ATST Sec. 3.1: 1536; {_METHOD}"),

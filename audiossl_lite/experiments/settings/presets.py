@@ -148,7 +148,7 @@ BYOLA = ATST | {
     "drop_path": (0.0, "not a transformer"),
     "head_bias": (True, "BYOL-A, official code"),
     "hidden_dim": (4096, "BYOL-A Sec. 4.1: 4096"),
-    "steps": (766_400, "BYOL-A, official code: 100 epochs of 1,963,807 / 256 = about 7,664 steps"),
+    "steps": (767_100, "BYOL-A, official code: 100 epochs of 1,963,807 // 256 = 7,671 steps"),
     "batch_size": (256, "BYOL-A Sec. 4.1: 256"),
     "learning_rate": (3e-4, "BYOL-A Sec. 4.1: Adam, 3e-4"),
     "warmup_steps": (0, "BYOL-A: none"),

@@ -140,8 +140,9 @@ TUNED: dict[str, Scales] = {
 }
 
 START = "AudioMAE, as pretrained"  # what tables call the encoder that is tuned
-# Each variant is a change of the settings of step 2, nothing else. The table has the rows of Table 3, TF-CutMix of
-# Fig. 5 and the corrected label rules; the others try what the paper leaves open.
+# Each variant is a change of these settings, nothing else. On chapter 09's page all start from one head; the study of
+# real sounds trains step 1 with the variant's own `symmetric` and `k`. The table has the rows of Table 3, TF-CutMix
+# of Fig. 5 and the corrected label rules; the others try what the paper leaves open.
 TABLE: dict[str, dict[str, Any]] = {
     "No Mixing": {"mixing": "none"},
     "T-CutMix, rule paper": {"mixing": "t_cutmix", "rule": "paper"},
