@@ -32,7 +32,7 @@ COMMANDS = {
 }  # fmt: skip
 
 
-STUDIES = ("poolings", "queue_sizes", "long_runs", "gpu.ship")
+STUDIES = ("poolings", "queue_sizes", "long_runs", "attempts", "differences", "gpu.ship")
 
 
 def usage() -> str:

@@ -166,7 +166,7 @@ def test_check_env_reports_versions_and_refuses_only_what_does_not_import(
     # A newer torch beside torchaudio 2.11 works.
     newer = lambda name: "2.14.1" if name == "torch" else "2.11.0"  # noqa: E731
     monkeypatch.setattr("audiossl_lite.common.environment.metadata.version", newer)
-    assert check_env(quiet=True)["torch"] == "2.14.1"
+    assert check_env()["torch"] == "2.14.1"
 
     def fails(name: str) -> None:
         raise OSError("libtorch_cuda.so: cannot open shared object file")
@@ -175,11 +175,11 @@ def test_check_env_reports_versions_and_refuses_only_what_does_not_import(
     with pytest.raises(
         InstallationError, match="does not import beside torch 2.14.1 .*libtorch_cuda"
     ):
-        check_env(quiet=True)
+        check_env()
     monkeypatch.setattr("audiossl_lite.common.environment.metadata.version", metadata.version)
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
     with pytest.raises(InstallationError, match=r"needs Python 3\.11"):
-        check_env(quiet=True)
+        check_env()
 
 
 def test_ci_runs_the_command_of_the_readme() -> None:

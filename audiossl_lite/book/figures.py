@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 from audiossl_lite.book.words import escaped, printable, show_html
-from audiossl_lite.evaluation.statistics import Scores, mean_interval
 
 DPI = 110
 MIN_ALT_CHARACTERS = 12
@@ -213,34 +211,6 @@ def interval_bars(
     ax.yaxis.set_inverted(True)
     ax.set(xlabel=xlabel, xlim=(0, None))
     return ax
-
-
-def interval_panels(scores: Scores, chances: Mapping[str, float]) -> np.ndarray:
-    """Draw one panel a column of scores, one row a kind of features: mean, 95 % interval, a dotted line at chance.
-
-    chances: column to chance, in per cent. Statistics of spectrograms are grey, untrained encoders orange, the others
-    blue. Returns the axes `(rows, columns)`.
-    """
-    n_columns = min(3, len(chances))
-    n_rows = -(-len(chances) // n_columns)
-    size = (8.5, n_rows * (0.2 * len(scores) + 1.0))
-    _, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
-    for ax, (column, chance) in zip(axes.flat, chances.items(), strict=False):
-        for row, (name, values) in enumerate(scores.items()):
-            mean, half = mean_interval(values[column])
-            colour = "C7" if "statistics" in name else "C1" if "untrained" in name else "C0"
-            half = half if half > 0 else None  # no interval, no caps
-            ax.errorbar(mean, row, xerr=half, fmt="o", ms=4, capsize=3, color=colour)
-        ax.axvline(chance, color="k", ls=":", lw=1)
-        ax.set_title(textwrap.fill(column, 24), fontsize="small")
-    for ax in axes.flat[len(chances) :]:
-        ax.axis("off")
-    axes[0, 0].set_yticks(range(len(scores)), list(scores))
-    for ax in axes[:, 0]:
-        ax.tick_params("y", labelsize="small")
-    axes[0, 0].yaxis.set_inverted(True)
-    axes[0, 0].figure.supxlabel("accuracy (%)", fontsize="small")
-    return axes
 
 
 def starts_and_ends(

@@ -150,6 +150,21 @@ def _title(entry: dict[str, Any], row: dict[str, Any], seed: int = 0) -> str:
     return f"{name}, seed {seed}" if seed else name
 
 
+def at_a_glance(entry: dict[str, Any], column: str) -> tuple[str, str]:
+    """The score of what a stage trained, by name; the start that it began from and the statistics beside it."""
+    rows = entry["values"]
+    trained = next(row for row in rows if row.get("curve"))
+    start = rows[rows.index(trained) - 1]
+    others = [start, *(row for row in rows if "statistics" in row["name"])]
+
+    def told(row: dict[str, Any]) -> str:
+        cell = row["columns"][column]
+        half = math.nan if cell["ci95"] is None else cell["ci95"]
+        return f"{_title(entry, row)} {as_text(cell['mean'], half)}"
+
+    return told(trained), "; ".join(map(told, others))
+
+
 def learnt_averages(entries: Entries) -> dict[str, float]:
     """The average of all tasks by row of `learnt_rows`, without the method's name before a way of tuning."""
     rows = [row for row in learnt_rows(entries) if "average" in row]

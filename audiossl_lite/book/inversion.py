@@ -10,7 +10,7 @@ from audiossl_lite.frontends import AudioMAEFrontend
 
 
 @torch.no_grad()
-def fbank_to_waveform(spec: Tensor, frontend: AudioMAEFrontend, *, n_iter: int = 32) -> Tensor:
+def fbank_to_waveform(spec: Tensor, frontend: AudioMAEFrontend) -> Tensor:
     """A waveform `(S,)` at 16 kHz whose filter bank is about `spec (T, F)`, S = 160 (T - 1).
 
     Undoes the normalisation, the log, the mel bands (pseudo-inverse) and the pre-emphasis; the phase, which the
@@ -22,7 +22,7 @@ def fbank_to_waveform(spec: Tensor, frontend: AudioMAEFrontend, *, n_iter: int =
     mel_power = torch.exp(spec.cpu() * 2.0 * frontend.std + frontend.mean)
     linear = (mel_power @ torch.linalg.pinv(frontend.mel_bank.cpu()).T).clamp_min(0.0)  # (T, 257)
     back = torchaudio.transforms.GriffinLim(
-        n_fft=512, win_length=400, hop_length=160, power=2.0, n_iter=n_iter, rand_init=False
+        n_fft=512, win_length=400, hop_length=160, power=2.0, rand_init=False
     )
     emphasised = back(linear.T)
     return torchaudio.functional.deemphasis(emphasised, coeff=0.97)

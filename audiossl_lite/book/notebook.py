@@ -14,7 +14,6 @@ from audiossl_lite.book.figures import (
     figure_style,
     frames_slider,
     interval_bars,
-    interval_panels,
     method_colour,
     show_figure,
     show_spectrogram,
@@ -57,7 +56,7 @@ from audiossl_lite.experiments.records import (
 
 __all__ = [
     "ParameterError", "Parameters", "attempt", "check_parameters", "compare", "counted", "curve_bands",
-    "differences", "figure_style", "frames_slider", "interval_bars", "interval_panels", "judged", "legend_name",
+    "differences", "figure_style", "frames_slider", "interval_bars", "judged", "legend_name",
     "levelled", "means_moved", "method_colour", "open_chapter", "ordered", "paired", "plain", "play_grid", "progress",
     "progress_bar", "provenance", "reveal", "say", "show_entry", "show_figure", "show_record", "show_source",
     "show_spectrogram", "show_table", "verdict",

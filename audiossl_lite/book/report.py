@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiossl_lite.book.gpu_report import at_a_glance
 from audiossl_lite.book.paper_tables import PaperTable, paper_tables
 from audiossl_lite.evaluation.statistics import as_text
-from audiossl_lite.experiments.records import recorded
+from audiossl_lite.experiments.records import recorded, said_once
 from audiossl_lite.experiments.workshop import RECORD as STUDY
 
 SCALES = ("lite", "workshop", "gpu", "paper")
 NOT_RUN = "not run"
 DRAWING = "a drawing"  # it shows no result, so there is nothing to run
 STUDY_FOLDER = "runs/workshop"
+# What was changed when the record was made.
+OVERRIDES = {"few_shot": "n_seeds=1"} | dict.fromkeys(
+    ("linear", "finetune"), "n_seeds=1,tuned=events"
+)
 LONG_S = 7200  # seconds that are told in hours
+# Records say so of all clips of a study; how many of them training hears follows.
+HOLDS = re.compile(r"training heard (\d+ clips, [\d.]+ h .*training hears)")
 OF_THE_STUDY = ("10_few_shot", "11_probes", "12_tsne")  # they evaluate the encoders that it left
 
 
@@ -49,10 +57,10 @@ class Item:
         if self.study:
             return f"python -m audiossl_lite workshop --data FOLDER --out {STUDY_FOLDER}"
         folder = STUDY_FOLDER if self.chapter in OF_THE_STUDY else "FOLDER"
-        tasks = " -p overrides=tuned=events+words" if "finetune" in self.records else ""
+        settings = "".join(f" -p overrides={OVERRIDES[r]}" for r in self.records if r in OVERRIDES)
         return (
             f"python -m audiossl_lite.run notebooks/{self.chapter}.ipynb --preset workshop "
-            f"--data-root {folder} -p output_dir=runs{tasks}"
+            f"--data-root {folder} -p output_dir=runs{settings}"
         )
 
 
@@ -79,7 +87,7 @@ OF_ALL = ("learnt_uamix", "learnt_audiomae", "learnt_atst", "learnt_byola", "lea
 ITEMS: dict[tuple[str, str], Item] = {
     ("ATST", "Table 1"): Item(
         "05_atst", ("atst_table1", "atst_views_contrastive"), CORPUS,
-        ("Small, two, 6 s", "average"), ("ATST", "events, never heard"), ("learnt_byola", "learnt_atst"),
+        ("Small, two, 6 s", "average"), ("ATST", "events, never heard"), ("learnt_atst", "learnt_byola"),
         ("ATST, untrained", "log-mel statistics, standardised"), study=True),
     ("ATST", "Table 2"): Item(
         "11_probes", ("linear",), PROBES, ("Small", "us8k"), ("ATST", "events"),
@@ -147,10 +155,13 @@ def headline(item: Item, scale: str, folder: str | Path | None = None) -> str:
     """The number of ours that stands for an item at a scale, with its interval; else its `state`.
 
     A record without the row or column that `item.ours` names is shown by its `state` too: the full table says more.
+    Of a card it is the score of what the first of the stages trained, by name.
     """
     found = entries(item, scale, folder)
     if not found or item.ours is None:
         return state(item, scale, folder)
+    if scale == "gpu":
+        return at_a_glance(found[0], _on_the_card(item))[0]
     return _score(found[0]["values"], *item.ours) or state(item, scale, folder)
 
 
@@ -159,12 +170,19 @@ def beside(item: Item, scale: str, folder: str | Path | None = None) -> str:
     found = entries(item, scale, folder)
     if not found or item.ours is None:
         return "–"
+    if scale == "gpu":
+        return at_a_glance(found[0], _on_the_card(item))[1]
     name, column = item.ours
     scores = {other: _score(found[0]["values"], other, column) for other in item.beside}
     start = _row(found[0]["values"], name).get("untrained")  # where a row holds its own start
     if start is not None:
         scores["untrained"] = _text(start, None)
     return "; ".join(f"{other} {text}" for other, text in scores.items() if text) or "–"
+
+
+def _on_the_card(item: Item) -> str:
+    """What a stage calls the column of an item: all of its episodes are 5-way and 1-shot."""
+    return item.ours[1].removesuffix(", 5-way 1-shot")
 
 
 def _row(values: list[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -202,10 +220,11 @@ def status_rows(paper: str | None = None, folder: str | Path | None = None) -> l
             {"item": f"{table.paper}, {table.id}", "about": table.title}
             | {"the paper": DRAWING if drawn else printed}
             | {"ours is": "–" if drawn else what_is_shown(item)}
-            | {scale: "–" if drawn else headline(item, scale, folder) for scale in SCALES[:2]}
-            | {"beside it, at workshop": "–" if drawn else beside(item, SCALES[1], folder)}
-            | {scale: "–" if drawn else headline(item, scale, folder) for scale in SCALES[2:]}
         )
+        for scale in SCALES:
+            rows[-1][scale] = "–" if drawn else headline(item, scale, folder)
+            if scale in ("workshop", "gpu"):
+                rows[-1][f"beside it, at {scale}"] = "–" if drawn else beside(item, scale, folder)
     return rows
 
 
@@ -247,7 +266,8 @@ def _text(mean: float, ci95: float | None) -> str:
 
 def circumstances(entry: dict[str, Any]) -> str:
     """One line about a recorded run: scale, data, device, seeds, seconds, commit, date."""
-    parts = [f"{k} {entry[k]}" for k in ("scale", "data", "device", "seeds", "commit")]
+    told = entry | {"data": HOLDS.sub(r"the study holds \1", said_once(entry["data"]))}
+    parts = [f"{k} {told[k]}" for k in ("scale", "data", "device", "seeds", "commit")]
     ways = entry.get("config", {}).get("ways", {})
     chances = {name: f"{n}-way (chance {100 / n:.0f} %)" for name, n in ways.items()}
     if len(set(chances.values())) == 1 < len(chances):

@@ -176,7 +176,7 @@ def stage_book(
     import yaml
 
     from audiossl_lite.book.api import with_modules  # these two need the whole library
-    from audiossl_lite.experiments.differences import fill_effects
+    from audiossl_lite.book.effects import fill_effects
 
     shutil.rmtree(target, ignore_errors=True)
     beside = ("_vendor", "_static")

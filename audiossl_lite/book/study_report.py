@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -46,28 +45,6 @@ def study_rows(scores: Scores) -> list[dict[str, Any]]:
         seeds = "–" if "statistics" in name else len(row["average"])
         rows.append({"features": name, "seeds": seeds, "average": cells.pop("average")} | cells)
     return rows
-
-
-def gain_of_runs(entry: Entry, a: str, b: str, again: Entry | None = None) -> np.ndarray:
-    """Row a minus row b on the average of all tasks, a number a run; none where a row is missing.
-
-    First the record's seeds, paired. Then the seeds that `again` has of both rows, unless they repeat the first ones:
-    the same settings trained once more are another run when rounding or the code between them moved them.
-    """
-    seen: set[tuple[float, ...]] = set()
-    found = []
-    for source in filter(None, (entry, again)):
-        if not {a, b} <= {row["name"] for row in source["values"]}:
-            continue
-        pair = on_common_seeds(source, a, b)
-        runs = list(zip(*np.broadcast_arrays(pair[a]["average"], pair[b]["average"])))
-        found += [x - y for x, y in runs if _rounded(x, y) not in seen]
-        seen |= {_rounded(*run) for run in runs}
-    return np.array(found)
-
-
-def _rounded(*scores: float) -> tuple[float, ...]:
-    return tuple(round(float(score), 6) for score in scores)
 
 
 def start_of(name: str) -> str:

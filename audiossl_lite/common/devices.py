@@ -101,3 +101,12 @@ def world_size() -> int:
 def rank() -> int:
     """Number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of `x` over all processes, without gradient."""
+    if world_size() == 1:
+        return x.detach()
+    summed = x.detach().clone()
+    dist.all_reduce(summed)
+    return summed

@@ -29,7 +29,7 @@ def _installed_version(package: str) -> str:
         ) from error
 
 
-def check_env(*, quiet: bool = False) -> dict[str, str]:
+def check_env() -> dict[str, str]:
     """Return the versions that matter and print them in one line, or fail with one clear sentence.
 
     Errors: InstallationError when Python is older than 3.11, a package is missing, or
@@ -49,8 +49,7 @@ def check_env(*, quiet: bool = False) -> dict[str, str]:
             f"({error}); take both from PyPI, `pip install -c constraints.txt -e .[dev]`: torch from "
             "the CPU-only index does not fit, and PyPI's runs without a GPU too."
         ) from error
-    if not quiet:
-        print(" | ".join(f"{name} {version}" for name, version in versions.items()))
+    print(" | ".join(f"{name} {version}" for name, version in versions.items()))
     return versions
 
 

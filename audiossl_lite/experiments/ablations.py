@@ -17,11 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.encoders.atst import ATSTEncoder, in_chunks
+from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation import few_shot_accuracy, spectrograms
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.few_shot import FewShotResult
-from audiossl_lite.experiments.build import TrainTest, make_encoder, prepare, pretrain
+from audiossl_lite.experiments.build import (
+    TrainTest,
+    make_encoder,
+    prepare,
+    pretrain,
+    trained_frames,
+)
 from audiossl_lite.experiments.settings.presets import Pretraining
 from audiossl_lite.experiments.studies import Finished, record_study
 
@@ -154,7 +160,7 @@ def _run(protocol: Protocol, row: Row, folder: Path | None) -> dict[str, Any]:
     # Rows share what they can: clips, test spectrograms, the score of the random start.
     prepared = once((config.frontend, config.crop_from), lambda: prepare(data.train, config))
     frontend = prepared.frontend
-    chunk_frames = round(config.segment_s / frontend.hop_s) + 1
+    chunk_frames = trained_frames(config, frontend)
     trained = pretrain(
         data.train,
         config,
@@ -195,7 +201,7 @@ def _run(protocol: Protocol, row: Row, folder: Path | None) -> dict[str, Any]:
 def _embed(network: nn.Module, spec: Tensor, frames: Tensor, chunk_frames: int) -> Tensor:
     """Embeddings `(n, D)`; a transformer works in chunks of the length it was trained on, a CNN on the whole clip."""
     device = next(network.parameters()).device
-    embed = in_chunks(network.eval(), chunk_frames if isinstance(network, ATSTEncoder) else 0)
+    embed = in_chunks(network.eval(), chunk_frames)
     parts = zip(spec.split(32), frames.split(32), strict=True)
     return torch.cat(
         [embed(part[:, : int(n.max())].to(device), n.to(device)).cpu() for part, n in parts]

@@ -111,13 +111,27 @@ def train_config(config: Any, seed: int, **others: Any) -> TrainConfig:
 
 
 def make_views(config: Pretraining, frontend: nn.Module) -> ViewMaker:
-    """The views of a preset: segments of `config.segment_s`, mixup, resized crop."""
+    """The views of a preset: segments of `config.segment_s`, mixup, resized crop, normalisation."""
     frames = round(config.segment_s / frontend.hop_s)
     size = frames + 1 if config.crop_from == "spectrogram" else frames * 160
     names = (
         "segments", "crop_from", "mixup", "resized_crop", "memory_size", "shared_memory",
+        "normalise_views",
     )  # fmt: skip
     return ViewMaker(size, frontend=frontend, **chosen(config, *names))
+
+
+def trained_frames(config: Any, frontend: nn.Module) -> int:
+    """Frames of what an encoder with these settings is trained on; 0 for a CNN, which takes any length.
+
+    Longer clips are embedded in pieces of that many (`encoders.in_chunks`).
+
+    Where: ATST Sec. 3.3; chapter 05
+    """
+    if hasattr(config, "n_frames"):
+        return config.n_frames
+    is_atst = config.encoder.startswith("atst")
+    return round(config.segment_s / frontend.hop_s) + 1 if is_atst else 0
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from audiossl_lite import encoders
 from audiossl_lite.data.clips import Clips
@@ -85,6 +86,13 @@ def make_mae_frontend(config: Masked, clips: Clips) -> AudioMAEFrontend:
     return frontend.fit(clips.waveforms[::every], clips.lengths[::every])
 
 
+def holding(frontend: AudioMAEFrontend, lengths: Tensor, at_least: int = 16) -> AudioMAEFrontend:
+    """The same filter bank over whole clips of `lengths (n,)` samples: the longest in whole patches, or `at_least`."""
+    n_frames = max((int(lengths.max()) - 400) // 160 + 1, at_least)
+    n_frames = -(-n_frames // 16) * 16
+    return AudioMAEFrontend(n_frames, frontend.mean, frontend.std, n_mels=frontend.n_mels)
+
+
 @torch.no_grad()
 def prepare_mae(clips: Clips, config: Masked, frontend: AudioMAEFrontend | None = None) -> Prepared:
     """The filter bank of every whole clip `(n, T, F)`, computed once, and the valid frames of each.
@@ -95,10 +103,7 @@ def prepare_mae(clips: Clips, config: Masked, frontend: AudioMAEFrontend | None 
     Where: AudioMAE Sec. 4.1; chapter 06
     """
     frontend = frontend or make_mae_frontend(config, clips)
-    n_frames = max((int(clips.lengths.max()) - 400) // 160 + 1, 16)
-    whole = AudioMAEFrontend(
-        -(-n_frames // 16) * 16, frontend.mean, frontend.std, n_mels=config.n_mels
-    )
+    whole = holding(frontend, clips.lengths)
     return Prepared(frontend, *spectrograms(whole, clips.waveforms, clips.lengths))
 
 

@@ -25,7 +25,7 @@ from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.methods.uamix import NNCLRTuning
 from audiossl_lite.training.identity import data_digest
-from audiossl_lite.views.mixtures import TuningViews
+from audiossl_lite.views.mixtures import CroppedViews, TuningViews
 
 NOTE = "classes heard in training are scored on its own clips; no known recording or word on both sides of an episode"
 
@@ -88,7 +88,7 @@ def tuning_parts(
         log_unit=frontend.log_unit,
         **chosen(config, "rule", "alpha", "per_sample", "gain_db", "augmentation"),
     )
-    return Parts(method, views, run)
+    return Parts(method, CroppedViews(config.n_frames, frontend.pad_value, views), run)
 
 
 def train_head(

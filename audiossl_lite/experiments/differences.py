@@ -1,9 +1,13 @@
-"""What the differences between paper, official code and this project do to a score: one setting changed at a time."""
+"""What the differences between paper, official code and this project do to a score: one setting changed at a time.
+
+On a chapter's page at scale `lite`, and on real sounds:
+`python -m audiossl_lite.experiments.differences --data SOUNDS --out runs/workshop` goes on in the folder of the study,
+whose sounds and AudioMAE it shares.
+"""
 
 from __future__ import annotations
 
-import math
-import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,19 +17,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiossl_lite.evaluation.statistics import Scores, as_text, mean_interval, verdict
-from audiossl_lite.experiments.records import record_row, recorded, recorded_scores
+from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.ranges import ranged
+from audiossl_lite.evaluation.statistics import Scores
+from audiossl_lite.experiments import records, workshop
+from audiossl_lite.experiments.gpu.recipes import settings_of
+from audiossl_lite.experiments.gpu.scores import START, load_scores
+from audiossl_lite.experiments.gpu.task import record_of
+from audiossl_lite.experiments.records import record_row
 from audiossl_lite.experiments.settings.presets import override
+from audiossl_lite.experiments.settings.study import RUNS
 from audiossl_lite.experiments.studies import by_seed, named, record_study
 from audiossl_lite.experiments.zoo import EncoderSet
 
 BASE = "as it is"
-# How the appendix asks for an effect: FAMILY: NAME, or RECORD: ROW minus ROW; and for how the first were measured.
-TOKEN = re.compile(r"measured\(([^()]+)\)")
-ABOUT = "% build: circumstances"
-NEVER = ", never heard"
-NOT_RUN, NOT_MEASURED = "not run", "not measured"
-WIDE = 5.0  # points: a mean with a half width above this is not printed
+RECORD = "differences_workshop"
+# On real sounds: the row of the study that a family stands for, and its steps: shorter than there, since there are
+# three dozen runs a seed. Step 1 of tuning stays as it is.
+STUDIED = {
+    "ATST": ("ATST", 750),
+    "BYOL-A": ("BYOL-A", 375),
+    "AudioMAE": ("AudioMAE", 750),
+    "uaMix-MAE": ("T-CutMix, rule paper", 300),
+}
+STUDENT = "student kept"
+AVERAGE = "average of all tasks"
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "drop path": Change({"drop_path": 0.1}),
         "six times the learning rate": Change(scaled={"learning_rate": 6.0}),
         "eps of 1e-6": Change({"eps": 1e-6}),
-        "student kept": Change(network="student"),
+        STUDENT: Change(network="student"),
         "linear features, own mean": Change(features="chunk"),
         "linear features, the code's mean": Change(
             features="official", against="linear features, own mean"
@@ -63,7 +79,8 @@ CHANGES: dict[str, dict[str, Change]] = {
     },
     "BYOL-A": {
         "two memories of mixup": Change({"shared_memory": False}),
-        "student kept": Change(network="student"),
+        "second normalisation": Change({"normalise_views": True}),
+        STUDENT: Change(network="student"),
     },
     "AudioMAE": {
         "structured masks": Change({"structured": True}),
@@ -164,95 +181,108 @@ def _against(label: str) -> str:
     return f"{family}: {BASE if name == BASE else CHANGES[family][name].against}"
 
 
-def effect(label: str, folder: str | Path | None = None) -> tuple[float, float] | None:
-    """Effect in points of `"ATST: drop path"` with its 95 % half width (NaN: none), from the record of differences.
+def study_runs() -> workshop.Runs:
+    """The runs on real sounds by label: every method as it is, and with each change of a setting."""
+    runs = {}
+    for family, (row, steps) in STUDIED.items():
+        short = RUNS[row] | {"steps": steps, "warmup_steps": steps // 10, "points": (1.0,)}
+        config = settings_of(short, torch.device("cpu"), toy=False)
+        runs[f"{family}: {BASE}"] = short
+        for name, change in CHANGES[family].items():
+            scaled = {key: getattr(config, key) * by for key, by in change.scaled.items()}
+            if settings := change.settings | scaled:
+                runs[f"{family}: {name}"] = short | settings
+    return runs
 
-    The column is that of events never heard, or the first. None when there is no such record. Raises KeyError for a
-    label that no job measures.
+
+def collect(out: Path) -> dict[str, Any]:
+    """Write the record of all finished runs on real sounds, over their seeds, and return it.
+
+    A row's `gain` is over its method as it is, of the same seeds; the last column is the average of all tasks.
     """
-    family, _, name = label.partition(": ")
-    if name not in CHANGES.get(family, {}):
-        raise KeyError(
-            f"no job measures {label!r}; see audiossl_lite.experiments.differences.CHANGES"
+    runs, scores = study_runs(), load_scores(out / "sounds" / "scores.pt")
+    found: dict[str, dict[int, dict[str, float]]] = {}  # by label and seed
+    entries = []
+    for label in runs:
+        for seed in range(workshop.MOST_SEEDS):
+            stage = workshop.run_of(label, seed, runs)
+            if entry := record_of(out, stage.name):
+                entries.append(entry)
+                end = workshop.scores_of(out, stage, entry["training"]["steps"])
+                student = f"{label.removesuffix(BASE)}{STUDENT}"
+                labels = [label, student] if label.endswith(f": {BASE}") else [label]
+                for name, by_column in zip(labels, end):
+                    means = {column: float(values.mean()) for column, values in by_column.items()}
+                    means[AVERAGE] = float(np.mean(list(means.values())))
+                    found.setdefault(name, {})[seed] = means
+    rows = [
+        record_row(name, row, scores.baselines[START]) for name, row in scores.baselines.items()
+    ]
+    for label, by_seed_ in found.items():
+        base = found.get(f"{label.split(': ')[0]}: {BASE}", {})
+        seeds = [seed for seed in by_seed_ if seed in base]
+        row, start = (
+            {c: np.array([[part[s][c]] for s in seeds]) for c in (*scores.ways(), AVERAGE)}
+            for part in (by_seed_, base)
         )
-    entry = _differences(folder)
-    row = next((r for r in entry["values"] if r["name"] == label), None) if entry else None
-    return _cell(row) if row else None
-
-
-def _differences(folder: str | Path | None) -> dict[str, Any] | None:
-    return recorded("differences_workshop", folder) or recorded("differences_lite", folder)
-
-
-def _cell(row: dict[str, Any]) -> tuple[float, float]:
-    """Gain and half width of the column that the page shows."""
-    cell = row["columns"].get(f"events{NEVER}") or next(iter(row["columns"].values()))
-    return cell["gain"], math.nan if cell["gain_ci95"] is None else cell["gain_ci95"]
-
-
-def between(record: str, a: str, b: str, folder: str | Path | None = None) -> np.ndarray | None:
-    """Row a minus row b of a record, in points `(seeds,)`, on the average of all tasks never heard.
-
-    Paired by the seeds that both rows have. None without the record, one of the rows, or a common seed.
-    """
-    entry = recorded(record, folder)
-    rows = {row["name"]: row for row in entry["values"]} if entry else {}
-    if not {a, b} <= set(rows):
-        return None
-    seeds = [rows[name].get("seeds", entry["seeds"]) for name in (a, b)]
-    common = [seed for seed in seeds[0] if seed in seeds[1]]
-    scores = recorded_scores(entry)
-    first, second = (
-        np.mean([v for c, v in scores[name].items() if c.endswith(NEVER)], axis=0)[
-            [of.index(seed) for seed in common]
-        ]
-        for name, of in zip((a, b), seeds, strict=True)
-    )
-    return first - second if common else None
-
-
-def circumstances(folder: str | Path | None = None) -> str:
-    """What the effects of single changes were measured on, and how many leave zero out beside what luck gives."""
-    entry = _differences(folder)
-    if entry is None:
-        return f"The effects of single settings: {NOT_RUN}."
-    changed = [row for row in entry["values"] if not row["name"].endswith(f": {BASE}")]
-    outside = sum(verdict(*_cell(row)) != "unclear" for row in changed)
-    column = f"events{NEVER}"
-    return (
-        f"An effect without a name was measured at scale `{entry['scale']}`: one setting changed, paired by seed, "
-        f"{len(entry['seeds'])} seeds, {entry['data'].partition(':')[0]}, 5-way 1-shot accuracy on {column}, in points "
-        f"with a 95 % interval over seeds. Where the interval is wider than ± {WIDE:g}, it stands alone. {outside} of "
-        f"these effects leave{'s' * (outside == 1)} zero out, and luck alone gives about {0.05 * len(changed):.0f}."
+        if seeds:
+            rows.append(record_row(label, row, start) | {"seeds": seeds})
+    last = record_of(out, "sounds")
+    stages = [workshop.run_of(r, s, runs) for r in runs for s in range(workshop.MOST_SEEDS)]
+    return records.record(
+        out / "records" / f"{RECORD}.json",
+        experiment=RECORD,
+        scale="workshop",
+        data=last["data"],
+        data_fingerprint=last["data_fingerprint"],
+        device="CPU, 1 thread",
+        seeds=sorted({seed for by_seed_ in found.values() for seed in by_seed_}),
+        seconds=sum(entry["seconds"] for entry in entries),
+        config={"runs": runs, "ways": scores.ways()},
+        values=rows,
+        note=" ".join([workshop.SHARED_CORES, *named("failed", workshop.failures_of(out, stages))]),
+        more={"commit": ", ".join(sorted({entry["commit"] for entry in entries}))},
     )
 
 
-def fill_effects(text: str, folder: str | Path | None = None) -> str:
-    """A page with every `measured(LABEL)` replaced by the recorded effect in points, or by "not run".
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what was asked for on real sounds and say where the record is; status 2 for a wrong request."""
+    parser = CommandParser(
+        prog="python -m audiossl_lite.experiments.differences",
+        description="What single settings do, on real sounds over seeds, on one core; start it twice to use two. "
+        "The same command goes on after an interruption.",
+    )
+    parser.add_argument("--data", default="", help="a folder of sounds; without it, built-in ones")
+    parser.add_argument("--out", default="runs/workshop", help="the folder of the command workshop")
+    parser.add_argument(
+        "--only",
+        default="",
+        help='labels like "ATST: drop path", or "ATST", with semicolons between',
+    )
+    parser.add_argument("--seeds", type=ranged("n_seeds", int), default=3, help="default: 3")
+    parser.add_argument("--list", action="store_true", help="name the runs and stop")
+    asked = parser.parse_args(arguments)
+    runs = study_runs()
+    if asked.list:
+        print("\n".join(runs))
+        return 0
+    wanted = [name.strip() for name in asked.only.split(";") if name.strip()] or list(STUDIED)
+    names = [
+        label for name in wanted
+        for label in ([n for n in runs if n.startswith(f"{name}: ")] or [name])
+    ]  # fmt: skip
+    torch.set_num_threads(1)
+    try:
+        workshop.train_all(
+            asked.out, asked.data or None, names, range(asked.seeds), runs=runs, write=collect
+        )
+    except (KeyError, ValueError, OSError) as error:
+        said = error.args[0] if isinstance(error, KeyError) else error
+        print(f"differences: {said}", file=sys.stderr)
+        return 2
+    print(f"recorded in {Path(asked.out) / 'records' / f'{RECORD}.json'}")
+    return 0
 
-    `RECORD: ROW minus ROW` names both rows, the record and how many runs stand behind the difference.
-    """
 
-    def shown(match: re.Match) -> str:
-        label = match.group(1)
-        if " minus " not in label:
-            found = effect(label, folder)
-            return NOT_RUN if found is None else _as_effect(*found)
-        record, rows = label.split(": ", 1)
-        gap = between(record, *rows.split(" minus "), folder)
-        rows = f"*{rows.replace(' minus ', '* − *')}*"
-        if gap is None:
-            return f"{rows}: {NOT_RUN}"
-        runs = f"{len(gap)} seeds" if len(gap) > 1 else "one run"
-        return f"{rows}: {_as_effect(*mean_interval(gap))} (`{record}`, {runs})"
-
-    return TOKEN.sub(shown, text).replace(ABOUT, circumstances(folder))
-
-
-def _as_effect(mean: float, half: float) -> str:
-    """An effect as text; one that changed no score to the last digit was not tested, and a wide one has no mean."""
-    if mean == 0 and half == 0:
-        return NOT_MEASURED
-    if half > WIDE and verdict(mean, half) == "unclear":
-        return f"unclear (± {half:.0f})"
-    return as_text(mean, half, signed=True)
+if __name__ == "__main__":
+    sys.exit(main())

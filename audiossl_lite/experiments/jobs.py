@@ -13,8 +13,15 @@ from audiossl_lite.common.devices import rank, usable_device
 from audiossl_lite.common.parameters import nearest
 from audiossl_lite.data.recipes import recipe_frontend
 from audiossl_lite.evaluation.embed import spectrograms
-from audiossl_lite.experiments.build import Parts, prepare, pretraining_parts, train_and_test
+from audiossl_lite.experiments.build import (
+    Parts,
+    prepare,
+    pretraining_parts,
+    train_and_test,
+    trained_frames,
+)
 from audiossl_lite.experiments.build_mae import (
+    holding,
     make_mae,
     make_mae_frontend,
     masked_parts,
@@ -64,6 +71,9 @@ JOBS: dict[str, Job] = {
         Job("byola", "byola", "AudioSet-2M", 1_963_807, "waveform"),
         Job("atst_small", "atst", "AudioSet-200K", 200_000, "atst_paper"),
         Job("atst_base", "atst_base", "AudioSet-2M", 2_000_000, "atst_paper"),
+        # As the authors' code trains them.
+        Job("atst_small_official", "atst_official", "AudioSet-200K", 200_000, "waveform"),
+        Job("atst_base_official", "atst_base_official", "AudioSet-2M", 2_000_000, "waveform"),
         Job("audiomae", "audiomae", "AudioSet-2M", 2_000_000, "audiomae"),
         Job("eat", "eat", "AudioSet-2M", 2_000_000, "audiomae"),
         Job("uamix_head", "uamix", "AudioSet-20K", 20_550, "audiomae", step=1, after="audiomae"),
@@ -181,8 +191,6 @@ def open_source(
     if wanted == "audiomae":
         masked = job.network(config)
         held = {"n_mels": store.made["n_mels"], "normalisation": "audioset"}
-        if job.step and store.batch_length > masked.n_frames:  # tuning takes whole clips
-            held["n_frames"] = store.batch_length
         wrong = {k: (v, getattr(masked, k)) for k, v in held.items() if getattr(masked, k) != v}
         if wrong:
             here = ", ".join(f"{key}={ours}" for key, (ours, _) in wrong.items())
@@ -198,12 +206,14 @@ def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSo
     network = job.network(config)
     clips = train_and_test(data_root, network, seed=seed).train
     if job.step:
-        frontend = make_mae_frontend(network, clips)
+        bank = make_mae_frontend(network, clips)
+        frontend = holding(bank, clips.lengths, at_least=network.n_frames)
         return InMemory(*spectrograms(frontend, clips.waveforms, clips.lengths)), frontend
     if job.store == "audiomae":
         prepared = prepare_mae(clips, config)
-    else:
-        prepared = prepare(clips, config)
+        whole = holding(prepared.frontend, clips.lengths, at_least=config.n_frames)
+        return InMemory(prepared.data, prepared.lengths), whole
+    prepared = prepare(clips, config)
     return InMemory(prepared.data, prepared.lengths), prepared.frontend
 
 
@@ -333,5 +343,6 @@ def run_job(
             maker=job.network(config).encoder,
             options={"n_frames": encoder.n_frames, "n_mels": encoder.n_mels} if sized else {},
             about=about | {"commit": entry["commit"]},
+            chunk_frames=trained_frames(config, frontend),
         )
     return result

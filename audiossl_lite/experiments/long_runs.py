@@ -61,7 +61,7 @@ def record_collapse(
     finished, rows, by_seed = Finished(folder), collapse_rows(config), []
     settings = {row.name: asdict(row.config) for row in rows} | {"ways": {KEPT: 5, STUDENT: 5}}
     earlier = load(path)
-    if earlier and earlier["config_hash"] != config_hash(settings):
+    if earlier and earlier["config_hash"] != config_hash(_known_to(earlier["config"], settings)):
         raise ValueError(f"{path} has other settings; move it away or choose another folder")
     if earlier and not (seeds := [seed for seed in seeds if seed not in earlier["seeds"]]):
         return earlier
@@ -107,7 +107,7 @@ def record_collapse(
         path,
         SCALE,
         tested[:1],
-        about=[f"{protocols[0].data.note}; each seed makes its own"],
+        about=[f"{protocols[0].data.note}; each seed of training makes its own clips"],
         device="cpu",
         seeds=[*(earlier["seeds"] if earlier else ()), *seeds],
         seconds=finished.seconds + (earlier["seconds"] if earlier else 0),
@@ -115,6 +115,17 @@ def record_collapse(
         values=values,
         notes=[f"{config.steps} steps of {config.batch_size} clips; 5-way 1-shot accuracy."],
     )
+
+
+def _known_to(earlier: Any, settings: Any) -> Any:
+    """The settings without switches that are off and that came after the earlier ones were recorded."""
+    if not isinstance(settings, dict) or not isinstance(earlier, dict):
+        return settings
+    return {
+        name: _known_to(earlier.get(name), value)
+        for name, value in settings.items()
+        if name in earlier or value is not False
+    }
 
 
 def _column(by_seed: list[list[dict[str, Any]]], row: int, name: str) -> np.ndarray:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,6 +136,20 @@ def load(path: str | Path) -> dict[str, Any] | None:
 def recorded(name: str, folder: str | Path | None = None) -> dict[str, Any] | None:
     """The recorded run `book/results/NAME.json` of this checkout, or None when it was not run."""
     return load(Path(folder or ROOT / "book" / "results") / f"{name}.json")
+
+
+def said_once(data: str) -> str:
+    """What a record says of its sets of clips, `set; about` or `set, about` each: what all share once, behind them."""
+    parts = data.split("; ")
+    for n in (*range(2, len(parts) // 2 + 1), 1):
+        sets = [parts[i : i + n] for i in range(0, len(parts), n)]
+        names, about = [one[0] for one in sets], sets[0][1:]
+        ends = [names[0][comma.start() :] for comma in re.finditer(", ", names[0])]
+        end = next((e for e in ends if all(name.endswith(e) for name in names)), "")
+        if len(sets) > 1 and (about or end) and all(one[1:] == about for one in sets):
+            sets_alone = dict.fromkeys(name.removesuffix(end) for name in names)
+            return "; ".join([*sets_alone, *filter(None, [end.removeprefix(", ")]), *about])
+    return data
 
 
 # --- rows of a record, from scores by features and column: `(seeds, episodes)`, or `(seeds,)` of a record ---------

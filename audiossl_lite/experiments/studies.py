@@ -15,7 +15,7 @@ import numpy as np
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.evaluation.statistics import Scores
-from audiossl_lite.experiments.records import config_hash, device_name, record
+from audiossl_lite.experiments.records import config_hash, device_name, record, said_once
 from audiossl_lite.training.loop import CollapseError, NotFiniteError
 
 
@@ -102,13 +102,15 @@ def record_study(
 ) -> dict[str, Any]:
     """Write the rows of a study, scored on these sets of clips, as a recorded run (`results.record`).
 
-    `about` says of each set how it relates to training.
+    `about` says of each set how it relates to training; what is the same of all stands once.
     """
     return record(
         path,
         experiment=Path(path).stem,
         scale=scale,
-        data="; ".join(f"{c.source}; {text}" for c, text in zip(clips, about, strict=True)),
+        data=said_once(
+            "; ".join(f"{c.source}; {text}" for c, text in zip(clips, about, strict=True))
+        ),
         data_fingerprint=" ".join(c.fingerprint() for c in clips),
         device=device_name(device),
         seeds=list(seeds),

@@ -125,8 +125,8 @@ class StudySet(EncoderSet):
         return dict(self.configs) | ({"variant": self.variant} if UAMIX in self.configs else {})
 
     def about_training(self) -> list[str]:
-        """For a record: what training heard."""
-        return [f"training heard {described(decoded_in(self.study.folder))}"] * len(self.pools)
+        """For a record: what the study holds, and how much of it training hears."""
+        return [f"the study holds {described(decoded_in(self.study.folder))}"] * len(self.pools)
 
     @property
     def seconds(self) -> float:

@@ -1,9 +1,9 @@
 """Every method trained on a corpus of real sounds over seeds: `python -m audiossl_lite workshop --data SOUNDS`.
 
-Settings are those of scale `gpu` with a smaller network and fewer clips a step. Each run is scored on what training
-never heard, at its start, along the way and at its end. A process takes one core; another one started with the same
-folder takes other runs. The same command goes on after an interruption. The record is written anew after each run,
-over the seeds that are finished; rows that it had and whose runs are no longer in the folder stay.
+Each run is scored on what training never heard, at its start, along the way and at its end. A process takes one core;
+another one started with the same folder takes other runs. The same command goes on after an interruption. The record is
+written anew after each run, over the seeds that are finished; rows that it had and whose runs are no longer in the
+folder stay.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,78 +29,26 @@ from audiossl_lite.experiments.gpu import learnt, sounds
 from audiossl_lite.experiments.gpu.scores import START, TaskScores, load_scores
 from audiossl_lite.experiments.gpu.task import Stage, Task, record_of
 from audiossl_lite.experiments.networks import UNTRAINED
+from audiossl_lite.experiments.settings.study import RUNS
 from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.experiments.studies import named
 from audiossl_lite.training import CollapseError, NotFiniteError, load_checkpoint
 
 RECORD = "sounds_workshop"
-POINTS = (1 / 16, 1 / 4, 1.0)  # of the steps: where a run is scored
-SHARED = {
-    "batch_size": 64,
-    "log_every": 50,
-    "save_every": 100,
-    "precision": "auto",
-}
-BYOL = SHARED | {"hidden_dim": 1024, "learning_rate": 1e-3}
-ATST = BYOL | {
-    "method": "atst",
-    "encoder": "atst_tiny",
-    "steps": 3000,
-    "warmup_steps": 300,
-    "points": POINTS,
-}
-CNN = BYOL | {"encoder": "byola_small", "steps": 1500, "warmup_steps": 150, "points": POINTS}
-TUNED = SHARED | {
-    "method": "uamix",
-    "head_batch_size": 64,
-    "head_steps": 100,
-    "steps": 600,
-    "symmetric": False,
-    "points": (1.0,),
-}
-# By the name of its row: the options of a stage "learnt" (`gpu.learnt.run`). In order of worth.
-RUNS: dict[str, dict[str, Any]] = {
-    "ATST": ATST,
-    "AudioMAE": SHARED
-    | {
-        "method": "audiomae",
-        "encoder": "audiomae_tiny",
-        "n_mels": 64,
-        "decoder_dim": 128,
-        "decoder_depth": 2,
-        "steps": 3000,
-        "warmup_steps": 300,
-        "points": POINTS,
-    },
-    # As much arithmetic as ATST: one of its steps, four maskings a clip, takes 3.1 of ATST's.
-    "EAT": SHARED
-    | {
-        "method": "eat",
-        "encoder": "audiomae_tiny",
-        "n_mels": 64,
-        "top_blocks": 6,
-        "decoder_dim": 192,
-        "steps": 960,
-        "warmup_steps": 96,
-        "points": POINTS,
-    },
-    **{name: TUNED | changes for name, changes in VARIANTS.items()},
-    "CNN, InfoNCE": CNN | {"method": "cnn"},
-    "BYOL-A": CNN | {"method": "byola"},
-    "ATST, one segment of 1 s": ATST | {"segments": "one"},
-    "ATST, two segments of 0.5 s": ATST | {"segment_s": 0.5},
-}
+AGAIN = "sounds_again_workshop"  # the same, run once more: in the book alone
+Runs = dict[str, dict[str, Any]]  # options of a run by the name of its row
 MOST_SEEDS = 10
 SHARED_CORES = (
     "Seconds are those on the clock of one thread; other programs may have used the core meanwhile."
 )
 
 
-def run_of(name: str, seed: int) -> Stage:
-    """The run of a row with a seed; KeyError names the rows there are."""
-    if name not in RUNS:
-        raise KeyError(f"no run is called {name!r}; there are {', '.join(RUNS)}")
-    options = RUNS[name] | {"seed": seed}
+def run_of(name: str, seed: int, runs: Runs | None = None) -> Stage:
+    """The run of a row of `runs` (by default the study's) with a seed; KeyError names the rows there are."""
+    runs = RUNS if runs is None else runs
+    if name not in runs:
+        raise KeyError(f"no run is called {name!r}; there are {', '.join(runs)}")
+    options = runs[name] | {"seed": seed}
     needs = ()
     if options["method"] == "uamix":
         start = run_of("AudioMAE", seed).name
@@ -110,18 +58,26 @@ def run_of(name: str, seed: int) -> Stage:
 
 
 def train_all(
-    out: str | Path, data: str | Path | None, names: Sequence[str], seeds: Sequence[int]
+    out: str | Path,
+    data: str | Path | None,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    runs: Runs | None = None,
+    write: Callable[[Path], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Train what is not yet trained, every row of a seed before the next seed, and return the record.
 
     `data`: a folder that `data.corpus.list_sounds` reads, or None (embedded sounds). Runs that another process is at
-    are left to it and waited for. A run that collapses or diverges is named in the record's note, and its row lacks
-    the seed. Raises KeyError for an unknown name, ValueError when `out` holds runs on other sounds, and what
-    `list_sounds` raises.
+    are left to it and waited for, an encoder that is missing is trained before what starts from it. A run that
+    collapses or diverges is named in the record's note, and its row lacks the seed. `runs`, `write`: another study's
+    rows, and what writes its record; by default `RUNS` and `collect`. Raises KeyError for an unknown name, ValueError
+    when `out` holds runs on other sounds, and what `list_sounds` raises.
 
     Where: ATST Table 2; uaMix-MAE Tables 2 and 3; chapter 14
     """
-    waiting = [run_of(name, seed) for seed in seeds for name in names]
+    write = write or collect
+    waiting = _in_order(names, seeds, runs)
     key = listing_key(list_sounds(data)) if data else "embedded"
     out = Path(out).expanduser().resolve()
     task = _task(Stage("sounds", "", ""), out, Path(data).expanduser() if data else None)
@@ -133,14 +89,26 @@ def train_all(
         raise ValueError(
             f"{out} holds runs on other sounds than {data or 'the built-in ones'}; choose another --out"
         )
-    collect(out)  # a record that cannot be gone on with is met before hours of training
+    write(out)  # a record that cannot be gone on with is met before hours of training
     while waiting := [stage for stage in waiting if not _ended(out, stage)]:
-        if not any(_take(stage, out) for stage in waiting):
+        if not any(_take(stage, out, write) for stage in waiting):
             time.sleep(5)
-    return collect(out)
+    return write(out)
 
 
-def _take(stage: Stage, out: Path) -> bool:
+def _in_order(names: Sequence[str], seeds: Sequence[int], runs: Runs | None) -> list[Stage]:
+    """The runs to be trained, each once: seed by seed, before what is tuned the encoder that it starts from."""
+    stages = {}
+    for seed in seeds:
+        for stage in (run_of(name, seed, runs) for name in names):
+            if stage.needs:
+                start = run_of("AudioMAE", seed)
+                stages.setdefault(start.name, start)
+            stages.setdefault(stage.name, stage)
+    return list(stages.values())
+
+
+def _take(stage: Stage, out: Path, write: Callable[[Path], dict[str, Any]]) -> bool:
     """Train a run to its end; False when it cannot start yet or another process is at it."""
     if not all(record_of(out, need) for need in stage.needs):
         return False
@@ -153,7 +121,7 @@ def _take(stage: Stage, out: Path) -> bool:
                     learnt.run(task)
                 except (CollapseError, NotFiniteError) as error:
                     _failure(out, stage.name).write_text(f"{error}\n")
-                collect(out)
+                write(out)
     except BlockingIOError:
         return False
     return True
@@ -172,6 +140,12 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     with open(folder / ".lock", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
+
+
+def failures_of(out: Path, stages: Iterable[Stage]) -> dict[str, str]:
+    """By title: what the runs that did not come to an end died of."""
+    files = {stage.title: _failure(out, stage.name) for stage in stages}
+    return {title: file.read_text().strip() for title, file in files.items() if file.is_file()}
 
 
 def _failure(out: Path, name: str) -> Path:
@@ -202,10 +176,7 @@ def collect(out: Path) -> dict[str, Any]:
         name: next(iter(by_seed.values()))["config"] for name, by_seed in runs.items() if by_seed
     }
     commits = {entry["commit"] for by_seed in runs.values() for entry in by_seed.values()}
-    failures = {}
-    for stage in (run_of(name, seed) for name in RUNS for seed in range(MOST_SEEDS)):
-        if (failure := _failure(out, stage.name)).is_file():
-            failures[stage.title] = failure.read_text().strip()
+    failures = failures_of(out, (run_of(name, s) for name in RUNS for s in range(MOST_SEEDS)))
     left_out: dict[str, str] = {}
     path = out / "records" / f"{RECORD}.json"
     with locked(out / "records", wait=True):
@@ -258,10 +229,7 @@ def _rows(
         if name not in VARIANTS:  # what is tuned starts from a row that is there
             rows[f"{name}{UNTRAINED}"] = dict.fromkeys(ends, 0)
         for title, steps in rows.items() if by_seed else ():
-            files = [
-                out / "stages" / run_of(name, s).name / f"scores_{n}.pt" for s, n in steps.items()
-            ]
-            parts = [next(iter(load_checkpoint(file).values())) for file in files]
+            parts = [scores_of(out, run_of(name, s), n)[0] for s, n in steps.items()]
             joined = {c: np.concatenate([part[c].numpy() for part in parts]) for c in columns}
             row = records.record_row(title, joined, start) | {"seeds": list(by_seed)}
             if title == name:
@@ -271,6 +239,11 @@ def _rows(
                     for point, points in zip(records.mean_curve(curves, columns), zip(*curves))
                 ]
             yield row
+
+
+def scores_of(out: Path, stage: Stage, step: int) -> list[dict[str, torch.Tensor]]:
+    """Accuracy `(1, episodes)` by column of what a run was scored on at a step: the encoder, then its student."""
+    return list(load_checkpoint(out / "stages" / stage.name / f"scores_{step}.pt").values())
 
 
 def _family(name: str) -> str:
@@ -307,13 +280,38 @@ def on_common_seeds(entry: dict[str, Any], *names: str) -> Scores:
     """
     scores, rows = records.recorded_scores(entry), {row["name"]: row for row in entry["values"]}
     seeds = {name: rows[name].get("seeds") for name in names}
-    common = set.intersection(*(set(s) for s in seeds.values() if s)) if any(seeds.values()) else ()
+    trained = [set(found) for found in seeds.values() if found]
+    common = sorted(set.intersection(*trained)) if trained else []
     chosen = {}
     for name in names:
-        at = [i for i, seed in enumerate(seeds[name] or [None]) if seed is None or seed in common]
+        at = [seeds[name].index(seed) for seed in common] if seeds[name] else [0]
         chosen[name] = {column: values[at] for column, values in scores[name].items()}
         chosen[name]["average"] = np.mean(list(chosen[name].values()), axis=0)
     return chosen
+
+
+def gain_of_runs(
+    entry: dict[str, Any], a: str, b: str, again: dict[str, Any] | None = None
+) -> np.ndarray:
+    """Row a minus row b on the average of all tasks, a number a run; none where a row is missing.
+
+    First the record's seeds, paired. Then the seeds that `again` has of both rows, unless they repeat the first ones:
+    the same settings trained once more are another run when rounding or the code between them moved them.
+    """
+    seen: set[tuple[float, ...]] = set()
+    found = []
+    for source in filter(None, (entry, again)):
+        if not {a, b} <= {row["name"] for row in source["values"]}:
+            continue
+        pair = on_common_seeds(source, a, b)
+        runs = list(zip(*np.broadcast_arrays(pair[a]["average"], pair[b]["average"])))
+        found += [x - y for x, y in runs if _rounded(x, y) not in seen]
+        seen |= {_rounded(*run) for run in runs}
+    return np.array(found)
+
+
+def _rounded(*scores: float) -> tuple[float, ...]:
+    return tuple(round(float(score), 6) for score in scores)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

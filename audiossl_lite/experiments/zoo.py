@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.encoders import AudioMAEEncoder
-from audiossl_lite.encoders.atst import ATSTEncoder
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.evaluation.grids import Scoring
 from audiossl_lite.evaluation.statistics import Scores
@@ -35,8 +34,10 @@ from audiossl_lite.experiments.build import (
     prepare,
     pretraining_parts,
     train_parts,
+    trained_frames,
 )
 from audiossl_lite.experiments.build_mae import (
+    holding,
     make_mae,
     make_mae_frontend,
     masked_parts,
@@ -168,9 +169,7 @@ class EncoderSet:
             encoder = self._published.encoder
         else:
             encoder = self.trained(method, seed).encoder
-        chunked = isinstance(encoder, ATSTEncoder)
-        chunk_frames = round(config.segment_s / frontend.hop_s) + 1 if chunked else 0
-        return Network(name, encoder, frontend, chunk_frames)
+        return Network(name, encoder, frontend, trained_frames(config, frontend))
 
     def networks(self, seed: int) -> Iterator[Network]:
         """All encoders of a seed, one after the other."""
@@ -217,7 +216,10 @@ class EncoderSet:
     def _filter_bank(self) -> AudioMAEFrontend:
         if self._checkpoint:
             return self._published.frontend
-        return make_mae_frontend(self.configs[MAE], self.heard[0])
+        config = self.configs[MAE]
+        bank = make_mae_frontend(config, self.heard[0])
+        lengths = torch.cat([clips.lengths for clips in (*self.heard, *self.scored)])
+        return holding(bank, lengths, at_least=config.n_frames)
 
     def frontend(self, config: Any) -> nn.Module:
         """The frontend of training and scoring with these settings."""

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn import functional as dist_functional
 
-from audiossl_lite.common.devices import world_size
+from audiossl_lite.common.devices import total, world_size
 
 
 def gather(x: Tensor) -> Tensor:
@@ -38,15 +38,6 @@ def gather_labels(labels: Tensor) -> Tensor:
     if world_size() == 1:
         return labels
     return torch.block_diag(*gather(labels).chunk(world_size()))
-
-
-def total(x: Tensor) -> Tensor:
-    """The sum of `x` over all processes, without gradient."""
-    if world_size() == 1:
-        return x.detach()
-    summed = x.detach().clone()
-    dist.all_reduce(summed)
-    return summed
 
 
 def joint_mean(mean: Tensor, n: Tensor) -> Tensor:

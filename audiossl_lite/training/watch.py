@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.common.devices import has_bf16_units
-from audiossl_lite.methods.distributed import total
+from audiossl_lite.common.devices import has_bf16_units, total
 from audiossl_lite.training.step import Run
 
 RANK_SHARE = 0.05  # of the directions that a batch can have: fewer are warned of

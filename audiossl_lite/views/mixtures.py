@@ -13,6 +13,7 @@ from audiossl_lite.views.augmentations import (
     SpectralGain,
     TimeRoll,
 )
+from audiossl_lite.views.segments import cut, random_starts
 
 MIXINGS = ("none", "mixup", "tf_cutmix", "t_cutmix")
 
@@ -93,3 +94,39 @@ class TuningViews(nn.Module):
             return anchor, positive, labels, torch.stack([ids, ids], dim=1), ids, lengths
         avoid = torch.stack([ids, ids[mixture.partner]], dim=1)
         return mixture.spec, positive, virtual_labels(mixture), avoid, ids, lengths
+
+
+class CroppedViews(nn.Module):
+    """A random crop of `n_frames` inside each longer clip before the views of tuning: what the encoder was trained on.
+
+    Takes and returns what `TuningViews` does; clips that end within the crop go on with `pad_value`.
+
+    Where: uaMix-MAE Fig. 1; chapter 09
+    """
+
+    needs_ids = True
+
+    def __init__(self, n_frames: int, pad_value: float, views: TuningViews) -> None:
+        super().__init__()
+        self.n_frames, self.pad_value, self.views = n_frames, pad_value, views
+
+    @torch.no_grad()
+    def forward(
+        self,
+        spec: Tensor,
+        generator: torch.Generator,
+        lengths: Tensor | None = None,
+        *,
+        ids: Tensor,
+    ) -> tuple[Tensor, ...]:
+        if spec.shape[1] <= self.n_frames:
+            return self.views(spec, generator, lengths, ids=ids)
+        if lengths is None:
+            lengths = torch.full((len(spec),), spec.shape[1])
+        start = random_starts(lengths, self.n_frames, generator)
+        left = (lengths - start).clamp(max=self.n_frames)
+        crop = cut(spec, start, self.n_frames)
+        frame = torch.arange(self.n_frames, device=spec.device)
+        past_end = frame >= send(left, spec.device)[:, None]
+        crop = crop.masked_fill(past_end[..., None], self.pad_value)
+        return self.views(crop, generator, left, ids=ids)

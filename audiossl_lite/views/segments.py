@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.common.devices import on_host, send
+from audiossl_lite.common.devices import on_host, send, total, world_size
+from audiossl_lite.frontends import FLOAT32_EPS
 from audiossl_lite.views.augmentations import LogMixupExp, RandomResizedCrop
 
 
@@ -73,13 +74,34 @@ def overlap_share(start_a: Tensor, start_b: Tensor, size: int) -> Tensor:
     return (1.0 - (start_a - start_b).abs() / size).clamp_min(0.0)
 
 
+class ViewNormalisation(nn.Module):
+    """Both views of a batch, all cells together, to mean 0 and standard deviation 1: `(B, T, F)` twice, in and out.
+
+    The deviation is the unbiased one. Several processes share mean and deviation; each holds equally many clips.
+
+    Where: BYOL-A Sec. 3.4; chapter 03
+    """
+
+    @torch.no_grad()
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        views = torch.stack([first, second])
+        n_cells = views.numel() * world_size()
+        # In float64 the order of a sum does not show, so that several processes find what one does.
+        wide = torch.float32 if views.device.type == "mps" else torch.float64
+        mean = total(views.sum(dtype=wide)) / n_cells
+        views -= mean.to(views.dtype)
+        variance = total(views.square().sum(dtype=wide)) / (n_cells - 1)
+        first, second = views / variance.sqrt().clamp_min(FLOAT32_EPS).to(views.dtype)
+        return first, second
+
+
 class ViewMaker(nn.Module):
     """Clips to two augmented views: `(B, S)` waveforms or `(B, T, F)` spectrograms in, two `(B, T', F)` out.
 
     `crop_from="waveform"`: cut, then `frontend` (the authors' code); `"spectrogram"`: the input already is a
     spectrogram, cut it (the paper's text). `size`: segment length in samples or frames accordingly. Mixup and random
-    resized crop can be switched off; `shared_memory`: both views share one mixup memory, as in BYOL-A. Numbers of the
-    clips (`ids`) are not needed.
+    resized crop can be switched off; `shared_memory`: both views share one mixup memory, as in BYOL-A;
+    `normalise_views`: a `ViewNormalisation` comes last. Numbers of the clips (`ids`) are not needed.
 
     Where: ATST Fig. 1; chapter 03
     """
@@ -95,6 +117,7 @@ class ViewMaker(nn.Module):
         resized_crop: bool = True,
         memory_size: int = 2048,
         shared_memory: bool = False,
+        normalise_views: bool = False,
     ) -> None:
         super().__init__()
         if crop_from not in ("waveform", "spectrogram"):
@@ -107,6 +130,7 @@ class ViewMaker(nn.Module):
         second = LogMixupExp(memory_size=memory_size) if mixup and not shared_memory else first
         self.mixup = nn.ModuleList([first, second]) if mixup else None
         self.resized_crop = RandomResizedCrop() if resized_crop else None
+        self.normalise_views = ViewNormalisation() if normalise_views else None
 
     @torch.no_grad()
     def forward(
@@ -127,4 +151,4 @@ class ViewMaker(nn.Module):
             views = tuple(mix(view, generator) for mix, view in zip(self.mixup, views, strict=True))
         if self.resized_crop is not None:
             views = tuple(self.resized_crop(view, generator) for view in views)
-        return views
+        return views if self.normalise_views is None else self.normalise_views(*views)

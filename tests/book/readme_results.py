@@ -12,11 +12,11 @@ from audiossl_lite.book.figures import figure_style
 from audiossl_lite.evaluation.statistics import judged
 from audiossl_lite.experiments.records import recorded
 from audiossl_lite.experiments.settings.uamix import VARIANTS
+from audiossl_lite.experiments.workshop import AGAIN, RUNS, gain_of_runs
 from audiossl_lite.experiments.workshop import RECORD as STUDY
-from audiossl_lite.experiments.workshop import RUNS
 from tests.book.library_index import ROOT
 
-README, AGAIN = ROOT / "README.md", "sounds_again_workshop"
+README = ROOT / "README.md"
 PICTURE = ROOT / "book" / "images" / "results.svg"
 BEGIN, END = "<!-- results: made from book/results -->", "<!-- end of results -->"
 GPU_BEGIN, GPU_END = "<!-- results of a card: made from book/results -->", "<!-- end of them -->"
@@ -57,7 +57,7 @@ def verdict_lines() -> str:
     names = [name for name in RUNS if name in averages]
 
     def gap(name: str, other: str) -> str:
-        return judged(study_report.gain_of_runs(entry, name, other, again))
+        return judged(gain_of_runs(entry, name, other, again))
 
     def above(name: str, other: str) -> bool:
         return gap(name, other).endswith(": better")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from audiossl_lite.book.study_report import gain_of_runs
 from audiossl_lite.evaluation.statistics import judged
 from audiossl_lite.experiments.records import recorded, recorded_scores
-from audiossl_lite.experiments.workshop import RECORD, RUNS
+from audiossl_lite.experiments.workshop import AGAIN, RECORD, RUNS, gain_of_runs
 from tests.book import readme_results
 from tests.book.library_index import ROOT
 
@@ -68,7 +67,7 @@ def test_the_bullets_of_the_readme_call_a_row_what_its_table_calls_it():
 
 def test_the_first_page_says_of_the_study_what_its_records_say():
     """It has no numbers: both methods rise, tuning alone lifts, mixing lowers; and what a study costs."""
-    study, again = recorded(RECORD), recorded(readme_results.AGAIN)
+    study, again = recorded(RECORD), recorded(AGAIN)
 
     def word(a: str, b: str) -> str:
         return judged(gain_of_runs(study, a, b, again)).rpartition(": ")[2]

@@ -124,6 +124,17 @@ def test_a_record_is_found_shown_and_named_with_its_circumstances(tmp_path):
     assert circumstances(alike).startswith("every task 5-way (chance 20 %); scale workshop")
 
 
+def test_the_sounds_of_a_study_stand_once_in_the_circumstances_of_a_record():
+    """Records of chapters 10 and 11 repeat them with each task, and call all of them heard."""
+    for name in ("few_shot_workshop", "linear_workshop", "finetune_workshop"):
+        entry = load(ROOT / "book" / "results" / f"{name}.json")
+        told = circumstances(entry)
+        assert told.count("events of ESC-50; note families of FluidR3-notes; ") == 1, name
+        assert told.count("kitchen scenes of Kitchen20; ") == 1, name
+        repeated = "clips that training never heard" if "few_shot" in name else "the study holds"
+        assert told.count(repeated) == 1 and "training heard" not in told, name
+
+
 def test_a_record_of_single_numbers_is_a_plain_table(tmp_path):
     write(tmp_path, "atst_table1_lite", [ROW])
     (entry,) = entries(ITEMS["ATST", "Table 1"], "lite", tmp_path)
@@ -186,3 +197,28 @@ def test_the_start_and_a_baseline_stand_beside_a_number(tmp_path):
     write(tmp_path, "atst_table1_lite", [ROW | {"name": "two, 3 s", "untrained": 44.9}])
     item = Item("05_atst", ("atst_table1",), ours=("two", ""), beside=("untrained",))
     assert beside(item, "lite", tmp_path) == "untrained 44.9"
+
+
+def test_a_number_of_a_card_has_its_name_its_start_and_its_baselines_beside_it(tmp_path):
+    def row(name, mean, **more):
+        cell = {"by_seed": [mean], "mean": mean, "ci95": 1.0}
+        return ROW | more | {"name": name, "columns": {"events, never heard": cell}}
+
+    values = [
+        row("log-mel statistics", 44.0), row("untrained encoder", 42.0), row("AudioMAE, as pretrained", 45.0),
+        row("uaMix-MAE: No Mixing", 47.0, curve=[{"seconds": 1.0}]), row("a student", 46.0),
+    ]  # fmt: skip
+    write(tmp_path, "gpu_learnt_uamix", values, symmetric=True)
+    assert {paper for (paper, _), i in ITEMS.items() if i.gpu} == {"ATST", "uaMix-MAE"}
+    for name in "Table 2", "Table 3":
+        item = ITEMS["uaMix-MAE", name]
+        assert headline(item, "gpu", tmp_path) == "uaMix-MAE: No Mixing, both directions 47.0 ± 1.0"
+        start, baseline = "AudioMAE, as pretrained 45.0 ± 1.0", "log-mel statistics 44.0 ± 1.0"
+        assert beside(item, "gpu", tmp_path) == f"{start}; {baseline}"
+    rows = status_rows(folder=tmp_path)
+    assert all(r["beside it, at gpu"] == "–" for r in rows if r["gpu"] in (NOT_RUN, "–"))
+
+
+def test_each_number_of_a_card_in_this_checkout_has_a_start_beside_it():
+    for r in status_rows():
+        assert r["gpu"] in (NOT_RUN, "–") or "; " in r["beside it, at gpu"], r["item"]

@@ -7,6 +7,7 @@ import numpy as np
 from audiossl_lite.book import study_report
 from audiossl_lite.evaluation.statistics import as_text, mean_interval
 from audiossl_lite.experiments.settings.uamix import START, VARIANTS
+from audiossl_lite.experiments.workshop import gain_of_runs
 
 TASKS = ("a, never heard", "b, never heard")
 
@@ -103,7 +104,7 @@ def test_a_run_made_again_is_one_run_more_unless_it_repeats_the_first():
         row("No Mixing", [0], [51.5], [44.5]),
         row("MixUp + LS", [2], [60.0], [40.0]),  # as before, without its start
     )
-    gain = study_report.gain_of_runs
+    gain = gain_of_runs
     np.testing.assert_allclose(gain(STUDY, "No Mixing", "AudioMAE"), [0.0, 0.6, 1.0])
     np.testing.assert_allclose(gain(STUDY, "No Mixing", "AudioMAE", again), [0.0, 0.6, 1.0, 0.0])
     np.testing.assert_allclose(gain(STUDY, "No Mixing", "AudioMAE", STUDY), [0.0, 0.6, 1.0])

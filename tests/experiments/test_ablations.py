@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from audiossl_lite.experiments.ablations import (
     table_1_rows,
     view_rows,
 )
-from audiossl_lite.experiments.build import TrainTest, pretrain
+from audiossl_lite.experiments.build import TrainTest, pretrain, trained_frames
 from audiossl_lite.experiments.networks import Network
 from audiossl_lite.experiments.records import load
 from audiossl_lite.experiments.settings.presets import preset
@@ -93,7 +94,11 @@ def test_a_transformer_embeds_chunk_by_chunk_and_a_cnn_the_whole_clip():
         whole = cnn(spec, lengths)
     out = ablations._embed(atst, spec, lengths, 40)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(ablations._embed(cnn, spec, lengths, 40), whole, atol=0, rtol=0)
+    config, hop = preset("byola"), SimpleNamespace(hop_s=0.01)
+    assert trained_frames(config, hop) == 0
+    assert trained_frames(preset("atst", "lite", {"segment_s": 0.4}), hop) == 41
+    assert trained_frames(preset("uamix", "workshop"), hop) == 208
+    torch.testing.assert_close(ablations._embed(cnn, spec, lengths, 0), whole, atol=0, rtol=0)
 
 
 def test_a_row_reports_what_a_run_by_hand_gives(data):

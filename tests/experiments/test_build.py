@@ -17,6 +17,7 @@ from audiossl_lite.experiments.build import (
     make_encoder,
     make_frontend,
     make_method,
+    make_views,
     pretrain,
     train_and_test,
     train_config,
@@ -110,6 +111,22 @@ def test_the_method_is_what_the_preset_says():
             built["drop_path"] = max(block.drop_path.probability for block in blocks)
         said = {name: getattr(config, name) for name in built}
         assert isinstance(method, BYOL) and built == pytest.approx(said), (experiment, scale)
+
+
+def test_the_views_are_what_the_preset_says():
+    for experiment, scale in itertools.product(EXPERIMENTS, SCALES):
+        config = preset(experiment, scale)
+        views = make_views(config, make_frontend(config.frontend, tones().waveforms))
+        first, second = views.mixup
+        built = {
+            "segments": views.segments, "crop_from": views.crop_from,
+            "mixup": views.mixup is not None, "resized_crop": views.resized_crop is not None,
+            "memory_size": first.memory_size, "shared_memory": first is second,
+            "normalise_views": views.normalise_views is not None,
+        }  # fmt: skip
+        assert built == {name: getattr(config, name) for name in built}, (experiment, scale)
+        frames = views.size if config.crop_from == "spectrogram" else views.size // 160 + 1
+        assert frames == pytest.approx(100 * config.segment_s + 1, abs=0.5), (experiment, scale)
 
 
 def test_the_loop_gets_the_settings_of_the_preset():

@@ -131,7 +131,7 @@ def test_every_variant_starts_equal_and_sees_the_same_clips(data, monkeypatch, m
     head, starts = head_of(data), []
 
     def stop(method, views, data, config, **options):
-        starts.append((weights(method), config, views.mixing))
+        starts.append((weights(method), config, views.views.mixing))
 
     monkeypatch.setattr(build, "train", stop)
     tune(head, data, tiny(mixing=mixing), device="cpu")
@@ -169,7 +169,7 @@ def test_step_1_is_never_mixed_and_the_settings_reach_both_steps(data, monkeypat
         build,
         "train",
         lambda method, views, data, config, **options: (
-            seen.append((method, views, config)),
+            seen.append((method, views.views, config)),
             inner(method, views, data, config, **options),
         )[1],
     )

@@ -1,4 +1,4 @@
-"""Effects of single settings: every change is one, neutral ones change nothing, and pages are filled from records."""
+"""Effects of single settings: every change is one, and neutral ones change nothing."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from audiossl_lite.book.effects import effect
 from audiossl_lite.common.parameters import SCALES
 from audiossl_lite.common.ranges import RANGES
 from audiossl_lite.experiments import differences
 from audiossl_lite.experiments.differences import (
-    ABOUT,
+    AVERAGE,
     BASE,
     CHANGES,
     Change,
     changed_score,
     changed_set,
-    effect,
-    fill_effects,
     record_differences,
+    study_runs,
 )
-from audiossl_lite.experiments.records import ROOT, record, recorded
+from audiossl_lite.experiments.records import load
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.study_set import encoder_set
-from audiossl_lite.experiments.workshop import RECORD as STUDY
-from audiossl_lite.experiments.workshop import RUNS
-from tests.experiments.tiny_sets import shared_set, tiny_pools, tiny_set
+from audiossl_lite.training import load_checkpoint
+from tests.experiments.tiny_sets import shared_set, small_study, tiny_pools, tiny_set
 
 LABELS = [f"{family}: {name}" for family, changes in CHANGES.items() for name in changes]
 
@@ -89,74 +88,51 @@ def test_a_record_holds_effects_beside_scores_and_a_failure_is_named(zoo, tmp_pa
         against = base["columns"][column]["by_seed"]
         gain = sum(a - b for a, b in zip(cell["by_seed"], against, strict=True)) / 2
         assert cell["gain"] == pytest.approx(gain, abs=1e-4)
-    mean, half = effect("ATST: student kept", tmp_path)
+    mean, half, scale = effect("ATST: student kept", tmp_path)
     assert mean == student["columns"]["events, never heard"]["gain"] and half >= 0
+    assert scale == "lite"
 
 
-def test_pages_are_filled_from_records_or_say_not_run(tmp_path):
-    text = "| measured(ATST: drop path) | measured(sounds_workshop: A, b minus C) |"
-    assert fill_effects(text, tmp_path) == "| not run | *A, b* − *C*: not run |"
-    assert fill_effects(ABOUT, tmp_path).endswith("not run.")
-
-    def row(name, gain, half, *by_column, seeds=(0, 1)):
-        columns = zip(("events, never heard", "words, never heard", "words, heard"), by_column)
-        columns = {c: {"by_seed": v, "gain": gain, "gain_ci95": half} for c, v in columns}
-        return {"name": name, "columns": columns} | ({"seeds": list(seeds)} if seeds else {})
-
-    common = {
-        "data": "x: 2 clips", "data_fingerprint": "0", "device": "CPU", "seeds": [0, 1],
-        "seconds": 1.0, "config": {},
+def test_on_real_sounds_every_change_is_paired_with_its_method(tmp_path, monkeypatch):
+    """Gains are those of the single runs, the student is read from the same run, a shared start is trained once."""
+    small_study(monkeypatch)
+    runs = study_runs()
+    assert set(runs) == {
+        f"{family}: {name}" for family, changes in CHANGES.items()
+        for name in (BASE, *(n for n, c in changes.items() if c.settings or c.scaled))
     }  # fmt: skip
-    effects = {"drop path": (-1.26, 2.0), "eps of 1e-6": (1.0, 0.5), "heads without bias": (0, 0)}
-    effects |= {"student kept": (0.3, 47.2), BASE: (0.0, 0.0)}
-    record(
-        tmp_path / "differences_lite.json", experiment="differences_lite", scale="lite",
-        values=[row(f"ATST: {name}", *cell, [1.0]) for name, cell in effects.items()], **common,
-    )  # fmt: skip
-    study = [
-        row("A, b", 0, None, [3.0, 5.0], [3.0, 5.0], [99.0, 0.0]),
-        row("C", 0, None, [2.0, 7.0, 1.0], [2.0, 7.0, 1.0], [0.0, 0.0, 0.0], seeds=(1, 2, 0)),
-        row("D", 0, None, [1.0], [2.0], seeds=(0,)),
-    ]
-    record(
-        tmp_path / "sounds_workshop.json", experiment="x", scale="workshop", values=study, **common
+    rate = preset("atst", "workshop").learning_rate
+    assert runs["ATST: six times the learning rate"]["learning_rate"] == pytest.approx(6 * rate)
+    assert runs["ATST: drop path"] == runs["ATST: as it is"] | {"drop_path": 0.1}
+    assert runs["ATST: as it is"]["steps"] < preset("atst", "workshop").steps
+    monkeypatch.setattr(
+        differences, "STUDIED", {"ATST": ("ATST", 4), "uaMix-MAE": ("No Mixing", 4)}
     )
-    assert fill_effects(text, tmp_path) == (
-        "| -1.3 ± 2.0 | *A, b* − *C*: unclear (± 6) (`sounds_workshop`, 2 seeds) |"
-    )
-    shown = fill_effects("measured(sounds_workshop: D minus A, b)", tmp_path)
-    assert shown == "*D* − *A, b*: -1.5 (`sounds_workshop`, one run)"
-    assert fill_effects("measured(ATST: student kept)", tmp_path) == "unclear (± 47)"
-    assert fill_effects("measured(ATST: heads without bias)", tmp_path) == "not measured"
-    about = fill_effects(ABOUT, tmp_path)
-    assert "scale `lite`" in about and "2 seeds, x, 5-way" in about
-    assert "1 of these effects leaves zero out, and luck alone gives about 0." in about
+    asked = ["--out", str(tmp_path), "--seeds", "2", "--only"]
+    assert differences.main([*asked, "ATST: drop path; ATST: as it is"]) == 0
+    entry = load(tmp_path / "records" / "differences_workshop.json")
+    rows = {row["name"]: row for row in entry["values"]}
+    assert set(rows) - {n for n in rows if "statistics" in n} == {
+        "ATST: as it is", "ATST: student kept", "ATST: drop path",
+    }  # fmt: skip
+    ends = {
+        (slug, seed): load_checkpoint(tmp_path / "stages" / f"atst_{slug}_{seed}" / "scores_4.pt")
+        for slug in ("as_it_is", "drop_path") for seed in (0, 1)
+    }  # fmt: skip
+    column = next(iter(rows["ATST: drop path"]["columns"]))
 
+    def mean(slug, seed, which=0):
+        return list(ends[slug, seed].values())[which][column].mean().item()
 
-def test_an_effect_that_no_job_measures_is_an_error():
-    with pytest.raises(KeyError, match="no job measures 'ATST: louder'"):
-        fill_effects("measured(ATST: louder)")
-
-
-# Changes of which the appendix shows a larger run instead: of real sounds, over seeds or on a card.
-SHOWN_ELSEWHERE = {"uaMix-MAE: both directions", "ATST: student kept"}
-
-
-def test_the_appendix_asks_for_every_change_and_only_for_those():
-    text = (ROOT / "book" / "appendix_differences.md").read_text()
-    asked = [label for label in differences.TOKEN.findall(text) if " minus " not in label]
-    assert sorted({*asked, *SHOWN_ELSEWHERE}) == sorted(LABELS)
-    assert SHOWN_ELSEWHERE.isdisjoint(asked) and text.count(ABOUT) == 1
-    fill_effects(text)
-
-
-def test_the_pairs_of_the_appendix_are_rows_of_their_records_or_of_runs_to_come():
-    text = (ROOT / "book" / "appendix_differences.md").read_text()
-    pairs = [label for label in differences.TOKEN.findall(text) if " minus " in label]
-    for label in pairs:
-        name, rows = label.split(": ", 1)
-        known = {row["name"] for row in recorded(name)["values"]} | {
-            *(RUNS if name == STUDY else ())
-        }
-        assert set(rows.split(" minus ")) <= known, label
-    assert len(pairs) >= 6
+    gains = [mean("drop_path", seed) - mean("as_it_is", seed) for seed in (0, 1)]
+    assert rows["ATST: drop path"]["columns"][column]["gain"] == pytest.approx(sum(gains) / 2)
+    student = rows["ATST: student kept"]["columns"][column]["by_seed"]
+    assert student == pytest.approx([mean("as_it_is", seed, 1) for seed in (0, 1)])
+    average = rows["ATST: drop path"]["columns"][AVERAGE]
+    others = [c["gain"] for n, c in rows["ATST: drop path"]["columns"].items() if n != AVERAGE]
+    assert average["gain"] == pytest.approx(sum(others) / len(others))
+    assert differences.main([*asked, "uaMix-MAE: no neighbours"]) == 0  # trains AudioMAE first
+    assert (tmp_path / "stages" / "audiomae_1" / "encoder.safetensors").is_file()
+    entry = load(tmp_path / "records" / "differences_workshop.json")
+    assert "uaMix-MAE: no neighbours" not in {row["name"] for row in entry["values"]}, "unpaired"
+    assert differences.main([*asked, "ATST: louder"]) == 2

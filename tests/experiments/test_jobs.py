@@ -15,12 +15,15 @@ from audiossl_lite.data.packing import pack
 from audiossl_lite.data.sounds import synthetic_clips
 from audiossl_lite.encoders import byola_tiny
 from audiossl_lite.experiments import jobs
+from audiossl_lite.experiments.build_mae import make_mae
 from audiossl_lite.experiments.jobs import (
     JOBS,
     find_job,
     find_start,
+    make_parts,
     open_source,
     run_job,
+    store_kind,
     synthetic_source,
 )
 from audiossl_lite.experiments.pretrain import JobRequest, main
@@ -46,24 +49,30 @@ def few_clips(monkeypatch):
 
 def test_made_up_clips_have_the_papers_shapes():
     expected = {
-        "waveform": ((2, 160_000), "BYOLAFrontend"), "atst_paper": ((2, 1001, 64), "ATSTFrontend"),
-        "audiomae": ((2, 1024, 128), "AudioMAEFrontend"),
+        "byola": ((2, 160_000), "BYOLAFrontend"), "atst_official": ((2, 160_000), "ATSTFrontend"),
+        "atst_paper": ((2, 1001, 64), "ATSTFrontend"), "audiomae": ((2, 1024, 128), "AudioMAEFrontend"),
     }  # fmt: skip
     for name in JOBS:
         job = find_job(name)
-        source, frontend = synthetic_source(job, preset(job.experiment, "paper"), 2)
+        config = preset(job.experiment, "paper")
+        source, frontend = synthetic_source(job, config, 2)
         shape = tuple(source.batch(torch.arange(2), "cpu")[0].shape)
-        assert (shape, type(frontend).__name__) == expected[job.store], name
+        kind = getattr(config, "frontend", "audiomae")
+        assert (shape, type(frontend).__name__) == expected[kind], name
+        assert store_kind(job, config) == job.store
+        if kind.startswith("atst"):
+            assert kind == f"atst_{frontend.variant}"
 
 
 def test_the_jobs_have_the_papers_numbers():
     assert {name: job.n_clips for name, job in JOBS.items()} == {
         "byola": 1_963_807, "atst_small": 200_000, "atst_base": 2_000_000, "audiomae": 2_000_000,
-        "eat": 2_000_000, "uamix_head": 20_550, "uamix": 20_550,
+        "atst_small_official": 200_000, "atst_base_official": 2_000_000, "eat": 2_000_000,
+        "uamix_head": 20_550, "uamix": 20_550,
     }  # fmt: skip
     epochs = {
         "atst_small": 300, "atst_base": 200, "audiomae": 33, "eat": 9.6, "uamix_head": 40, "uamix": 160,
-        "byola": 100,
+        "byola": 100, "atst_small_official": 300, "atst_base_official": 244,
     }  # fmt: skip
     for name, job in JOBS.items():
         source, frontend = (
@@ -203,6 +212,12 @@ def test_a_store_of_the_right_kind_is_read_and_another_is_refused(audio, tmp_pat
         open_source(job, official, str(tmp_path / "right"))
     pack(audio, tmp_path / "official", kind="atst", workers=0)
     assert open_source(job, official, str(tmp_path / "official"))[1].variant == "official"
+    pack(audio, tmp_path / "sounds", kind="waveform", workers=0)
+    code = find_job("atst_small_official"), preset("atst_official", "lite")
+    source, frontend = open_source(*code, str(tmp_path / "sounds"))
+    assert source.batch(torch.arange(2), "cpu")[0].dim() == 2 and frontend.variant == "official"
+    with pytest.raises(ValueError, match="atst_small_official reads 'waveform'; .*--kind waveform"):
+        open_source(*code, str(tmp_path / "official"))
     other = preset("atst", "lite", {"frontend": "byola"})
     with pytest.raises(ValueError, match="no packed store holds spectrograms of frontend='byola'"):
         open_source(job, other, str(tmp_path / "right"))
@@ -219,9 +234,14 @@ def test_filter_banks_of_a_store_are_those_of_the_settings_or_refused(audio, tmp
     alike = FEW | {"n_mels": 128, "normalisation": "audioset"}
     result = run_job("audiomae", "lite", folder, None, device="cpu", overrides=alike)
     assert result.history[-1]["step"] == 2
-    shorter = preset("uamix", "paper", {"n_frames": 512})
-    with pytest.raises(ValueError, match="with n_frames=1024, uamix asks for n_frames=512"):
-        open_source(find_job("uamix"), shorter, folder)
+    job, shorter = find_job("uamix"), preset("uamix", "paper", {"n_frames": 512, "gain_db": 0.0})
+    source, frontend = open_source(job, shorter, folder)  # tuning crops what is longer
+    small = replace(shorter, hidden_dim=8, predictor_dim=8, queue_size=8)
+    start = make_mae(preset("audiomae", "lite", {"n_mels": 128, "n_frames": 512})).encoder
+    parts = make_parts(job, small, frontend, start=start)
+    spec, lengths = source.batch(torch.arange(2), "cpu")
+    views = parts.views(spec, torch.Generator().manual_seed(0), lengths, ids=torch.arange(2))
+    assert spec.shape[1] == 1024 and views[0].shape[1] == views[1].shape[1] == 512
 
 
 def test_a_request_survives_its_way_through_a_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -17,7 +18,7 @@ from audiossl_lite.experiments.long_runs import (
     collapse_rows,
     main,
 )
-from audiossl_lite.experiments.records import load, recorded_scores
+from audiossl_lite.experiments.records import config_hash, load, recorded_scores
 from audiossl_lite.experiments.settings.presets import preset
 
 
@@ -45,6 +46,10 @@ def test_the_command_records_every_run_over_seeds_and_trains_none_twice(
     assert [p["step"] for p in points] == [1, 2] and len(points[0]["spread"]) == 2
 
     path = tmp_path / "records" / "collapse_long.json"
+    older = load(path)  # from before a switch that is off was there
+    for row in older["config"].values():
+        row.pop("normalise_views", None)
+    path.write_text(json.dumps(older | {"config_hash": config_hash(older["config"])}))
     longer = [*ask[:3], "3", *ask[4:]]
     assert main(longer) == 0, "a seed more"
     more, path_of_all = load(path), tmp_path / "all" / "records" / "collapse_long.json"

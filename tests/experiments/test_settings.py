@@ -36,6 +36,7 @@ PAPER_VALUES = {
         "final_learning_rate": 1e-6, "schedule": "cosine", "momentum": 0.99, "final_momentum": 1.0,
         "weight_decay": 0.04, "final_weight_decay": 0.4, "reduction": "sum", "mixup": True,
         "resized_crop": True, "predictor": True, "stop_gradient": True, "drop_path": 0.0,
+        "normalise_views": False,
     },
     "atst_official": {
         "frontend": "atst_official", "crop_from": "waveform", "memory_size": 2000,
@@ -55,7 +56,7 @@ PAPER_VALUES = {
         "encoder": "byola_cnn", "hidden_dim": 4096, "projection_dim": 256, "batch_size": 256,
         "learning_rate": 3e-4, "schedule": "constant", "warmup_steps": 0, "momentum": 0.99,
         "final_momentum": 0.99, "weight_decay": 0.0, "final_weight_decay": 0.0, "reduction": "sum",
-        "joint_views": False, "head_bias": True,
+        "joint_views": False, "head_bias": True, "shared_memory": True, "normalise_views": True,
     },
     # AudioMAE Sec. 3 and 4; its 33 epochs, 3 of them warm-up
     "audiomae": {
@@ -101,7 +102,7 @@ GROW = {
     **dict.fromkeys(EXPERIMENTS, (["steps"], ["hidden_dim"])),
     "uamix": (
         ["steps", "head_steps"],
-        ["batch_size", "head_batch_size", "hidden_dim", "predictor_dim", "n_frames"],
+        ["batch_size", "head_batch_size", "hidden_dim", "predictor_dim"],
     ),
     **dict.fromkeys(["linear", "finetune_atst", "finetune_audiomae"], (["epochs"], ["batch_size"])),
 }

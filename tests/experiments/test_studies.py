@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from audiossl_lite.experiments.records import load
+from audiossl_lite.experiments.records import load, said_once
 from audiossl_lite.experiments.studies import Finished, by_seed, named, record_study
 from audiossl_lite.training.loop import CollapseError
 from tests.data.test_clips import make_clips
@@ -85,6 +85,15 @@ def test_a_record_says_what_was_scored_and_what_failed(tmp_path):
     assert entry["data"] == f"{clips.source}; never heard; {clips.source}; heard"
     assert entry["data_fingerprint"] == f"{clips.fingerprint()} {clips.fingerprint()}"
     assert entry["note"] == "how b failed: seed 0: nan."
+
+
+def test_what_is_the_same_of_all_sets_of_clips_is_said_once():
+    of_two = (
+        "events of A; heard 7 clips (A 3, B 4); apart; words of B; heard 7 clips (A 3, B 4); apart"
+    )
+    assert said_once(of_two) == "events of A; words of B; heard 7 clips (A 3, B 4); apart"
+    for other in ("one set; heard", "a; heard 3; b; heard 5", "a; heard; b; heard; apart", "a"):
+        assert said_once(other) == other
 
 
 def test_what_was_made_once_is_not_made_again():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import shutil
 import time
@@ -14,34 +15,18 @@ import soundfile
 
 from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments import records, workshop
-from audiossl_lite.experiments.gpu import learnt, sounds
+from audiossl_lite.experiments.gpu import learnt
+from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.training import CollapseError, load_checkpoint
+from tests.experiments.tiny_sets import SMALL_RUNS, small_study
 
-SMALL = {
-    "ATST": {"hidden_dim": 64, "memory_size": 16, "segment_s": 0.5},
-    "AudioMAE": {"n_frames": 48, "decoder_dim": 32, "decoder_depth": 1},
-    "EAT": {"n_frames": 48, "decoder_dim": 32, "decoder_depth": 1, "n_masks": 2},
-    "No Mixing": {"head_steps": 2, "head_batch_size": 8, "hidden_dim": 32, "predictor_dim": 32, "queue_size": 16},
-}  # fmt: skip
-NAMES = list(SMALL)
+NAMES = list(SMALL_RUNS)
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    """Runs of four steps on a few embedded sounds."""
-    for name, changes in SMALL.items():
-        small = {"steps": 4, "batch_size": 8, "log_every": 1, "precision": "32-true"} | changes
-        if "warmup_steps" in workshop.RUNS[name]:
-            small["warmup_steps"] = 1
-        monkeypatch.setitem(workshop.RUNS, name, workshop.RUNS[name] | small)
-    monkeypatch.setattr(sounds, "decoded", lambda out, data, toy: decoded(out, data, toy=True))
-    monkeypatch.setattr(
-        sounds, "draw_scores", lambda listed, n_episodes, **how: drawn(listed, 20, **how)
-    )
-
-
-drawn, decoded = sounds.draw_scores, sounds.decoded
+    small_study(monkeypatch)
 
 
 def test_the_record_holds_every_seed_of_every_row(tmp_path, monkeypatch):
@@ -137,8 +122,24 @@ def test_tuning_starts_from_the_autoencoder_of_its_seed(tmp_path):
     with pytest.raises(KeyError, match="no run is called 'No mixing'; there are ATST, AudioMAE"):
         workshop.run_of("No mixing", 0)
     assert set(VARIANTS) < set(workshop.RUNS)
-    literal = [name for name in VARIANTS if not workshop.RUNS[name]["symmetric"]]
+    literal = [name for name in VARIANTS if not VARIANTS[name].get("symmetric")]
     assert "T-CutMix, rule paper" in literal and "T-CutMix, both directions" not in literal
+
+
+def test_an_encoder_that_is_missing_is_trained_before_what_starts_from_it(tmp_path):
+    entry = workshop.train_all(tmp_path, None, ["No Mixing"], [0])
+    names = [row["name"] for row in entry["values"] if "statistics" not in row["name"]]
+    assert names == ["AudioMAE, untrained", "AudioMAE", "No Mixing"]
+
+
+def test_the_study_is_the_scale_workshop_and_its_record_has_those_settings():
+    """One set of settings: those of the jobs on one's own sounds, and those that the record was made with."""
+    recorded = records.recorded(workshop.RECORD)["config"]
+    for row, experiment in {"ATST": "atst", "BYOL-A": "byola", "AudioMAE": "audiomae", "EAT": "eat",
+                            "T-CutMix, rule paper": "uamix"}.items():  # fmt: skip
+        ours = dataclasses.asdict(preset(experiment, "workshop"))
+        theirs = {name: value for name, value in recorded[row].items() if name in ours}
+        assert len(theirs) > 25 and theirs == {name: ours[name] for name in theirs}, row
 
 
 def test_a_run_that_fails_is_named_and_what_needs_it_is_left_out(tmp_path, monkeypatch):

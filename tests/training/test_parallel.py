@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import nn
 
+from audiossl_lite.common.devices import total
 from audiossl_lite.methods.distributed import (
     JointBatchNorm,
     gather,
     gather_labels,
     join_batch_norms,
-    total,
 )
 from audiossl_lite.training import load_checkpoint, loop
 from audiossl_lite.training.compute import LAUNCHER

@@ -15,7 +15,6 @@ from audiossl_lite.common.devices import send
 from audiossl_lite.data.resident import Joined
 from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder, BYOLAEncoder
 from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
-from audiossl_lite.experiments.gpu.recipes import CroppedViews
 from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 from audiossl_lite.methods import BYOL, MAE, Contrastive
 from audiossl_lite.methods import distributed as parallel
@@ -25,7 +24,7 @@ from audiossl_lite.training.sources import InMemory
 from audiossl_lite.training.step import batches
 from audiossl_lite.training.watch import step_values
 from audiossl_lite.views.masks import MaskedViews
-from audiossl_lite.views.mixtures import TuningViews
+from audiossl_lite.views.mixtures import CroppedViews, TuningViews
 from audiossl_lite.views.segments import ViewMaker
 from tests.training.pretend_gpu import GPU, Waited, pretended_gpu, put, put_module
 
@@ -108,7 +107,7 @@ STEPS = {
     "ATST, one view at a time": lambda: byol(ATSTEncoder(16, 1, 2)),
     "ATST from waveforms": lambda: from_waveforms(ATSTFrontend()),
     "BYOL-A's views from waveforms": lambda: from_waveforms(
-        BYOLAFrontend(), segments="one", shared_memory=True
+        BYOLAFrontend(), segments="one", shared_memory=True, normalise_views=True
     ),
     "contrastive": contrastive,
     "AudioMAE": lambda: masked(GlobalDecoder(16, 8, 1, 2, **SIZES), gain_db=6.0),

@@ -10,7 +10,7 @@ import torch
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.mixing import mixup, t_cutmix, tf_cutmix, virtual_labels
 from audiossl_lite.views.augmentations import RandomGain
-from audiossl_lite.views.mixtures import MIXINGS, SpectralGain, TuningViews
+from audiossl_lite.views.mixtures import MIXINGS, CroppedViews, SpectralGain, TuningViews
 
 B, T, MELS = 6, 48, 16
 IDS = torch.tensor([70, 3, 41, 8, 15, 22])
@@ -170,3 +170,24 @@ def test_bad_settings_are_refused():
         TuningViews(gain_db=-1.0)
     with pytest.raises(ValueError, match="log_unit positive"):
         SpectralGain(6.0, 0.0)
+
+
+def test_crops_lie_inside_the_clip_and_padding_is_padding():
+    views = CroppedViews(16, -9.0, TuningViews("none", gain_db=0.0, augmentation="none"))
+    spec = torch.arange(40.0)[None, :, None].expand(2, 40, 4).clone()
+    spec[1, 6:] = 77.0  # past the end of a clip of 6 frames
+    ids, lengths = torch.tensor([4, 5]), torch.tensor([40, 6])
+    anchor, _, _, _, same, left = views(spec, torch.Generator().manual_seed(0), lengths, ids=ids)
+    assert anchor.shape == (2, 16, 4) and left.tolist() == [16, 6] and torch.equal(same, ids)
+    assert (anchor[1, 6:] == -9.0).all() and set(anchor[1, :6, 0].tolist()) == set(
+        map(float, range(6))
+    )
+    assert sorted(anchor[0, :, 0].tolist()) == list(
+        range(int(anchor[0].min()), int(anchor[0].min()) + 16)
+    )
+    short = spec[:, :16]  # what fits is left as it is, and nothing is drawn for it
+    plain = TuningViews("mixup", gain_db=3.0)
+    crops = CroppedViews(16, -9.0, plain)
+    lengths = torch.tensor([16, 6])
+    drawn = [v(short, torch.Generator().manual_seed(1), lengths, ids=ids) for v in (plain, crops)]
+    assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))

@@ -7,9 +7,12 @@ import math
 import pytest
 import torch
 
-from audiossl_lite.frontends import ATSTFrontend
+from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
+from audiossl_lite.training.identity import module_digest
+from audiossl_lite.views.augmentations import LogMixupExp, RandomResizedCrop
 from audiossl_lite.views.segments import (
     ViewMaker,
+    ViewNormalisation,
     cut,
     overlap_share,
     random_segments,
@@ -183,8 +186,65 @@ def test_the_state_of_the_views_can_be_saved_and_resumed(shared):
     assert torch.equal(again[0][1], again[1][1])
 
 
-def test_views_are_finite_for_silence_and_carry_no_gradient():
-    views = ViewMaker(8000, frontend=ATSTFrontend())
+@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("mean_b", [-40.0, 0.0, 3.0])
+def test_normalised_views_have_one_mean_and_one_deviation_over_every_cell_of_both(n, mean_b):
+    first = 2.0 + 5.0 * torch.randn(n, 9, 4, generator=seeded(0))
+    second = mean_b + 0.5 * torch.randn(n, 9, 4, generator=seeded(1))
+    before = first.clone(), second.clone()
+    found = ViewNormalisation()(first, second)
+    cells = [float(x) for view in (first, second) for clip in view for row in clip for x in row]
+    mean = sum(cells) / len(cells)
+    std = (sum((x - mean) ** 2 for x in cells) / (len(cells) - 1)) ** 0.5
+    for view, out in zip((first, second), found, strict=True):
+        torch.testing.assert_close(out, (view - mean) / std, rtol=1e-5, atol=1e-5)
+    both = torch.cat(found)
+    assert both.mean().abs() < 1e-5 and both.std().item() == pytest.approx(1, abs=1e-5)
+    assert torch.equal(first, before[0]) and torch.equal(second, before[1]), "written into"
+
+
+def test_normalisation_comes_last_and_draws_nothing():
+    """What the other views are is the same to the last bit, batch after batch, with it or without."""
+    options = {
+        "frontend": BYOLAFrontend(),
+        "segments": "one",
+        "shared_memory": True,
+        "memory_size": 6,
+    }
+    plain, normalised = (ViewMaker(8000, **options, normalise_views=on) for on in (False, True))
+    generators = seeded(3), seeded(3)
+    for seed in range(3):
+        views = plain(noise(4, 16_000) * (seed + 1), generators[0])
+        found = normalised(noise(4, 16_000) * (seed + 1), generators[1])
+        expected = ViewNormalisation()(*views)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert not torch.allclose(found[0], views[0], atol=1e-2)
+        assert torch.equal(plain.mixup[0].memory, normalised.mixup[0].memory)
+    assert torch.equal(*(generator.get_state() for generator in generators))
+
+
+def test_switched_off_everything_is_as_if_the_option_were_not_there():
+    """Recorded runs are gone on with by the digest of their views, and draw what they drew."""
+    options = {"segments": "one", "frontend": BYOLAFrontend(), "shared_memory": True}
+    views = ViewMaker(8000, **options)
+    digests = [
+        module_digest(views),
+        module_digest(ViewMaker(8000, **options, normalise_views=True)),
+    ]
+    del views.normalise_views
+    assert module_digest(views) == digests[0] != digests[1]
+    views, mix, crop = ViewMaker(8000, **options), LogMixupExp(), RandomResizedCrop()
+    wave, ours, theirs = noise(4, 16_000), seeded(4), seeded(4)
+    for _ in range(2):
+        segment, _ = random_segments(wave, 8000, segments="one", generator=theirs)
+        mixed = [mix(options["frontend"](segment), theirs) for _ in range(2)]
+        by_hand = [crop(view, theirs) for view in mixed]
+        assert all(torch.equal(a, b) for a, b in zip(views(wave, ours), by_hand, strict=True))
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_views_are_finite_for_silence_and_carry_no_gradient(normalise):
+    views = ViewMaker(8000, frontend=ATSTFrontend(), normalise_views=normalise)
     silent = torch.zeros(2, 16_000)
     for _ in range(2):
         first, _ = views(silent, seeded(0))

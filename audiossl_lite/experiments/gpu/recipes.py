@@ -11,11 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.common.devices import send
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, waveforms_of
 from audiossl_lite.data.resident import Joined, spectrograms_of
-from audiossl_lite.experiments.build import Parts, make_encoder, make_frontend, pretraining_parts
+from audiossl_lite.experiments.build import (
+    Parts,
+    make_encoder,
+    make_frontend,
+    pretraining_parts,
+    trained_frames,
+)
 from audiossl_lite.experiments.build_mae import masked_parts
 from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.networks import random_start
@@ -24,8 +29,6 @@ from audiossl_lite.experiments.settings.uamix import START
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
 from audiossl_lite.training import Compute, train
-from audiossl_lite.views.mixtures import TuningViews
-from audiossl_lite.views.segments import cut, random_starts
 
 # BYOL-A's network trained by InfoNCE on two segments: the recipe of the CNN that ships with the project.
 CNN = {
@@ -82,12 +85,15 @@ class Recipe:
 
 
 def settings_of(options: dict[str, Any], device: torch.device, *, toy: bool) -> Any:
-    """The settings of a stage: the `gpu` preset of its method with the options of the stage that name a setting."""
+    """The settings of a stage: the preset of its method at `options["scale"]` with the options that name a setting.
+
+    By default `gpu`. A precision that nobody chose for a CPU is not taken there.
+    """
     experiment, changes, small = METHODS[options["method"]]
-    config = preset(experiment, "gpu", changes | (small if toy else {}))
+    config = preset(experiment, options.get("scale", "gpu"), changes | (small if toy else {}))
     known = {f.name for f in dataclasses.fields(config)}
     config = override(config, {k: v for k, v in options.items() if k in known and k != "method"})
-    if device.type == "cuda" or "precision" in options:
+    if device.type == "cuda" or "auto" in (config.precision, options.get("precision")):
         return config
     return replace(config, precision="32-true")
 
@@ -132,7 +138,6 @@ def _two_views(options, config, corpus, heard, out, device) -> Recipe:
     frontend = make_frontend(config.frontend, *_sample(source)).to(device)
     if config.crop_from == "spectrogram":
         source = spectrograms_of(source, frontend)
-    is_atst = method == "atst"
     title = TITLES[method]
     return Recipe(
         title=title,
@@ -142,7 +147,7 @@ def _two_views(options, config, corpus, heard, out, device) -> Recipe:
         frontend=frontend,
         parts=lambda c: pretraining_parts(c, frontend, seed),
         starts=lambda c: {f"{title}, untrained": make_encoder(c, seed)},
-        chunk_frames=round(config.segment_s / frontend.hop_s) + 1 if is_atst else 0,
+        chunk_frames=trained_frames(config, frontend),
     )
 
 
@@ -163,7 +168,7 @@ def _masked(options, config, corpus, heard, out, device) -> Recipe:
         frontend=frontend,
         parts=lambda c: masked_parts(c, frontend, seed),
         starts=lambda c: {f"{title}, untrained": start_of(c)},
-        chunk_frames=config.n_frames,
+        chunk_frames=trained_frames(config, frontend),
         options={"n_frames": config.n_frames, "n_mels": config.n_mels},
     )
 
@@ -181,8 +186,7 @@ def _tuned(options, config, corpus, heard, out, device) -> Recipe:
 
     def parts(c: Any, step: int = 2) -> Parts:
         taken = head if step == 2 and head else None
-        plain = tuning_parts(loaded.encoder, c, frontend, step=step, seed=seed, head=taken)
-        return replace(plain, views=CroppedViews(c.n_frames, frontend.pad_value, plain.views))
+        return tuning_parts(loaded.encoder, c, frontend, step=step, seed=seed, head=taken)
 
     def train_step_1(c: Any, folder: Path) -> None:
         first = parts(c, step=1)
@@ -209,30 +213,3 @@ def _tuned(options, config, corpus, heard, out, device) -> Recipe:
 def encoder_path(out: Path, stage: str) -> Path:
     """Where a stage of the run in `out` leaves its encoder."""
     return Path(out) / "stages" / stage / "encoder.safetensors"
-
-
-class CroppedViews(nn.Module):
-    """A random crop of `n_frames` inside each clip before the views of tuning: the length the encoder was trained on.
-
-    Takes and returns what `TuningViews` does; shorter clips end with `pad_value`.
-
-    Where: uaMix-MAE Fig. 1; chapter 09
-    """
-
-    needs_ids = True
-
-    def __init__(self, n_frames: int, pad_value: float, views: TuningViews) -> None:
-        super().__init__()
-        self.n_frames, self.pad_value, self.views = n_frames, pad_value, views
-
-    @torch.no_grad()
-    def forward(
-        self, spec: Tensor, generator: torch.Generator, lengths: Tensor, *, ids: Tensor
-    ) -> tuple[Tensor, ...]:
-        start = random_starts(lengths, self.n_frames, generator)
-        left = (lengths - start).clamp(max=self.n_frames)
-        crop = cut(spec, start, self.n_frames)
-        frame = torch.arange(self.n_frames, device=spec.device)
-        past_end = frame >= send(left, spec.device)[:, None]
-        crop = crop.masked_fill(past_end[..., None], self.pad_value)
-        return self.views(crop, generator, left, ids=ids)

@@ -33,7 +33,7 @@ PROCESSES, STEPS, BATCH, SEED, N_CLIPS = 2, 3, 8, 5, 24
 
 # Method: its job, and what it changes in the settings at every size.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "BYOL-A": ("byola", {}),
+    "BYOL-A": ("byola", {"normalise_views": True}),
     "ATST": ("atst_small", {"reduction": "mean", "joint_views": True}),
     "contrastive": ("atst_small", {"method": "contrastive"}),
     "AudioMAE": ("audiomae", {}),
@@ -127,12 +127,16 @@ def small_run(name: str, toy: bool = True) -> SmallRun:
 class JointViews(nn.Module):
     """The views of all processes, one after the other, each with its own random numbers and mixup memory.
 
-    A square of numbers is taken for virtual labels: each process has its own block of the joint ones.
+    What normalises views sees those of all processes. A square of numbers is taken for virtual labels: each process
+    has its own block of the joint ones.
     """
 
     def __init__(self, views: nn.Module) -> None:
         super().__init__()
         self.each = nn.ModuleList(copy.deepcopy(views) for _ in range(PROCESSES))
+        self.normalise = getattr(views, "normalise_views", None)
+        for own in self.each if self.normalise else ():
+            own.normalise_views = None
         self.step = 0
 
     def forward(self, clips: Tensor, generator, lengths: Tensor, ids: Tensor):
@@ -147,7 +151,7 @@ class JointViews(nn.Module):
             first = tensors[0]
             labels = first.is_floating_point() and first.shape == (len(first),) * 2
             joint.append(torch.block_diag(*tensors) if labels else torch.cat(tensors))
-        return tuple(joint)
+        return self.normalise(*joint) if self.normalise else tuple(joint)
 
 
 def train_some(

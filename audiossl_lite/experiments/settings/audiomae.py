@@ -116,22 +116,22 @@ SMALL = {
     "decoder_heads": 4,
     "precision": "32-true",
 }
+# The study of real sounds and the jobs on one's own: up to an hour of one core.
 WORKSHOP = {
-    "clips_per_class": 40,
     "clip_s": 5.0,
-    "n_frames": 496,
+    "n_frames": 208,
     "n_mels": 64,
-    "steps": 400,
-    "warmup_steps": 20,
-    "probe_every": 100,
-    "save_every": 250,
+    "batch_size": 64,
+    "precision": "auto",
+    "log_every": 50,
+    "save_every": 100,
 }
 MASKED: dict[str, Scales] = {
     "audiomae": Scales(
         MaskedPretraining,
         paper=AUDIOMAE,
         gpu=AUDIOMAE_GPU,
-        workshop=SMALL | WORKSHOP | {"batch_size": 64, "learning_rate": 3e-3},
+        workshop=SMALL | WORKSHOP | {"learning_rate": 2e-3, "steps": 3000, "warmup_steps": 300},
         lite=SMALL
         | {
             "clips_per_class": 16,

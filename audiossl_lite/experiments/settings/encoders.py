@@ -50,20 +50,18 @@ ENCODER_RUNS: dict[str, Scales] = {
     "encoders": Scales(
         EncoderRuns,
         paper=PAPER,
-        # A teacher with momentum 0.99 has hardly left its start after a few hundred steps. Half the clips a step and
-        # twice the steps cost the same and move the teacher further.
         workshop={
             "n_seeds": 3,
             "clips_per_class": 40,
             "clip_s": 5.0,
-            "byola_steps": 480,
-            "byola_batch_size": 32,
-            "atst_steps": 600,
-            "atst_batch_size": 32,
-            "momentum": 0.95,
-            "mae_steps": 400,
-            "head_steps": 60,
-            "tuning_steps": 160,
+            "byola_steps": 1500,
+            "byola_batch_size": 64,
+            "atst_steps": 3000,
+            "atst_batch_size": 64,
+            "momentum": 0.99,
+            "mae_steps": 3000,
+            "head_steps": 100,
+            "tuning_steps": 600,
         },
         lite={
             "clips_per_class": 8,

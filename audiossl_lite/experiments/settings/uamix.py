@@ -113,17 +113,23 @@ TUNED: dict[str, Scales] = {
         Tuning,
         paper=UAMIX,
         gpu=UAMIX_GPU,
-        workshop=SMALL
-        | {
-            "n_frames": 496,
-            "head_steps": 60,
+        # The study of real sounds and the jobs on one's own.
+        workshop={
+            "checkpoint": "",
+            "n_frames": 208,
+            "head_steps": 100,
             "head_batch_size": 64,
-            "head_learning_rate": 3e-3,
-            "steps": 160,
-            "batch_size": 48,
-            "learning_rate": 3e-3,
-            "queue_size": 320,
-            "probe_every": 40,
+            "head_learning_rate": 1e-3,
+            "steps": 600,
+            "batch_size": 64,
+            "learning_rate": 1e-3,
+            "layer_decay": 1.0,
+            "hidden_dim": 1024,
+            "predictor_dim": 2048,
+            "queue_size": 4096,
+            "precision": "auto",
+            "log_every": 50,
+            "save_every": 100,
         },
         lite=SMALL
         | {

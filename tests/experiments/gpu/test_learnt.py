@@ -15,7 +15,6 @@ from audiossl_lite.encoders import atst_compact, audiomae_compact
 from audiossl_lite.experiments.gpu import learnt, sounds
 from audiossl_lite.experiments.gpu.recipes import (
     METHODS,
-    CroppedViews,
     make_recipe,
     settings_of,
     with_steps,
@@ -25,7 +24,6 @@ from audiossl_lite.experiments.gpu.stages import STAGES
 from audiossl_lite.experiments.gpu.task import Stage, Task
 from audiossl_lite.experiments.records import load
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
-from audiossl_lite.views.mixtures import TuningViews
 
 CPU = torch.device("cpu")
 
@@ -163,21 +161,6 @@ def test_settings_are_those_of_the_preset_and_of_the_options():
     assert (cnn.method, cnn.segments, cnn.encoder) == ("contrastive", "two", "byola_cnn")
     tuning = with_steps(settings_of({"method": "uamix", "mixing": "none"}, CPU, toy=False), 800)
     assert (tuning.head_steps, tuning.steps, tuning.mixing) == (100, 700, "none")
-
-
-def test_crops_lie_inside_the_clip_and_padding_is_padding():
-    views = CroppedViews(16, -9.0, TuningViews("none", gain_db=0.0, augmentation="none"))
-    spec = torch.arange(40.0)[None, :, None].expand(2, 40, 4).clone()
-    spec[1, 6:] = 77.0  # past the end of a clip of 6 frames
-    ids, lengths = torch.tensor([4, 5]), torch.tensor([40, 6])
-    anchor, _, _, _, same, left = views(spec, torch.Generator().manual_seed(0), lengths, ids=ids)
-    assert anchor.shape == (2, 16, 4) and left.tolist() == [16, 6] and torch.equal(same, ids)
-    assert (anchor[1, 6:] == -9.0).all() and set(anchor[1, :6, 0].tolist()) == set(
-        map(float, range(6))
-    )
-    assert sorted(anchor[0, :, 0].tolist()) == list(
-        range(int(anchor[0].min()), int(anchor[0].min()) + 16)
-    )
 
 
 def test_the_compact_encoders_fit_in_a_file_that_can_be_brought_back():

@@ -1,0 +1,26 @@
+"""The runs on a corpus of real sounds, by the name of their row: options of a stage "learnt" (`gpu.learnt.run`).
+
+Settings are those of scale `workshop`; a row says what it changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audiossl_lite.experiments.settings.uamix import VARIANTS
+
+POINTS = (1 / 16, 1 / 4, 1.0)  # of the steps: where a run is scored
+ATST = {"scale": "workshop", "method": "atst", "points": POINTS}
+CNN = ATST | {"method": "byola"}
+TUNED = ATST | {"method": "uamix", "points": (1.0,)}
+# In order of worth.
+RUNS: dict[str, dict[str, Any]] = {
+    "ATST": ATST,
+    "AudioMAE": ATST | {"method": "audiomae"},
+    "EAT": ATST | {"method": "eat"},
+    **{name: TUNED | changes for name, changes in VARIANTS.items()},
+    "CNN, InfoNCE": CNN | {"method": "cnn"},
+    "BYOL-A": CNN,
+    "ATST, one segment of 1 s": ATST | {"segments": "one"},
+    "ATST, two segments of 0.5 s": ATST | {"segment_s": 0.5},
+}
