@@ -12,7 +12,7 @@ import numpy as np
 from audiossl_lite.evaluation.statistics import as_text, mean_interval, verdict
 from audiossl_lite.experiments.differences import AVERAGE, CHANGES, RECORD
 from audiossl_lite.experiments.records import recorded, recorded_scores
-from audiossl_lite.experiments.workshop import AGAIN, gain_of_runs
+from audiossl_lite.experiments.workshop import AGAIN, gain_by_seed
 from audiossl_lite.experiments.workshop import RECORD as STUDY
 
 # How the page asks for an effect: FAMILY: NAME, or RECORD: ROW minus ROW; and for how the first were measured.
@@ -56,15 +56,15 @@ def _cell(row: dict[str, Any]) -> tuple[float, float]:
 
 
 def between(record: str, a: str, b: str, folder: str | Path | None = None) -> np.ndarray | None:
-    """Row a minus row b of a record, in points `(runs,)`, on the average of all tasks never heard.
+    """Row a minus row b of a record, in points `(seeds,)`, on the average of all tasks never heard.
 
-    Paired by the seeds that both rows have; of the study also the runs made again. None without the record, one of
-    the rows, or a common seed.
+    Paired by the seeds that both rows have; of the study a seed that was run twice counts by its mean. None without
+    the record, one of the rows, or a common seed.
     """
     if record == STUDY:
         if not (entry := recorded(STUDY, folder)):
             return None
-        gain = gain_of_runs(entry, a, b, recorded(AGAIN, folder))
+        gain = gain_by_seed(entry, a, b, recorded(AGAIN, folder))
         return gain if len(gain) else None
     entry = recorded(record, folder)
     rows = {row["name"]: row for row in entry["values"]} if entry else {}
@@ -104,7 +104,7 @@ def circumstances(folder: str | Path | None = None) -> str:
 def fill_effects(text: str, folder: str | Path | None = None) -> str:
     """A page with every `measured(LABEL)` replaced by the recorded effect in points, or by "not run".
 
-    `RECORD: ROW minus ROW` names both rows, the record and how many runs stand behind the difference.
+    `RECORD: ROW minus ROW` names both rows, the record and how many seeds stand behind the difference.
     """
 
     def shown(match: re.Match) -> str:
@@ -121,7 +121,7 @@ def fill_effects(text: str, folder: str | Path | None = None) -> str:
         rows = f"*{rows.replace(' minus ', '* − *')}*"
         if gap is None:
             return f"{rows}: {NOT_RUN}"
-        runs = f"{len(gap)} runs" if len(gap) > 1 else "one run"
+        runs = f"{len(gap)} seeds" if len(gap) > 1 else "one run"
         return f"{rows}: {_as_effect(*mean_interval(gap))} (`{record}`, {runs})"
 
     return TOKEN.sub(shown, text).replace(ABOUT, circumstances(folder))

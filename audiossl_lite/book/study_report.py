@@ -133,8 +133,8 @@ def runs_again(first: Entry, again: Entry) -> list[dict[str, Any]]:
             gaps = {c: float(b[c][j] - a[c][i]) for c in a if c != "average"}
             most = max(gaps, key=lambda c: abs(gaps[c]))
             lines.append(
-                {"run": name, "seed": seed, "first": f"{a['average'][i]:.1f}"}
-                | {"again": f"{b['average'][j]:.1f}"}
+                {"run": name, "seed": seed, "recorded above": f"{a['average'][i]:.1f}"}
+                | {"the other time": f"{b['average'][j]:.1f}"}
                 | {"largest difference": f"{gaps[most]:+.1f}, {most.removesuffix(NEVER)}"}
             )
     return lines

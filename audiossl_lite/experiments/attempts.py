@@ -159,7 +159,7 @@ def record_attempts(out: Path, names: Sequence[str], path: Path) -> dict[str, An
 
 
 def _write(path: Path, corpus: Corpus, scores: TaskScores, rows: list, entry: Any) -> None:
-    commits = {records.current_commit(), *(entry["commit"].split(", ") if entry else ())}
+    commits = [*(entry["commit"].split(", ") if entry else ()), records.current_commit()]
     records.record(
         path,
         experiment=RECORD,
@@ -172,7 +172,7 @@ def _write(path: Path, corpus: Corpus, scores: TaskScores, rows: list, entry: An
         config={"n_episodes": N_EPISODES, "clips_a_task": MOST_CLIPS, "ways": scores.ways()},
         values=rows,
         note=entry["note"] if entry else f"One seed each, on classes heard. {SHARED_CORES}",
-        more={"commit": ", ".join(sorted(commits))},
+        more={"commit": ", ".join(dict.fromkeys(commits))},
     )
 
 

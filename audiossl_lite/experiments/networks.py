@@ -30,7 +30,7 @@ SHIPPED_ENCODERS = {
 
 @dataclass(frozen=True)
 class Network:
-    """An encoder with its frontend; `chunk_frames` is the length in frames that ATST was trained on, else 0."""
+    """An encoder with its frontend; `chunk_frames`: what a transformer was trained on, 0 for a CNN or whole clips."""
 
     name: str
     encoder: nn.Module
@@ -45,7 +45,7 @@ class Network:
     ) -> Tensor:
         """One embedding per clip, `(n, D)`: what few-shot episodes and t-SNE look at; or other `features`.
 
-        ATST's CLS is averaged over chunks of the length it was trained on; the others take whole clips.
+        A transformer's is averaged over pieces of the length that it was trained on; a CNN takes whole clips.
         """
         return embed_clips(
             self.encoder,

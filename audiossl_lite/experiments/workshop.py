@@ -278,11 +278,8 @@ def on_common_seeds(entry: dict[str, Any], *names: str) -> Scores:
 
     A baseline, which has no seeds, keeps its one value. KeyError for a row that is not there.
     """
-    scores, rows = records.recorded_scores(entry), {row["name"]: row for row in entry["values"]}
-    seeds = {name: rows[name].get("seeds") for name in names}
-    trained = [set(found) for found in seeds.values() if found]
-    common = sorted(set.intersection(*trained)) if trained else []
-    chosen = {}
+    scores, seeds = records.recorded_scores(entry), _seeds(entry)
+    common, chosen = common_seeds(entry, *names), {}
     for name in names:
         at = [seeds[name].index(seed) for seed in common] if seeds[name] else [0]
         chosen[name] = {column: values[at] for column, values in scores[name].items()}
@@ -290,28 +287,32 @@ def on_common_seeds(entry: dict[str, Any], *names: str) -> Scores:
     return chosen
 
 
-def gain_of_runs(
+def common_seeds(entry: dict[str, Any], *names: str) -> list[int]:
+    """The seeds that all of these rows have, ascending; rows without seeds, the baselines, do not count."""
+    trained = [set(seeds) for name in names if (seeds := _seeds(entry)[name])]
+    return sorted(set.intersection(*trained)) if trained else []
+
+
+def _seeds(entry: dict[str, Any]) -> dict[str, list[int] | None]:
+    return {row["name"]: row.get("seeds") for row in entry["values"]}
+
+
+def gain_by_seed(
     entry: dict[str, Any], a: str, b: str, again: dict[str, Any] | None = None
 ) -> np.ndarray:
-    """Row a minus row b on the average of all tasks, a number a run; none where a row is missing.
+    """Row a minus row b on the average of all tasks, a number a seed; none where a row is missing.
 
-    First the record's seeds, paired. Then the seeds that `again` has of both rows, unless they repeat the first ones:
-    the same settings trained once more are another run when rounding or the code between them moved them.
+    Paired within each record. A seed that `again` has too is the mean of both times: the same random start and order
+    of clips once more are not another seed.
     """
-    seen: set[tuple[float, ...]] = set()
-    found = []
+    gains: dict[int | None, list[float]] = {}
     for source in filter(None, (entry, again)):
-        if not {a, b} <= {row["name"] for row in source["values"]}:
-            continue
-        pair = on_common_seeds(source, a, b)
-        runs = list(zip(*np.broadcast_arrays(pair[a]["average"], pair[b]["average"])))
-        found += [x - y for x, y in runs if _rounded(x, y) not in seen]
-        seen |= {_rounded(*run) for run in runs}
-    return np.array(found)
-
-
-def _rounded(*scores: float) -> tuple[float, ...]:
-    return tuple(round(float(score), 6) for score in scores)
+        if {a, b} <= set(_seeds(source)):
+            pair = on_common_seeds(source, a, b)
+            runs = np.atleast_1d(pair[a]["average"] - pair[b]["average"])
+            for seed, gain in zip(common_seeds(source, a, b) or [None], runs):
+                gains.setdefault(seed, []).append(gain)
+    return np.array([np.mean(times) for times in gains.values()])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

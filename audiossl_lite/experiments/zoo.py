@@ -321,5 +321,6 @@ class EncoderSet:
 
     def _probe(self, encoder: nn.Module, frontend: nn.Module) -> dict[str, float]:
         """Accuracy on the first pool along the run, by column."""
-        features = Network("", encoder, frontend).embed(self.scored[0])
+        frames = trained_frames(self.configs[UAMIX], frontend)
+        features = Network("", encoder, frontend, frames).embed(self.scored[0])
         return {name: float(v.mean()) for name, v in self.scoring.score([features]).items()}

@@ -12,7 +12,7 @@ from audiossl_lite.book.figures import figure_style
 from audiossl_lite.evaluation.statistics import judged
 from audiossl_lite.experiments.records import recorded
 from audiossl_lite.experiments.settings.uamix import VARIANTS
-from audiossl_lite.experiments.workshop import AGAIN, RUNS, gain_of_runs
+from audiossl_lite.experiments.workshop import AGAIN, RUNS, gain_by_seed
 from audiossl_lite.experiments.workshop import RECORD as STUDY
 from tests.book.library_index import ROOT
 
@@ -49,7 +49,7 @@ def drawn_numbers() -> str:
 
 
 def verdict_lines() -> str:
-    """What the picture says, in words, as far as intervals over runs allow, those made again included."""
+    """What the picture says, in words, as far as intervals over seeds allow; a seed run twice counts by its mean."""
     entry, again = recorded(STUDY), recorded(AGAIN)
     if entry is None:
         return "Not run."
@@ -57,11 +57,12 @@ def verdict_lines() -> str:
     names = [name for name in RUNS if name in averages]
 
     def gap(name: str, other: str) -> str:
-        return judged(gain_of_runs(entry, name, other, again))
+        return judged(gain_by_seed(entry, name, other, again))
 
     def above(name: str, other: str) -> bool:
         return gap(name, other).endswith(": better")
 
+    names = [n for n in names if len(gain_by_seed(entry, n, study_report.start_of(n), again)) > 1]
     risen = [name for name in names if above(name, study_report.start_of(name))]
     over = [n for n in names if all(above(n, b) for b in study_report.PLAIN)]
     said = (

@@ -42,7 +42,7 @@ def test_pages_are_filled_from_records_or_say_not_run(tmp_path):
         tmp_path / "sounds_workshop.json", experiment="x", scale="workshop", values=study, **common
     )
     assert fill_effects(text, tmp_path) == (
-        "| -1.3 ± 2.0 (lite) | *A, b* − *C*: unclear (± 6) (`sounds_workshop`, 2 runs) |"
+        "| -1.3 ± 2.0 (lite) | *A, b* − *C*: unclear (± 6) (`sounds_workshop`, 2 seeds) |"
     )
     shown = fill_effects("measured(sounds_workshop: D minus A, b)", tmp_path)
     assert shown == "*D* − *A, b*: -1.5 (`sounds_workshop`, one run)"

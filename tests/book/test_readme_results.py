@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from audiossl_lite.evaluation.statistics import judged
 from audiossl_lite.experiments.records import recorded, recorded_scores
-from audiossl_lite.experiments.workshop import AGAIN, RECORD, RUNS, gain_of_runs
+from audiossl_lite.experiments.workshop import AGAIN, RECORD, RUNS, gain_by_seed
 from tests.book import readme_results
 from tests.book.library_index import ROOT
 
@@ -70,7 +70,7 @@ def test_the_first_page_says_of_the_study_what_its_records_say():
     study, again = recorded(RECORD), recorded(AGAIN)
 
     def word(a: str, b: str) -> str:
-        return judged(gain_of_runs(study, a, b, again)).rpartition(": ")[2]
+        return judged(gain_by_seed(study, a, b, again)).rpartition(": ")[2]
 
     pairs = [("ATST", "ATST, untrained"), ("AudioMAE", "AudioMAE, untrained")]
     pairs += [("No Mixing", "AudioMAE"), ("T-CutMix, rule paper", "No Mixing")]
