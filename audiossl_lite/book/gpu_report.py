@@ -50,7 +50,7 @@ def stage_rows(entries: Entries) -> list[dict[str, Any]]:
         row = {"stage": stage.title, "what came out": NOT_RUN}
         row |= {"card": "–", "seconds": "–", "commit": "–", "date": "–"}
         if entry:
-            row["what came out"] = headline(entry) + ("" if entry["complete"] else " (cut off)")
+            row["what came out"] = _named(entry) + ("" if entry["complete"] else " (cut off)")
             row |= {"card": entry["device"], "seconds": f"{entry['seconds']:.0f}"}
             row |= {"commit": entry["commit"], "date": entry["date"]}
         rows.append(row)
@@ -140,6 +140,13 @@ def learnt_rows(entries: Entries) -> list[dict[str, Any]]:
             if not (known and row["name"] in STARTS_OF_TUNING):
                 rows[name] = {"features": name} | shown
     return list(rows.values())
+
+
+def _named(entry: dict[str, Any]) -> str:
+    """The headline of a record, what it trained called as everywhere."""
+    trained = next((row for row in entry["values"] if row.get("curve")), None)
+    told = headline(entry)
+    return told.replace(trained["name"], _title(entry, trained)) if trained else told
 
 
 def _title(entry: dict[str, Any], row: dict[str, Any], seed: int = 0) -> str:

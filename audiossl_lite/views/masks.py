@@ -11,7 +11,7 @@ from audiossl_lite.common.devices import send
 from audiossl_lite.encoders.audiomae import PATCH, valid_patches
 from audiossl_lite.frontends import log_power, valid_frames
 from audiossl_lite.views.augmentations import uniform
-from audiossl_lite.views.segments import cut, random_starts
+from audiossl_lite.views.segments import random_crops
 
 
 @dataclass(frozen=True)
@@ -172,11 +172,8 @@ class MaskedViews(nn.Module):
         lengths: Tensor | None = None,
         ids: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        if lengths is None:
-            lengths = torch.full((len(spec),), spec.shape[1])
-        start = random_starts(lengths, self.n_frames, generator)
-        left = send((lengths - start).clamp(max=self.n_frames), spec.device)  # valid frames
-        crop = cut(spec, start, self.n_frames)
+        crop, left = random_crops(spec, self.n_frames, generator, lengths)
+        left = send(left, spec.device)  # valid frames
         if self.gain_db:
             gain = uniform(len(spec), -self.gain_db, self.gain_db, generator, spec.device)
             crop = crop + (gain * log_power(1.0) / self.norm_scale)[:, None, None]

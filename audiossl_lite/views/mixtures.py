@@ -13,7 +13,7 @@ from audiossl_lite.views.augmentations import (
     SpectralGain,
     TimeRoll,
 )
-from audiossl_lite.views.segments import cut, random_starts
+from audiossl_lite.views.segments import random_crops
 
 MIXINGS = ("none", "mixup", "tf_cutmix", "t_cutmix")
 
@@ -121,11 +121,7 @@ class CroppedViews(nn.Module):
     ) -> tuple[Tensor, ...]:
         if spec.shape[1] <= self.n_frames:
             return self.views(spec, generator, lengths, ids=ids)
-        if lengths is None:
-            lengths = torch.full((len(spec),), spec.shape[1])
-        start = random_starts(lengths, self.n_frames, generator)
-        left = (lengths - start).clamp(max=self.n_frames)
-        crop = cut(spec, start, self.n_frames)
+        crop, left = random_crops(spec, self.n_frames, generator, lengths)
         frame = torch.arange(self.n_frames, device=spec.device)
         past_end = frame >= send(left, spec.device)[:, None]
         crop = crop.masked_fill(past_end[..., None], self.pad_value)

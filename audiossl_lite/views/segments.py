@@ -42,6 +42,21 @@ def random_starts(lengths: Tensor, size: int, generator: torch.Generator) -> Ten
     return (send(draw, lengths.device) * room).long()
 
 
+def random_crops(
+    x: Tensor, size: int, generator: torch.Generator, lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One segment of `size` of each item and its valid part, `(B, S, ...) -> (B, size, ...), (B,)`.
+
+    `lengths (B,)`: valid part of padded items.
+
+    Where: AudioMAE Sec. 4.1; chapter 06
+    """
+    if lengths is None:
+        lengths = torch.full((len(x),), x.shape[1])
+    start = random_starts(lengths, size, generator)
+    return cut(x, start, size), (lengths - start).clamp(max=size)
+
+
 def random_segments(
     x: Tensor,
     size: int,
