@@ -28,7 +28,7 @@ from audiossl_lite.experiments.gpu.scores import START, TaskScores, embed_all, e
 from audiossl_lite.experiments.gpu.sounds import described
 from audiossl_lite.experiments.networks import network_of
 from audiossl_lite.experiments.settings.study import RUNS
-from audiossl_lite.experiments.workshop import SHARED_CORES, locked, run_of
+from audiossl_lite.experiments.workshop import SHARED_CORES, locked, run_of, slug
 from audiossl_lite.pretrained import load_encoder
 from audiossl_lite.training import CollapseError, Compute, NotFiniteError, train
 
@@ -91,8 +91,7 @@ def attempt(out: Path, corpus: Corpus, name: str) -> tuple[nn.Module, nn.Module,
         return network.encoder, network.frontend, network.chunk_frames, config
     recipe = make_recipe(options, corpus, out, device, toy=False)
     config = recipe.config
-    slug = "_".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-    folder = out / "attempts" / slug
+    folder = out / "attempts" / slug(name)
     folder.mkdir(parents=True, exist_ok=True)
     if recipe.before:
         recipe.before(config, folder)
@@ -125,8 +124,8 @@ def row_of(name: str, scores: TaskScores, features: Tensor, start: Any, config: 
 def record_attempts(out: Path, names: Sequence[str], path: Path) -> dict[str, Any]:
     """Train and score these attempts, add each to the record in `path` as it ends, and return the record.
 
-    What the record has is not done again; a run that fails is named in its note. ValueError where `out` holds no
-    sounds of a study, or `path` is of other sounds.
+    What the record has is not done again; a run that fails is named on stderr and has no row. ValueError where `out`
+    holds no sounds of a study, or `path` is of other sounds.
     """
     corpus = read_corpus(out / "sounds")
     if corpus is None:

@@ -33,7 +33,7 @@ from audiossl_lite.experiments.zoo import EncoderSet
 BASE = "as it is"
 RECORD = "differences_workshop"
 # On real sounds: the row of the study that a family stands for, and its steps: shorter than there, since there are
-# three dozen runs a seed. Step 1 of tuning stays as it is.
+# so many of them. Step 1 of tuning stays as it is.
 STUDIED = {
     "ATST": ("ATST", 750),
     "BYOL-A": ("BYOL-A", 375),
@@ -210,7 +210,9 @@ def collect(out: Path) -> dict[str, Any]:
                 entries.append(entry)
                 end = workshop.scores_of(out, stage, entry["training"]["steps"])
                 student = f"{label.removesuffix(BASE)}{STUDENT}"
-                labels = [label, student] if label.endswith(f": {BASE}") else [label]
+                family, name = label.split(": ", 1)
+                both = name == BASE and STUDENT in CHANGES[family]
+                labels = [label, student] if both else [label]
                 for name, by_column in zip(labels, end):
                     means = {column: float(values.mean()) for column, values in by_column.items()}
                     means[AVERAGE] = float(np.mean(list(means.values())))
@@ -219,7 +221,7 @@ def collect(out: Path) -> dict[str, Any]:
         record_row(name, row, scores.baselines[START]) for name, row in scores.baselines.items()
     ]
     for label, by_seed_ in found.items():
-        base = found.get(f"{label.split(': ')[0]}: {BASE}", {})
+        base = found.get(_against(label), {})
         seeds = [seed for seed in by_seed_ if seed in base]
         row, start = (
             {c: np.array([[part[s][c]] for s in seeds]) for c in (*scores.ways(), AVERAGE)}

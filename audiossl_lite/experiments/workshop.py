@@ -53,8 +53,12 @@ def run_of(name: str, seed: int, runs: Runs | None = None) -> Stage:
     if options["method"] == "uamix":
         start = run_of("AudioMAE", seed).name
         options["start"], needs = start, (start,)
-    slug = "_".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-    return Stage(f"{slug}_{seed}", f"{name}, seed {seed}", "", needs=needs, options=options)
+    return Stage(f"{slug(name)}_{seed}", f"{name}, seed {seed}", "", needs=needs, options=options)
+
+
+def slug(name: str) -> str:
+    """The name of a row as that of a folder."""
+    return "_".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
 def train_all(
