@@ -14,9 +14,9 @@ from typing import Any
 
 from audiossl_lite.book.execute import RunRecord, exit_on_terminate, run_notebook
 from audiossl_lite.book.gate import cell_source, cell_tags, read_notebook
+from audiossl_lite.common.commands import CommandParser
 from audiossl_lite.common.parameters import (
     DEFAULTS,
-    CommandParser,
     ParameterError,
     make_parameters,
     merged_overrides,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import difflib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -330,20 +328,3 @@ def merged_overrides(typed: dict[str, Any], texts: dict[str, str]) -> dict[str, 
     if not (typed.get("overrides") and texts.get("overrides")):
         return {}
     return {"overrides": parse_overrides(typed["overrides"]) | parse_overrides(texts["overrides"])}
-
-
-class CommandParser(argparse.ArgumentParser):
-    """The arguments of a command: no option may be shortened, and a misspelt one is refused with the nearest name."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)
-
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """As argparse, after a look at every word that starts with two dashes."""
-        args = sys.argv[1:] if args is None else list(args)
-        known = [name for name in self._option_string_actions if name.startswith("--")]
-        for word in args:
-            name = word.partition("=")[0]
-            if word.startswith("--") and word != "--" and name not in known:
-                self.error(f"unknown option {name}; did you mean {nearest(name, known)}?")
-        return super().parse_args(args, namespace)

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import KINDS

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser, listed, refused
 from audiossl_lite.data.corpus import Sound, tasks
 from audiossl_lite.data.joined import Corpus, read_corpus, waveforms_of
 from audiossl_lite.evaluation.baselines import BASELINES
@@ -194,13 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     out = Path(asked.runs).expanduser().resolve()
     path = Path(asked.record or out / "records" / f"{RECORD}.json")
-    names = [name.strip() for name in asked.only.split(";") if name.strip()] or list(ATTEMPTS)
+    names = listed(asked.only) or list(ATTEMPTS)
     try:
         record_attempts(out, names, path)
     except (KeyError, ValueError, OSError) as error:
-        said = error.args[0] if isinstance(error, KeyError) else error
-        print(f"attempts: {said}", file=sys.stderr)
-        return 2
+        return refused("attempts", error)
     print(f"recorded in {path}")
     return 0
 

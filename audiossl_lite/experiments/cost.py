@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from audiossl_lite.common.parameters import CommandParser, regular_file, usable_folder
+from audiossl_lite.common.commands import CommandParser
+from audiossl_lite.common.parameters import regular_file, usable_folder
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.recipes import bytes_per_second, make_recipe
 from audiossl_lite.experiments.calibration import Calibration, calibrate, memory_of

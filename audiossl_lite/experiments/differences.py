@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser, listed, refused
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments import records, workshop
@@ -268,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.list:
         print("\n".join(runs))
         return 0
-    wanted = [name.strip() for name in asked.only.split(";") if name.strip()] or list(STUDIED)
+    wanted = listed(asked.only) or list(STUDIED)
     names = [
         label for name in wanted
         for label in ([n for n in runs if n.startswith(f"{name}: ")] or [name])
@@ -279,9 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked.out, asked.data or None, names, range(asked.seeds), runs=runs, write=collect
         )
     except (KeyError, ValueError, OSError) as error:
-        said = error.args[0] if isinstance(error, KeyError) else error
-        print(f"differences: {said}", file=sys.stderr)
-        return 2
+        return refused("differences", error)
     print(f"recorded in {Path(asked.out) / 'records' / f'{RECORD}.json'}")
     return 0
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.experiments.ablations import HISTORY, Protocol, Row, baseline_rows, run_rows
 from audiossl_lite.experiments.build import train_and_test

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser, refused
 from audiossl_lite.data.corpus import Task, tasks
 from audiossl_lite.data.joined import Corpus, read_corpus, waveforms_of
 from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average, in_chunks
@@ -234,8 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         record_poolings(asked.runs, path)
     except ValueError as error:
-        print(f"poolings: {error}", file=sys.stderr)
-        return 2
+        return refused("poolings", error)
     print(f"recorded in {path}")
     return 0
 

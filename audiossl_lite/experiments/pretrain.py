@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.multiprocessing import errors as elastic_errors
 
+from audiossl_lite.common.commands import CommandParser
 from audiossl_lite.common.parameters import (
-    CommandParser,
     ParameterError,
     Parameters,
     make_parameters,

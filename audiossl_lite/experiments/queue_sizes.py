@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, decoded_in, waveforms_of

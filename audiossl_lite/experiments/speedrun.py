@@ -8,7 +8,6 @@ change: method, network, settings, code. A line says when, at which commit, on w
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import Any
 
 import torch
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser, refused
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.corpus import Sound, tasks
 from audiossl_lite.data.joined import waveforms_of
@@ -147,9 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 out, asked.data or None, asked.run, seed=asked.seed, device=device, told=asked.say
             )
     except (KeyError, ValueError, OSError, CollapseError, NotFiniteError) as error:
-        said = error.args[0] if isinstance(error, KeyError) else error
-        print(f"speedrun: {said}", file=sys.stderr)
-        return 2
+        return refused("speedrun", error)
     own = ["--run", asked.run, "--seed", str(asked.seed), "--threads", str(asked.threads)]
     line["command"] = shlex.join(
         ["python", "-m", "audiossl_lite", "speedrun", "--data", "FOLDER", *own]

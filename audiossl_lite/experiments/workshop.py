@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser, listed, refused
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.corpus import list_sounds
 from audiossl_lite.data.joined import listing_key
@@ -336,15 +335,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(RUNS))
         return 0
     torch.set_num_threads(1)
-    names = [name.strip() for name in asked.only.split(";") if name.strip()] or list(RUNS)
+    names = listed(asked.only) or list(RUNS)
     try:
         if asked.seeds > MOST_SEEDS:
             raise ValueError(f"--seeds is at most {MOST_SEEDS}, got {asked.seeds}")
         entry = train_all(asked.out, asked.data or None, names, range(asked.seeds))
     except (KeyError, ValueError, OSError) as error:
-        said = error.args[0] if isinstance(error, KeyError) else error
-        print(f"workshop: {said}", file=sys.stderr)
-        return 2
+        return refused("workshop", error)
     for name, row in records.recorded_scores(entry).items():
         average = np.mean([values.mean() for values in row.values()])
         print(f"{name:<32}{average:6.1f} %, average of {len(row)} tasks")

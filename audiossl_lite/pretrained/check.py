@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser, refused
 from audiossl_lite.pretrained.checks import Finding, check_encoder
-from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, sentence
+from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED
 from audiossl_lite.pretrained.recognise import load_any
 
 WORDS = {True: "pass", False: "FAIL", None: "-"}
@@ -32,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         model = load_any(asked.model)
     except REFUSED as error:
-        print(f"check: {sentence(error)}", file=sys.stderr)
-        return 2
+        return refused("check", error)
     findings = check_encoder(model)
     n_failed = sum(finding.passed is False for finding in findings)
     print(table(findings))

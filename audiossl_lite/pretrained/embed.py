@@ -6,7 +6,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from audiossl_lite.common.parameters import CommandParser, make_parameters
+from audiossl_lite.common.commands import CommandParser, refused
+from audiossl_lite.common.parameters import make_parameters
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.pretrained.embedding import embed_folder
@@ -63,8 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         write_table(out, rows)
     except REFUSED as error:
-        print(f"embed: {sentence(error)}", file=sys.stderr)
-        return 2
+        return refused("embed", error)
     shutil.rmtree(parts)
     n_files, width = len(set(rows.files)), rows.vectors.shape[1]
     print(
@@ -80,11 +80,6 @@ def report_skips(skipped: Sequence[Skip]) -> None:
     """Name every file that was left out, and why, on standard error."""
     for skip in skipped:
         print(f"  left out: {skip.name}: {skip.reason}", file=sys.stderr)
-
-
-def sentence(error: Exception) -> str:
-    """The message of an error; a KeyError would show it in quotes."""
-    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
 
 
 if __name__ == "__main__":

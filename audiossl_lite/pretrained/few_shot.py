@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiossl_lite.common.parameters import CommandParser, make_parameters
+from audiossl_lite.common.commands import CommandParser, refused
+from audiossl_lite.common.parameters import make_parameters
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.corpus import Sound, list_sounds, tasks
 from audiossl_lite.evaluation.grids import draw_column
 from audiossl_lite.evaluation.statistics import as_text, judged, mean_interval
-from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, report_skips, sentence
+from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED, report_skips
 from audiossl_lite.pretrained.embedding import embed_folder
 from audiossl_lite.pretrained.recognise import BASELINES, load_any
 from audiossl_lite.pretrained.tables import Embeddings
@@ -164,8 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drawn = {"n_way": asked.ways, "k_shot": asked.shots, "n_episodes": asked.episodes}
         result = score_embedded(embedded, **drawn, seed=asked.seed)
     except REFUSED as error:
-        print(f"few-shot: {sentence(error)}", file=sys.stderr)
-        return 2
+        return refused("few-shot", error)
     print(result.table())
     print(f"\n± is the 95 % interval over {asked.episodes} episodes, the same for every row.")
     data = [f"{m.name} was trained on: {m.about['data']}" for m in models if "data" in m.about]

@@ -10,7 +10,6 @@ import pytest
 from audiossl_lite.book.notebook import check_parameters
 from audiossl_lite.common.parameters import (
     DEFAULTS,
-    CommandParser,
     ParameterError,
     Parameters,
     make_parameters,
@@ -170,16 +169,3 @@ def test_output_folder_is_made(tmp_path: Path) -> None:
     assert first != second
     first.rmdir()
     second.rmdir()
-
-
-def test_options_are_neither_guessed_nor_shortened(capsys):
-    parser = CommandParser(prog="tool")
-    parser.add_argument("-o", "--output")
-    parser.add_argument("--steps", type=int, default=1)
-    assert parser.parse_args(["--steps=3", "-o", "x"]).steps == 3
-    for word, near in (("--step", "--steps"), ("--outptu=x", "--output")):
-        with pytest.raises(SystemExit) as stopped:
-            parser.parse_args([word])
-        assert stopped.value.code == 2
-        option = word.partition("=")[0]
-        assert f"unknown option {option}; did you mean {near}?" in capsys.readouterr().err

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from audiossl_lite.common.parameters import CommandParser
+from audiossl_lite.common.commands import CommandParser, refused
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.experiments.gpu.runner import (
     FAILED,
@@ -89,8 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stages, out, minutes=minutes, device=device, data=data, toy=toy, together=together
         )
     except (GPURunError, OSError) as error:
-        print(f"gpu: {error}", file=sys.stderr)
-        return 2
+        return refused("gpu", error)
     print(f"\n{table(outcomes)}\n\n{time.monotonic() - began:.0f} s; records in {out / 'records'}")
     if toy:
         print("Toy sizes on a CPU: they show that the stages work, and say nothing about a GPU.")
