@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ import torch
 
 from audiossl_lite.common.commands import CommandParser
 from audiossl_lite.common.ranges import ranged
+from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.experiments.ablations import HISTORY, Protocol, Row, baseline_rows, run_rows
 from audiossl_lite.experiments.build import train_and_test
-from audiossl_lite.experiments.records import config_hash, load, record_row, recorded_scores
+from audiossl_lite.experiments.records import config_hash, load, record_row
 from audiossl_lite.experiments.settings.presets import Pretraining, preset
 from audiossl_lite.experiments.studies import Finished, record_study
 
@@ -28,12 +28,15 @@ RECORD, SCALE = "collapse_long", "lite"
 STEPS = 200  # chapter 04 stops its broken runs after 33
 # Shorter views and fewer clips than in chapter 04: a dozen runs take half an hour of one core.
 SMALLER = {"crop_from": "spectrogram", "segment_s": 0.63, "clips_per_class": 10}
+# By name of row and seed: accuracy of both networks, and the monitors along the run of what was trained.
+Lines = dict[tuple[str, int], dict[str, Any]]
 UNTRAINED = "untrained encoder"
 KEPT, STUDENT = "network that is kept", "student"
 # What is changed of the chapter's BYOL, by the name of the row.
 CHANGES: dict[str, dict[str, Any]] = {
     "healthy": {},
     "no predictor": {"predictor": False},
+    "no stop-gradient": {"stop_gradient": False},
     "m = 0": {"momentum": 0.0, "final_momentum": 0.0},
 }
 # What chapter 04 asks of the record.
@@ -42,7 +45,7 @@ BROKEN_MINUS_HEALTHY += [(name, UNTRAINED) for name in ("healthy", "m = 0")]
 
 
 def collapse_rows(config: Pretraining) -> list[Row]:
-    """BYOL as it is and broken in two places; a collapsed run goes on to its end."""
+    """BYOL as it is and broken in one place each; a collapsed run goes on to its end."""
     return [
         Row(name, replace(config, on_collapse="continue", **changes))
         for name, changes in CHANGES.items()
@@ -52,69 +55,81 @@ def collapse_rows(config: Pretraining) -> list[Row]:
 def record_collapse(
     path: str | Path, config: Pretraining, seeds: Sequence[int], folder: Path | None = None
 ) -> dict[str, Any]:
-    """Train what is not yet trained and write the record; `gain` is over the untrained encoder of the same seed.
+    """Train what is not yet recorded and write the record; `gain` is over the untrained encoder of the same seed.
 
     Data, start and order of batches are those of the seed, the same for all rows. Each row has the monitors along its
-    run, `history`: by name the step and one value a seed. A record that is there keeps its seeds and gets the others.
-    Raises ValueError when it has other settings, and what `train` raises.
+    run, `history`: by name the step and one value a seed. A record that is there keeps its seeds and rows and gets
+    the others. Raises ValueError when it has other settings, and what `train` raises.
     """
-    finished, rows, by_seed = Finished(folder), collapse_rows(config), []
+    finished, rows = Finished(folder), collapse_rows(config)
     settings = {row.name: asdict(row.config) for row in rows} | {"ways": {KEPT: 5, STUDENT: 5}}
-    earlier = load(path)
-    if earlier and earlier["config_hash"] != config_hash(_known_to(earlier["config"], settings)):
-        raise ValueError(f"{path} has other settings; move it away or choose another folder")
-    if earlier and not (seeds := [seed for seed in seeds if seed not in earlier["seeds"]]):
-        return earlier
-    protocols = [
-        Protocol(train_and_test("", config, seed=seed), seed, "cpu", finished=finished)
-        for seed in seeds
-    ]
-    for protocol in protocols:
-        by_seed.append(run_rows(protocol, rows))
-        finished.runs.clear()  # spectrograms of one seed at a time
-    column = partial(_column, by_seed)
-    scores = {UNTRAINED: {c: column(0, "untrained") for c in (KEPT, STUDENT)}}
-    for lines in zip(*map(baseline_rows, protocols), strict=True):
-        score = np.array([[line["mean"]] for line in lines])
-        scores[lines[0]["name"]] = dict.fromkeys((KEPT, STUDENT), score)
-    histories = {}
-    for number, row in enumerate(rows):
-        scores[row.name] = {KEPT: column(number, "mean"), STUDENT: column(number, "student")}
-        points = zip(*(results[number]["history"] for results in by_seed), strict=True)
-        histories[row.name] = [
-            {"step": lines[0][0]}
-            | {name: [line[k] for line in lines] for k, name in enumerate(HISTORY) if k}
-            for lines in points
-        ]
+    earlier, lines = load(path), {}
     if earlier:
-        there = recorded_scores(earlier)
-        scores = {
-            name: {c: np.concatenate([there[name][c][:, None], new]) for c, new in row.items()}
-            for name, row in scores.items()
-        }
-        for row in earlier["values"]:
-            for old, new in zip(
-                row.get("history", ()), histories.get(row["name"], ()), strict=True
-            ):
-                new |= {name: old[name] + new[name] for name in HISTORY[1:]}
-    values = [
-        record_row(name, row, scores[UNTRAINED])
-        | ({"history": histories[name]} if name in histories else {})
-        for name, row in scores.items()
-    ]
-    tested = [protocol.data.test for protocol in protocols]
+        same = {name: settings.get(name) for name in earlier["config"]}
+        if earlier["config_hash"] != config_hash(_known_to(earlier["config"], same)):
+            raise ValueError(f"{path} has other settings; move it away or choose another folder")
+        lines, seeds = _lines(earlier), list(dict.fromkeys([*earlier["seeds"], *seeds]))
+    for seed in seeds:
+        if lacking := [row for row in rows if (row.name, seed) not in lines]:
+            data = train_and_test("", config, seed=seed)
+            lines |= _trained(Protocol(data, seed, "cpu", finished=finished), lacking)
+            finished.runs.clear()  # spectrograms of one seed at a time
+    if earlier and not finished.results:
+        return earlier
+    scores = {
+        name: {c: np.array([[lines[name, seed][c]] for seed in seeds]) for c in (KEPT, STUDENT)}
+        for name in (UNTRAINED, *BASELINES, *CHANGES)
+    }
+    values = [record_row(name, row, scores[UNTRAINED]) for name, row in scores.items()]
+    for value in values[-len(CHANGES) :]:
+        histories = (lines[value["name"], seed]["history"] for seed in seeds)
+        value["history"] = [
+            {"step": points[0][0]}
+            | {name: [point[k] for point in points] for k, name in enumerate(HISTORY) if k}
+            for points in zip(*histories, strict=True)
+        ]
+    first = train_and_test("", config, seed=seeds[0])
     return record_study(
         path,
         SCALE,
-        tested[:1],
-        about=[f"{protocols[0].data.note}; each seed of training makes its own clips"],
+        [first.test],
+        about=[f"{first.note}; each seed of training makes its own clips"],
         device="cpu",
-        seeds=[*(earlier["seeds"] if earlier else ()), *seeds],
+        seeds=seeds,
         seconds=finished.seconds + (earlier["seconds"] if earlier else 0),
         config=settings,
         values=values,
         notes=[f"{config.steps} steps of {config.batch_size} clips; 5-way 1-shot accuracy."],
     )
+
+
+def _trained(protocol: Protocol, rows: list[Row]) -> Lines:
+    """The lines of one seed: what these rows became, the random start and the baselines."""
+    results = run_rows(protocol, rows)
+    scores = {row["name"]: row["mean"] for row in baseline_rows(protocol)}
+    scores[UNTRAINED] = results[0]["untrained"]
+    trained = {
+        result["name"]: {KEPT: result["mean"], STUDENT: result["student"]}
+        | {"history": result["history"]}
+        for result in results
+    }
+    lines = {name: dict.fromkeys((KEPT, STUDENT), score) for name, score in scores.items()}
+    return {(name, protocol.seed): line for name, line in (lines | trained).items()}
+
+
+def _lines(entry: dict[str, Any]) -> Lines:
+    """The lines that a record was made of."""
+    lines = {}
+    for row in entry["values"]:
+        for k, seed in enumerate(entry["seeds"]):
+            line = {column: cell["by_seed"][k] for column, cell in row["columns"].items()}
+            if "history" in row:
+                line["history"] = [
+                    [point["step"], *(point[name][k] for name in HISTORY[1:])]
+                    for point in row["history"]
+                ]
+            lines[row["name"], seed] = line
+    return lines
 
 
 def _known_to(earlier: Any, settings: Any) -> Any:
@@ -126,10 +141,6 @@ def _known_to(earlier: Any, settings: Any) -> Any:
         for name, value in settings.items()
         if name in earlier or value is not False
     }
-
-
-def _column(by_seed: list[list[dict[str, Any]]], row: int, name: str) -> np.ndarray:
-    return np.array([[results[row][name]] for results in by_seed])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -125,6 +125,12 @@ def test_contrastive_rows_keep_their_student(data):
     assert result["mean"] == result["student"]
 
 
+def test_without_stop_gradient_the_student_is_what_is_kept(data):
+    row = Row("no stop-gradient", tiny("atst", stop_gradient=False, learning_rate=0.05))
+    (result,) = run_rows(Protocol(data, device="cpu", n_episodes=100), [row])
+    assert result["mean"] == result["student"] != result["teacher"]
+
+
 def count_runs(monkeypatch) -> list[str]:
     """Names of the rows that are really pretrained from here on."""
     names = []
