@@ -248,5 +248,7 @@ def _numbers(scores: dict[str, FewShotResult]) -> dict[str, float]:
                 f"{name}_gain": float(gain.mean()),
                 f"{name}_gain_ci95": float(1.96 * gain.std() / np.sqrt(len(gain))),
             }
-    result = scores[next(name for name in scores if name != "untrained")]  # the network that is kept
+    result = scores[
+        next(name for name in scores if name != "untrained")
+    ]  # the network that is kept
     return {"mean": result.mean, "ci95": result.ci95, **numbers}

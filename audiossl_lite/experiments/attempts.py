@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiossl_lite.common.commands import CommandParser, listed, refused
 from audiossl_lite.data.corpus import Sound, tasks
@@ -26,7 +26,7 @@ from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu.recipes import encoder_path, make_recipe, settings_of
 from audiossl_lite.experiments.gpu.scores import START, TaskScores, embed_all, embed_network
 from audiossl_lite.experiments.gpu.sounds import described
-from audiossl_lite.experiments.networks import network_of
+from audiossl_lite.experiments.networks import Network, network_of
 from audiossl_lite.experiments.settings.study import RUNS
 from audiossl_lite.experiments.workshop import SHARED_CORES, locked, run_of, slug
 from audiossl_lite.pretrained import load_encoder
@@ -74,8 +74,8 @@ def validation(sounds: list[Sound]) -> TaskScores:
     return scores
 
 
-def attempt(out: Path, corpus: Corpus, name: str) -> tuple[nn.Module, nn.Module, int, Any]:
-    """The encoder of an attempt with its frontend, the frames it is trained on, and its settings: trained, or resumed.
+def attempt(out: Path, corpus: Corpus, name: str) -> tuple[Network, Any, float]:
+    """The network of an attempt, its settings and the seconds of training: trained, resumed, or in 0 s the study's.
 
     KeyError for an unknown name, FileNotFoundError when AudioMAE, which tuning starts from, is not there.
     """
@@ -86,9 +86,8 @@ def attempt(out: Path, corpus: Corpus, name: str) -> tuple[nn.Module, nn.Module,
     options, device = stage.options | changes, torch.device("cpu")
     studied = encoder_path(out, stage.name)
     if not changes and studied.is_file():
-        network = network_of(name, load_encoder(studied))
         config = settings_of(options, device, toy=False)
-        return network.encoder, network.frontend, network.chunk_frames, config
+        return network_of(name, load_encoder(studied)), config, 0.0
     recipe = make_recipe(options, corpus, out, device, toy=False)
     config = recipe.config
     folder = out / "attempts" / slug(name)
@@ -96,11 +95,12 @@ def attempt(out: Path, corpus: Corpus, name: str) -> tuple[nn.Module, nn.Module,
     if recipe.before:
         recipe.before(config, folder)
     parts = recipe.parts(config)
-    train(
+    result = train(
         parts.method, parts.views, recipe.source, parts.config, device="cpu",
         output_dir=folder / "run", description=name, compute=Compute(prefetch=0),
     )  # fmt: skip
-    return next(iter(parts.method.encoders.values())), recipe.frontend, recipe.chunk_frames, config
+    encoder = next(iter(parts.method.encoders.values()))
+    return Network(name, encoder, recipe.frontend, recipe.chunk_frames), config, result.seconds
 
 
 def row_of(name: str, scores: TaskScores, features: Tensor, start: Any, config: Any) -> dict:
@@ -145,19 +145,24 @@ def record_attempts(out: Path, names: Sequence[str], path: Path) -> dict[str, An
             continue
         print(name, flush=True)
         try:
-            encoder, frontend, chunk, config = attempt(out, corpus, name)
+            network, config, seconds = attempt(out, corpus, name)
         except (CollapseError, NotFiniteError) as error:
             print(f"{name} failed: {error}", file=sys.stderr, flush=True)
             continue
-        features = embed_network(encoder.eval(), frontend, waveforms, chunk)
+        features = embed_network(
+            network.encoder.eval(), network.frontend, waveforms, network.chunk_frames
+        )
         row = row_of(name, scores, features, start, config)
         with locked(path.parent, wait=True):  # another process may have added one meanwhile
             entry = records.load(path)
-            _write(path, corpus, scores, [*(entry["values"] if entry else rows), row], entry)
+            rows = [*(entry["values"] if entry else rows), row]
+            _write(path, corpus, scores, rows, entry, seconds)
     return records.load(path)
 
 
-def _write(path: Path, corpus: Corpus, scores: TaskScores, rows: list, entry: Any) -> None:
+def _write(
+    path: Path, corpus: Corpus, scores: TaskScores, rows: list, entry: Any, seconds: float
+) -> None:
     commits = [*(entry["commit"].split(", ") if entry else ()), records.current_commit()]
     records.record(
         path,
@@ -167,7 +172,7 @@ def _write(path: Path, corpus: Corpus, scores: TaskScores, rows: list, entry: An
         data_fingerprint=corpus.key,
         device="CPU, 1 thread",
         seeds=[SEED],
-        seconds=entry["seconds"] if entry else 0.0,
+        seconds=seconds + (entry["seconds"] if entry else 0.0),
         config={"n_episodes": N_EPISODES, "clips_a_task": MOST_CLIPS, "ways": scores.ways()},
         values=rows,
         note=entry["note"] if entry else f"One seed each, on classes heard. {SHARED_CORES}",

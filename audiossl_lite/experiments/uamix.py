@@ -128,9 +128,9 @@ def answers(scores: Scores) -> list[dict[str, str]]:
 
 
 def conclusion(gains: Callable[[str, str], np.ndarray]) -> list[str]:
-    """One sentence for each part of the paper's claim; `gains(a, b)`: row a minus row b in points, a number a run.
+    """One sentence for each part of the paper's claim; `gains(a, b)`: row a minus row b in points, a number a seed.
 
-    A part with fewer than two runs has no interval and is left out.
+    A part with fewer than two seeds has no interval and is left out.
     """
     lines = []
     for a, b, *said in CLAIMS:
@@ -138,7 +138,7 @@ def conclusion(gains: Callable[[str, str], np.ndarray]) -> list[str]:
         if len(gain) > 1:
             text, _, word = judged(gain).partition(": ")
             sentence = dict(zip(("better", "worse", "unclear"), said, strict=True))[word]
-            lines.append(f"**{sentence}**: {a} − {b} {text}, {len(gain)} runs.")
+            lines.append(f"**{sentence}**: {a} − {b} {text}, {len(gain)} seeds.")
     return lines
 
 

@@ -213,7 +213,7 @@ def test_the_conclusion_says_of_each_part_of_the_claim_what_its_interval_allows(
     assert [line.split("**")[1] for line in said] == [
         claim[part] for claim, part in zip(CLAIMS, (2, 4, 3, 4), strict=True)
     ]
-    assert said[0].endswith(f"No Mixing − {START} +1.1 ± 0.2, 3 runs.") and "4 runs" in said[1]
+    assert said[0].endswith(f"No Mixing − {START} +1.1 ± 0.2, 3 seeds.") and "4 seeds" in said[1]
     assert conclusion(lambda a, b: found[a, b][:1]) == []
 
 
