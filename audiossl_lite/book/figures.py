@@ -132,10 +132,8 @@ def show_figure(alt: str, figure: Figure | None = None, *, caption: str = "") ->
     text = _check_alt(alt)
     figure = figure or plt.gcf()
     image = image_html(figure_png(figure), text, round(figure.get_figwidth() * 100))
-    words = escaped(caption or caption_of(text))
-    page = f'<figure class="shown">{image}<figcaption>{words}</figcaption></figure>'
     plt.close(figure)
-    show_html(page, f"Figure: {text}")
+    show_html(_figure_html(image, caption or caption_of(text)), f"Figure: {text}")
 
 
 def _as_image(spec: Any) -> np.ndarray:
@@ -289,13 +287,15 @@ def frames_slider(
     figures: Sequence[Figure],
     labels: Sequence[str] | None = None,
     *,
+    caption: str,
     alts: Sequence[str] | None = None,
     title: str = "frame",
 ) -> None:
     """Show figures one at a time under a slider that also works on the built page.
 
-    labels: text above each figure (default: its number). alts: description of each figure (default: the title and the
-    label). The figures are closed. Errors: ValueError for no figures or lists of other lengths.
+    labels: text above each figure (default: its number). caption: what they show together, with a full stop. alts:
+    description of each figure (default: the title and the label). The figures are closed. Errors: ValueError for no
+    figures or lists of other lengths.
     """
     if not figures:
         raise ValueError("frames_slider got no figures.")
@@ -310,5 +310,10 @@ def frames_slider(
         width_px = round(figure.get_figwidth() * 100)
         frames.append(image_html(figure_png(figure, dpi=80), alt, width_px))
         plt.close(figure)
-    plain = f"slider {printable(title)!r}: {', '.join(labels)}"
-    show_html(slider_html(frames, labels, title), plain)
+    plain = f"Figure: {caption} Slider {printable(title)!r}: {', '.join(labels)}"
+    show_html(_figure_html(slider_html(frames, labels, title), caption), plain)
+
+
+def _figure_html(shown: str, caption: str) -> str:
+    """What is shown with its caption; the build writes a number before it."""
+    return f'<figure class="shown">{shown}<figcaption>{escaped(caption)}</figcaption></figure>'

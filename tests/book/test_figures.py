@@ -91,7 +91,7 @@ def test_spectrogram_refuses_other_shapes() -> None:
 
 def test_a_slider_holds_every_frame_and_starts_in_the_middle(shown: list) -> None:
     figures = [plt.figure() for _ in range(3)]
-    frames_slider(figures, labels=["a", "b", "<c>"], title="epoch")
+    frames_slider(figures, labels=["a", "b", "<c>"], title="epoch", caption="Loss < 1, by epoch.")
     page = BeautifulSoup(shown[0]["text/html"], "html.parser")
     (slider,) = page.find_all("input", type="range")
     assert slider["aria-label"] == "epoch" and slider["aria-valuetext"] == "b"
@@ -101,7 +101,10 @@ def test_a_slider_holds_every_frame_and_starts_in_the_middle(shown: list) -> Non
     assert [frame.has_attr("hidden") for frame in frames] == [True, False, True]
     alts = [frame.img["alt"] for frame in frames]
     assert alts == ["epoch, frame a", "epoch, frame b", "epoch, frame <c>"]
-    assert shown[0]["text/plain"] == "slider 'epoch': a, b, <c>"
+    assert (
+        page.figure["class"] == ["shown"] and page.figure.figcaption.string == "Loss < 1, by epoch."
+    )
+    assert shown[0]["text/plain"] == "Figure: Loss < 1, by epoch. Slider 'epoch': a, b, <c>"
     assert not any(plt.fignum_exists(figure.number) for figure in figures)
 
 
@@ -120,10 +123,10 @@ def test_pictures_keep_their_colours_and_their_white_ground() -> None:
 
 def test_slider_refuses_lists_that_do_not_match() -> None:
     with pytest.raises(ValueError, match="no figures"):
-        frames_slider([])
+        frames_slider([], caption="Nothing.")
     figure = plt.figure()
     with pytest.raises(ValueError, match="1 figures, 2 labels"):
-        frames_slider([figure], labels=["a", "b"])
+        frames_slider([figure], labels=["a", "b"], caption="One.")
     plt.close(figure)
 
 

@@ -157,7 +157,7 @@ def test_figures_draw_hostile_names_as_they_are(seen: list[str]) -> None:
         show_figure("Bars with names beside them.")
         figure, ax = plt.subplots()
         ax.set_yticks(range(len(names)), names)
-        frames_slider([figure], names[:1], title="names")
+        frames_slider([figure], names[:1], title="names", caption="Names.")
     pictures = [
         re.search(r"base64,([^\"]+)", page)
         for page in seen
