@@ -163,7 +163,6 @@ def record_attempts(out: Path, names: Sequence[str], path: Path) -> dict[str, An
 def _write(
     path: Path, corpus: Corpus, scores: TaskScores, rows: list, entry: Any, seconds: float
 ) -> None:
-    commits = [*(entry["commit"].split(", ") if entry else ()), records.current_commit()]
     records.record(
         path,
         experiment=RECORD,
@@ -172,11 +171,11 @@ def _write(
         data_fingerprint=corpus.key,
         device="CPU, 1 thread",
         seeds=[SEED],
-        seconds=seconds + (entry["seconds"] if entry else 0.0),
+        seconds=seconds,
         config={"n_episodes": N_EPISODES, "clips_a_task": MOST_CLIPS, "ways": scores.ways()},
         values=rows,
         note=entry["note"] if entry else f"One seed each, on classes heard. {SHARED_CORES}",
-        more={"commit": ", ".join(dict.fromkeys(commits))},
+        earlier=entry,
     )
 
 

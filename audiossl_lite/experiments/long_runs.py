@@ -96,10 +96,11 @@ def record_collapse(
         about=[f"{first.note}; each seed of training makes its own clips"],
         device="cpu",
         seeds=seeds,
-        seconds=finished.seconds + (earlier["seconds"] if earlier else 0),
+        seconds=finished.seconds,
         config=settings,
         values=values,
         notes=[f"{config.steps} steps of {config.batch_size} clips; 5-way 1-shot accuracy."],
+        earlier=earlier,
     )
 
 

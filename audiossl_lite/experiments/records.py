@@ -87,14 +87,16 @@ def record(
     values: list[dict[str, Any]],
     note: str = "",
     more: dict[str, Any] | None = None,
+    earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write one recorded run; `values` are the rows of its table, each with a name, a mean and an interval.
 
-    The commit, library version and date are added, and `more`: entries that only some records have. Raises ValueError
-    for an empty table.
+    The commit, library version and date are added, and `more`: entries that only some records have. `earlier`: the
+    record whose rows are among these; its seconds and commits count too. Raises ValueError for an empty table.
     """
     if not values:
         raise ValueError(f"nothing to record in {path}: the table of values is empty")
+    commits = [*(earlier["commit"].split(", ") if earlier else ()), current_commit()]
     entry = {
         "experiment": experiment,
         "scale": scale,
@@ -102,10 +104,10 @@ def record(
         "data_fingerprint": data_fingerprint,
         "device": device,
         "seeds": list(seeds),
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds + (earlier["seconds"] if earlier else 0), 1),
         "config": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config,
         "config_hash": config_hash(config),
-        "commit": current_commit(),
+        "commit": ", ".join(dict.fromkeys(commits)),
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
         "note": note,

@@ -99,10 +99,11 @@ def record_study(
     config: Any,
     values: list[dict[str, Any]],
     notes: Sequence[str] = (),
+    earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the rows of a study, scored on these sets of clips, as a recorded run (`results.record`).
+    """Write the rows of a study, scored on these sets of clips, as a recorded run (`records.record`).
 
-    `about` says of each set how it relates to training; what is the same of all stands once.
+    `about` says of each set how it relates to training; what is the same of all stands once. `earlier`: as in `record`.
     """
     return record(
         path,
@@ -118,6 +119,7 @@ def record_study(
         config=config,
         values=values,
         note=" ".join(note for note in notes if note),
+        earlier=earlier,
     )
 
 
