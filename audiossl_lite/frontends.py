@@ -16,6 +16,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import in_float32, on_host
+from audiossl_lite.common.padding import valid_frames, valid_values
 
 SAMPLE_RATE_HZ = 16_000
 FLOAT32_EPS = torch.finfo(torch.float32).eps
@@ -115,18 +116,24 @@ class ATSTFrontend(CentredFrames):
         """Natural log power of one unit."""
         return log_power((self.max_db - self.min_db) / 2.0)
 
-    def decibels(self, waveform: Tensor) -> Tensor:
+    def decibels(self, waveform: Tensor, frames: Tensor | None = None) -> Tensor:
         """Log-mel in dB, `(B, S) -> (B, T, 64)`, before normalisation.
+
+        `frames (B,)`: the first so many are the clip's own; the floor does not look at others.
 
         Where: ATST Sec. 3.1; chapter 01
         """
         db = 10.0 * torch.log10(self.power(waveform).clamp_min(1e-10))
         if self.top_db is not None:
-            db = torch.maximum(db, db.amax(dim=(1, 2), keepdim=True) - self.top_db)
+            own = db
+            if frames is not None:
+                own = db.masked_fill(~valid_frames(frames, db.shape[1])[..., None], -torch.inf)
+            db = torch.maximum(db, own.amax(dim=(1, 2), keepdim=True) - self.top_db)
         return db
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        return (self.decibels(waveform) - self.min_db) / (self.max_db - self.min_db) * 2.0 - 1.0
+    def forward(self, waveform: Tensor, frames: Tensor | None = None) -> Tensor:
+        db = self.decibels(waveform, frames)
+        return (db - self.min_db) / (self.max_db - self.min_db) * 2.0 - 1.0
 
     def fit(self, waveform: Tensor, lengths: Tensor | None = None) -> ATSTFrontend:
         """A frontend of the same variant whose range is the least and greatest dB of these clips `(B, S)`.
@@ -277,43 +284,6 @@ class AudioMAEFrontend(nn.Module):
 def log_power(db: float | Tensor) -> float | Tensor:
     """The natural log of power that `db` decibels (a number or a tensor) add: 10 dB are ln 10."""
     return db / 10.0 * math.log(10.0)
-
-
-def valid_frames(lengths: Tensor, n_frames: int) -> Tensor:
-    """True for the frames that clips of `lengths (B,)` have, False for padding, `(B, n_frames)`."""
-    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
-
-
-def valid_values(
-    frontend: nn.Module,
-    compute: Callable[[Tensor], Tensor],
-    waveform: Tensor,
-    lengths: Tensor | None,
-) -> Tensor:
-    """`compute(waveform)` of clips `(B, S)`, the frames of all clips one after the other: `(frames, F)`.
-
-    With `lengths (B,)`, the valid samples, each clip gives the frames that it gives alone, and its padding none.
-    """
-    if lengths is None:
-        return torch.cat([compute(part).flatten(0, 1) for part in waveform.split(64)])
-    lengths = lengths.to(waveform.device).clamp_min(frontend.min_samples)
-    parts = []
-    for part, valid in zip(waveform.split(64), lengths.split(64), strict=True):
-        frames = compute(reflect_end(part, valid, frontend.edge_samples))
-        parts.append(frames[valid_frames(frontend.n_frames(valid), frames.shape[1])])
-    return torch.cat(parts)
-
-
-def reflect_end(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
-    """Write the mirror image of each clip's last `samples` after its own end: `(B, S)` -> `(B, S + samples)`.
-
-    Centred frames near the end of a padded clip then hold what they hold when the clip stands alone. Each of
-    `lengths (B,)` exceeds `samples`.
-    """
-    position = torch.arange(waveform.shape[1] + samples, device=waveform.device)
-    last = lengths.to(waveform.device)[:, None] - 1
-    index = torch.where(position <= last, position, 2 * last - position)
-    return waveform.gather(1, index.clamp(0, waveform.shape[1] - 1)) * (position <= last + samples)
 
 
 def check_waveform(waveform: Tensor, min_samples: int) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchaudio
 
+from audiossl_lite.common.padding import as_alone
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 
 FRONTENDS = {
@@ -245,3 +246,18 @@ def test_full_lengths_change_nothing():
     full = torch.full((3,), 8000)
     for frontend, constants in FITTED.values():
         assert constants(frontend.fit(wave, full)) == pytest.approx(constants(frontend.fit(wave)))
+
+
+@pytest.mark.parametrize("compute", [None, "decibels"])
+def test_the_floor_of_the_code_looks_at_a_clip_s_own_frames(compute):
+    """A burst near the end: frames past the end see its mirror image, and may be louder."""
+    frontend, alone, lengths = ATSTFrontend("official"), [], torch.tensor([8000, 6001])
+    waves = torch.zeros(2, 8000)
+    for wave, n in zip(waves, lengths.tolist(), strict=True):
+        wave[:n] = 1e-7 * torch.randn(n, generator=torch.Generator().manual_seed(0))
+        wave[n - 490 : n - 470] = 1.0
+        alone.append(getattr(frontend, compute or "forward")(wave[None, :n])[0])
+    view = getattr(frontend, compute) if compute else None
+    batch = as_alone(frontend, waves, lengths, view)
+    for spec, own in zip(batch, alone, strict=True):
+        torch.testing.assert_close(spec[: len(own)], own, atol=1e-3, rtol=1e-3)

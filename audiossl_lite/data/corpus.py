@@ -21,13 +21,16 @@ from torch import Tensor
 from audiossl_lite.data.clips import Clips, Skip, by_reason
 from audiossl_lite.data.held_out import held_out_classes
 from audiossl_lite.data.layouts import (
+    are_splits,
     audio_in,
+    class_folder,
     folders_in,
     is_esc50,
     is_fsdd,
     list_esc50,
     list_fsdd,
     read_csv,
+    refuse_unprepared,
 )
 
 HELD_SHARE = 0.25
@@ -198,8 +201,9 @@ def list_sounds(root: str | Path) -> list[Sound]:
     """The clips of a folder of data sets, of one data set, of a CSV manifest, or of any folder of sounds.
 
     A data set is a folder laid out as ESC-50 or FSDD, or one with a `manifest.csv` (columns path, label). Beside
-    data sets other folders give clips without labels; in a folder without any, sub-folders are classes. Raises
-    FileNotFoundError, or ValueError when nothing is there; warns of what is left out before it is read.
+    data sets other folders give clips without labels; in a folder without any, sub-folders are classes, or those in
+    `train/` and `test/`. Raises FileNotFoundError, or ValueError when nothing is there or a data script must prepare
+    it; warns of what is left out before it is read.
     """
     root = Path(root).expanduser()
     if os.path.isfile(root):
@@ -211,13 +215,21 @@ def list_sounds(root: str | Path) -> list[Sound]:
     if sounds is None:
         parts = {folder: _of_data_set(folder, skipped) for folder in folders_in(root)}
         any_known = any(part is not None for part in parts.values())
-        sounds = [_plain(root.name, path, "") for path in audio_in(root, skipped)]
+        if not any_known:
+            refuse_unprepared(root)
+        divided = are_splits(folder.name for folder in parts)
+        sounds = [_plain(root.name, path) for path in audio_in(root, skipped)]
         for folder, part in parts.items():
-            if part is None:
-                source, label = (folder.name, "") if any_known else (root.name, folder.name)
-                files = audio_in(folder, skipped, deep=True)
-                part = [_plain(source, path, label) for path in files]
-            sounds += part
+            files = audio_in(folder, skipped, deep=True) if part is None else []
+            for path in files:
+                below = path.relative_to(root)
+                label = class_folder(below.parts[:-1], divided)
+                sounds.append(
+                    _plain(folder.name, path)
+                    if any_known
+                    else _plain(root.name, path, below.as_posix(), label)
+                )
+            sounds += part or []
     if skipped:
         warnings.warn("\n".join([f"{root}: left out", *by_reason(skipped)]), stacklevel=2)
     if not sounds:
@@ -263,10 +275,8 @@ def _rows(manifest: Path, source: str) -> list[Sound]:
     ]
 
 
-def _plain(source: str, path: Path, label: str) -> Sound:
-    return Sound(
-        source, f"{label}/{path.name}" if label else path.name, {"label": label}, str(path)
-    )
+def _plain(source: str, path: Path, name: str = "", label: str = "") -> Sound:
+    return Sound(source, name or path.name, {"label": label}, str(path))
 
 
 def _by_source(sounds: Sequence[Sound]) -> dict[str, list[int]]:

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -146,6 +147,25 @@ def list_folder(root: Path) -> Listing:
     Where all folders are named as splits (`train/`, `test/`), classes are the folders in them. Audio files that
     lie in no class folder are skipped. Raises ValueError for a data set that a data script must prepare first.
     """
+    refuse_unprepared(root)
+    entries, skipped = [], []
+    files = audio_in(root, skipped, deep=True)
+    below = [path.relative_to(root).parts for path in files]
+    divided = are_splits(parts[0] for parts in below if len(parts) > 1)
+    for path, parts in zip(files, below):
+        name, folders = "/".join(parts), parts[:-1]
+        if label := class_folder(folders, divided):
+            split = folders[0] if divided else None
+            entries.append(Entry(name, path, {"class": label}, split=split))
+        else:
+            noise = _NOISE in folders
+            reason = f"{_NOISE} is no class" if noise else "lies in no class folder"
+            skipped.append(Skip(name, reason))
+    return Listing("class folders", ("class",), tuple(entries), tuple(skipped))
+
+
+def refuse_unprepared(root: Path) -> None:
+    """Raise ValueError for a data set that a data script must prepare: its folders are not its classes."""
     for sign, script in _UNPREPARED.items():
         if os.path.exists(root / sign):
             raise ValueError(
@@ -153,21 +173,21 @@ def list_folder(root: Path) -> Listing:
                 f"run python data_scripts/{script} prepare --from-archive {root} --to FOLDER and give "
                 "FOLDER/manifest.csv"
             )
-    entries, skipped = [], []
-    files = audio_in(root, skipped, deep=True)
-    below = [path.relative_to(root).parts for path in files]
-    divided = {parts[0].lower() for parts in below if len(parts) > 1} - {_NOISE} <= _SPLITS
-    for path, parts in zip(files, below):
-        name, folders = "/".join(parts), parts[:-1]
-        if _NOISE in folders:
-            skipped.append(Skip(name, f"{_NOISE} is no class"))
-        elif len(folders) <= divided:
-            skipped.append(Skip(name, "lies in no class folder"))
-        else:
-            label = unicodedata.normalize("NFC", folders[divided])
-            split = folders[0] if divided else None
-            entries.append(Entry(name, path, {"class": label}, split=split))
-    return Listing("class folders", ("class",), tuple(entries), tuple(skipped))
+
+
+def are_splits(folders: Iterable[str]) -> bool:
+    """Whether all of these folders are named as splits (`train`, `test`), so that the classes lie in them."""
+    return {name.lower() for name in folders} - {_NOISE} <= _SPLITS
+
+
+def class_folder(folders: Sequence[str], divided: bool) -> str:
+    """The class of a file by the folders it lies in, from the outermost; `divided`: that one is a split.
+
+    Empty for a file in no class folder, and for the noise of Speech Commands.
+    """
+    if _NOISE in folders or len(folders) <= divided:
+        return ""
+    return unicodedata.normalize("NFC", folders[divided])
 
 
 def list_manifest(path: Path) -> Listing:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import send
-from audiossl_lite.frontends import reflect_end
+from audiossl_lite.common.padding import as_alone
 from audiossl_lite.training.sources import data_digest
 
 
@@ -103,7 +103,7 @@ def spectrograms_of(waveforms: Joined, frontend: nn.Module) -> Joined:
         missing = max(frontend.min_samples - clips.shape[1], 0)
         clips = nn.functional.pad(clips, (0, missing))
         valid = valid.clamp_min(frontend.min_samples)
-        spec = frontend(reflect_end(clips, valid, frontend.edge_samples)).half()
+        spec = as_alone(frontend, clips, valid).half()
         if data is None:
             data = spec.new_empty(int(offsets[-1]), spec.shape[2])
         for row, i in enumerate(index.tolist()):

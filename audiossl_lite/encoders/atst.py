@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import on_host, send
+from audiossl_lite.common.padding import valid_frames
 from audiossl_lite.encoders.transformer import Block, init_linear
-from audiossl_lite.frontends import valid_frames
 
 PATCH_FRAMES = 4
 

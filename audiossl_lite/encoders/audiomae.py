@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import on_host, send
+from audiossl_lite.common.padding import valid_frames
 from audiossl_lite.encoders.transformer import Block
-from audiossl_lite.frontends import valid_frames
 
 PATCH = 16
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import send
-from audiossl_lite.frontends import valid_frames
+from audiossl_lite.common.padding import valid_frames
 
 
 class BYOLAEncoder(nn.Module):

@@ -30,14 +30,14 @@ class DropPath(nn.Module):
     @property
     def probability(self) -> float:
         """Share of the items that skip the branch; ValueError for one outside [0, 1)."""
-        return self._probability
+        return self.share
 
     @probability.setter
     def probability(self, probability: float) -> None:
         """Set it, also for programs: `keep` holds the share that stays, in units of 2^-53."""
         if not 0.0 <= probability < 1.0:
             raise ValueError(f"a drop probability lies in [0, 1), got {probability}")
-        self._probability, self.drops = probability, probability > 0.0
+        self.share, self.drops = probability, probability > 0.0
         self.keep.fill_(round((1.0 - probability) * 2**53))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import in_float32
+from audiossl_lite.common.padding import valid_frames
 from audiossl_lite.evaluation.embed import embed_clips
-from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend, valid_frames
+from audiossl_lite.frontends import ATSTFrontend, BYOLAFrontend
 
 
 def log_mel_statistics(waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -44,8 +45,8 @@ class MFCCFrontend(ATSTFrontend):
         self.register_buffer("transform", cosine_transform(20, self.n_mels), persistent=False)
 
     @in_float32  # float16 does not hold the square of the first coefficient
-    def forward(self, waveform: Tensor) -> Tensor:
-        return self.decibels(waveform) @ self.transform.T
+    def forward(self, waveform: Tensor, frames: Tensor | None = None) -> Tensor:
+        return self.decibels(waveform, frames) @ self.transform.T
 
 
 def mean_and_std(frames: Tensor, lengths: Tensor) -> Tensor:

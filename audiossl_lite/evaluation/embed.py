@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.common.padding import as_alone, valid_frames
 from audiossl_lite.common.progress import progress
 from audiossl_lite.encoders.atst import in_chunks
-from audiossl_lite.frontends import SAMPLE_RATE_HZ, reflect_end, valid_frames
+from audiossl_lite.frontends import SAMPLE_RATE_HZ
 
 SHORTEST = 8 * 160  # samples: BYOL-A's CNN needs eight frames
 
@@ -62,7 +63,7 @@ def spectrograms(
     parts = []
     batches = zip(*(x.split(batch_size) for x in (waveforms, lengths, frames)), strict=True)
     for wave, samples, n in batches:
-        spec = (compute or frontend)(reflect_end(wave, samples, frontend.edge_samples))[:, :width]
+        spec = as_alone(frontend, wave, samples, compute)[:, :width]
         valid = valid_frames(n, spec.shape[1])[..., None]
         parts.append(spec.masked_fill(~valid, frontend.pad_value))
     return torch.cat(parts), frames

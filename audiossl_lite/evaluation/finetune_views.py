@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiossl_lite.common.padding import valid_frames
 from audiossl_lite.encoders.audiomae import PATCH
 from audiossl_lite.evaluation.settings import FineTuning
-from audiossl_lite.frontends import valid_frames
 from audiossl_lite.mixing import draw_lambda, mixup
 from audiossl_lite.training.sources import data_digest
 from audiossl_lite.views.augmentations import (

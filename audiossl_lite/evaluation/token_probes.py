@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiossl_lite.common.padding import valid_frames
 from audiossl_lite.encoders.atst import ATSTEncoder
 from audiossl_lite.encoders.audiomae import PATCH, AudioMAEEncoder
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.evaluation.finetune import FineTuneResult, fine_tune
 from audiossl_lite.evaluation.labelled import Labelled
 from audiossl_lite.evaluation.settings import FineTuning
-from audiossl_lite.frontends import valid_frames
 
 LEAST = 4  # frames that a piece needs: one token of ATST
 

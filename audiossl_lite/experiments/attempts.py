@@ -77,10 +77,8 @@ def validation(sounds: list[Sound]) -> TaskScores:
 def attempt(out: Path, corpus: Corpus, name: str) -> tuple[Network, Any, float]:
     """The network of an attempt, its settings and the seconds of training: trained, resumed, or in 0 s the study's.
 
-    KeyError for an unknown name, FileNotFoundError when AudioMAE, which tuning starts from, is not there.
+    FileNotFoundError when AudioMAE, which tuning starts from, is not there.
     """
-    if name not in ATTEMPTS:
-        raise KeyError(f"no attempt is called {name!r}; there are {'; '.join(ATTEMPTS)}")
     row, changes = ATTEMPTS[name]
     stage = run_of(row, SEED)
     options, device = stage.options | changes, torch.device("cpu")
@@ -124,12 +122,15 @@ def row_of(name: str, scores: TaskScores, features: Tensor, start: Any, config: 
 def record_attempts(out: Path, names: Sequence[str], path: Path) -> dict[str, Any]:
     """Train and score these attempts, add each to the record in `path` as it ends, and return the record.
 
-    What the record has is not done again; a run that fails is named on stderr and has no row. ValueError where `out`
-    holds no sounds of a study, or `path` is of other sounds.
+    What the record has is not done again; a run that fails is named on stderr and has no row. KeyError for an unknown
+    name, ValueError where `out` holds no sounds of a study, or `path` is of other sounds.
     """
+    if unknown := [name for name in names if name not in ATTEMPTS]:
+        raise KeyError(f"no attempt is called {unknown[0]!r}; there are {'; '.join(ATTEMPTS)}")
     corpus = read_corpus(out / "sounds")
     if corpus is None:
         raise ValueError(f"no sounds in {out}; make them with: audiossl_lite workshop --out {out}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     scores = validation(list(corpus.sounds))
     waveforms = waveforms_of(corpus, torch.device("cpu"), scores.used)
     plain = {name: embed_all(waveforms, statistics) for name, statistics in BASELINES.items()}

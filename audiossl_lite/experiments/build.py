@@ -44,7 +44,7 @@ class Trained:
 
     @property
     def encoder(self) -> nn.Module:
-        """The network that the method keeps: the teacher of BYOL, the encoder of every other method."""
+        """The network that the method keeps, the first of its `encoders`: of BYOL the teacher."""
         return next(iter(self.method.encoders.values()))
 
 

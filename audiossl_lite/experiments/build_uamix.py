@@ -24,7 +24,7 @@ from audiossl_lite.experiments.settings.audiomae import MaskedPretraining
 from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.methods.uamix import NNCLRTuning
-from audiossl_lite.training.identity import data_digest
+from audiossl_lite.training.sources import data_digest
 from audiossl_lite.views.mixtures import CroppedViews, TuningViews
 
 NOTE = "classes heard in training are scored on its own clips; no known recording or word on both sides of an episode"
@@ -67,6 +67,7 @@ def tuning_parts(
     method = make_tuning(encoder, config, step=step, seed=seed)
     if head is not None:
         method.load_head_state(head)
+        method.head_from = data_digest(torch.cat([x.flatten().double() for x in head.values()]))
     first = {
         "steps": config.head_steps,
         "batch_size": config.head_batch_size,

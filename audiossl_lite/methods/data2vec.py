@@ -15,17 +15,28 @@ from audiossl_lite.methods.health import effective_rank
 from audiossl_lite.methods.teacher import ema_update, make_teacher
 
 
-def averaged_targets(outputs: Sequence[Tensor]) -> Tensor:
+def averaged_targets(outputs: Sequence[Tensor], counted: Tensor | None = None) -> Tensor:
     """norm(mean_l((y_l - mean_i y_l) / std_i y_l)): outputs `(B, N, D)` of blocks l become targets `(B, N, D)`.
 
     Each block is normalised over the tokens i of a clip, every channel on its own (instance norm), so that all blocks
-    count alike; the mean over blocks is normalised over the channels of each token (layer norm). In float32.
+    count alike; the mean over blocks is normalised over the channels of each token (layer norm). `counted (B, N)`: 0
+    for tokens that mean and deviation pass over. In float32.
 
     Where: data2vec 2.0 Sec. 3.1; EAT, official code; chapter 17
     """
-    by_channel = [y.float().transpose(1, 2) for y in outputs]
-    mean = torch.stack([F.instance_norm(y) for y in by_channel]).mean(0).transpose(1, 2)
+    blocks = [y.float() for y in outputs]
+    centred = [y - mean_of_counted(y, counted)[:, None] for y in blocks]
+    variance = [mean_of_counted(y.square(), counted)[:, None] for y in centred]
+    mean = torch.stack([y * (v + 1e-5).rsqrt() for y, v in zip(centred, variance)]).mean(0)
     return F.layer_norm(mean, mean.shape[-1:])
+
+
+def mean_of_counted(tokens: Tensor, counted: Tensor | None = None) -> Tensor:
+    """The mean `(B, D)` of the tokens `(B, N, D)` that count: `counted (B, N)` is 1 for them, by default for all."""
+    if counted is None:
+        return tokens.mean(1)
+    share = counted / counted.sum(1, keepdim=True).clamp_min(1.0)
+    return (tokens * share[..., None]).sum(1)
 
 
 class Data2Vec(nn.Module):
@@ -55,8 +66,8 @@ class Data2Vec(nn.Module):
         self.n_parts, self.projection_dim = 1, encoder.embed_dim
 
     @torch.no_grad()
-    def targets(self, spec: Tensor) -> Tensor:
-        """What the teacher makes of every patch of `spec (B, T, F)`, `(B, N, D)`.
+    def targets(self, spec: Tensor, counted: Tensor | None = None) -> Tensor:
+        """What the teacher makes of every patch of `spec (B, T, F)`, `(B, N, D)`; `counted` as in `forward`.
 
         Averaged is what the feed-forward half of a block adds, not the sum that it is added to, in which each token
         carries its own position from block to block.
@@ -69,7 +80,7 @@ class Data2Vec(nn.Module):
             update = block.mlp(block.norm2(x))
             x = x + update
             outputs.append(update[:, 1:])  # without CLS
-        return averaged_targets(outputs[-self.top_blocks :])
+        return averaged_targets(outputs[-self.top_blocks :], counted)
 
     def forward(
         self,
@@ -84,7 +95,8 @@ class Data2Vec(nn.Module):
         """`loss` with gradient, and the health `monitors` without.
 
         `spec (B, T, F)`; `kept (B * M, K)`, `mask`, `restore (B * M, N)`: M maskings a clip, clip by clip, as
-        `MaskedViews` gives them. `counted (B, N)`: 0 for patches that the loss passes over (padding), by default none.
+        `MaskedViews` gives them. `counted (B, N)`: 0 for patches that neither targets nor loss count (padding), by
+        default none.
 
         Where: data2vec 2.0 Sec. 3.3; EAT Sec. 3; chapter 17
         """
@@ -101,16 +113,17 @@ class Data2Vec(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The loss, and for the monitors its two parts, latents `(B * M, 1 + K, D)` and targets `(B, N, D)`."""
         n_masks = len(kept) // len(spec)
-        targets = in_parts(self.targets, self.n_parts, spec)
+        targets = in_parts(self.targets, self.n_parts, spec, counted)
         clones = spec.repeat_interleave(n_masks, 0)
         latent = in_parts(self.student.sequence, self.n_parts, clones, kept)
         predicted = self.decoder(latent, restore)
 
         judged = mask if counted is None else mask * counted.repeat_interleave(n_masks, 0)
         wanted = targets.repeat_interleave(n_masks, 0)
+        clip = mean_of_counted(targets, counted).repeat_interleave(n_masks, 0)
         frame = masked_reconstruction_loss(predicted, wanted, judged, norm_patches=False)
         frame = joint_mean(frame, judged.sum())
-        utterance = (latent[:, 0].float() - wanted.mean(1)).square().mean()
+        utterance = (latent[:, 0].float() - clip).square().mean()
         loss = frame + self.utterance_weight * utterance
         return loss, (frame, utterance, latent, targets)
 

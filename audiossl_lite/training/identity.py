@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from audiossl_lite.training.sources import ClipSource, InMemory, data_digest, data_sums, same_sums
 
-__all__ = ["data_digest", "differences", "module_digest", "run_identity"]
-
 # How a step is computed, which does not change the run.
 COMPUTE_ONLY = ("training", "n_parts", "recompute")
 
@@ -28,8 +26,10 @@ def run_identity(
         for name, value in asdict(config).items()
     }
     held = data.data if isinstance(data, InMemory) else data
+    lengths = getattr(data, "lengths", None)
     return settings | {
         "n_clips": len(data),
+        "lengths": None if lengths is None else data_digest(lengths.cpu()),
         "data": data_sums(held) if isinstance(held, Tensor) else held.digest(),
         "method": module_digest(method),
         "views": module_digest(views),

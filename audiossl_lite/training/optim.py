@@ -54,7 +54,7 @@ def make_optimizer(
 def warmup_cosine(
     step: int, total_steps: int, warmup_steps: int, peak: float, final: float = 0.0
 ) -> float:
-    """Linear from 0 to `peak` over `warmup_steps`, then half a cosine down to `final`.
+    """Linear from 0 to `peak` over `warmup_steps`, then half a cosine down to `final`; with `final=peak` constant.
 
     The last warm-up step reaches the peak; step 0 has rate 0 when there is a warm-up of two steps or more.
 
@@ -76,9 +76,9 @@ def set_schedule(optimizer: torch.optim.Optimizer, step: int, config) -> dict[st
 
     Where: ATST Sec. 3.1; chapter 05
     """
-    steps, rate = config.steps, config.learning_rate
-    if config.schedule == "cosine":
-        rate = warmup_cosine(step, steps, config.warmup_steps, rate, config.final_learning_rate)
+    steps, peak = config.steps, config.learning_rate
+    final = peak if config.schedule == "constant" else config.final_learning_rate
+    rate = warmup_cosine(step, steps, config.warmup_steps, peak, final)
     decay = cosine(step, steps, config.weight_decay, config.final_weight_decay)
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)

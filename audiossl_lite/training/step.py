@@ -38,12 +38,13 @@ def batch_indices(n_clips: int, batch_size: int, step: int, seed: int) -> Tensor
     return order[position * batch_size : (position + 1) * batch_size]
 
 
-def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
+def step_generator(seed: int, step: int, rank: int = 0, of: str = "") -> torch.Generator:
     """The random numbers of one step, independent of all other steps: this is what makes a resumed run exact.
 
-    Every process of several (`rank`) has its own. They are drawn on the host, so that a GPU sees what a CPU sees.
+    Every process of several (`rank`) has its own, and so has what else draws in the step (`of`). They are drawn on the
+    host, so that a GPU sees what a CPU sees.
     """
-    name = f"{seed}/{step}/{rank}" if rank else f"{seed}/{step}"
+    name = "/".join([f"{seed}/{step}", *([str(rank)] if rank else []), *([of] if of else [])])
     digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
@@ -86,8 +87,10 @@ def step_views(
 
     `clips (B, S)` or `(B, T, F)` and their numbers `ids (B,)` on the device, `lengths (B,)` on the host.
     """
-    generator = step_generator(run.config.seed, step, run.fabric.global_rank)
-    torch.manual_seed(generator.initial_seed())  # of dropout, on all devices; nobody waits
+    place = run.config.seed, step, run.fabric.global_rank
+    generator = step_generator(*place)
+    # Of drop path and of neighbours, on all devices; nobody waits. Not the draws of the views once more.
+    torch.manual_seed(step_generator(*place, of="network").initial_seed())
     return run.views(clips, generator, lengths, ids=ids)
 
 

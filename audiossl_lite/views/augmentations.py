@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import on_host, send
-from audiossl_lite.frontends import FLOAT32_EPS, log_power, valid_frames
+from audiossl_lite.common.padding import valid_frames
+from audiossl_lite.frontends import FLOAT32_EPS, log_power
 
 EPS = FLOAT32_EPS  # keeps the logarithm of Eq. 2 finite
 
@@ -255,13 +256,14 @@ class TimeRoll(nn.Module):
 class SpecAugment(nn.Module):
     """Cover one stretch of time and one band of frequency with `fill`: `(B, T, F) -> (B, T, F)`.
 
-    Each stretch is uniform in length up to `max_frames`, `max_bands`, and in place. With `lengths (B,)` the stretch
-    of time is drawn within the valid part of a padded clip, and padding stays as it is.
+    Each stretch is uniform in length up to `max_frames`, `max_bands`, and in place; a fraction of 1 is a share of all
+    frames or bands. With `lengths (B,)` the stretch of time is drawn within the valid part of a padded clip, and
+    padding stays as it is.
 
     Where: uaMix-MAE Fig. 1 (DA); AudioMAE Sec. 4.1; chapter 03
     """
 
-    def __init__(self, max_frames: int, max_bands: int, fill: float = 0.0) -> None:
+    def __init__(self, max_frames: float, max_bands: float, fill: float = 0.0) -> None:
         super().__init__()
         if max_frames < 0 or max_bands < 0:
             raise ValueError(f"sizes must not be negative, got {max_frames} and {max_bands}")
@@ -275,10 +277,11 @@ class SpecAugment(nn.Module):
         cpu = torch.device("cpu")
         lengths = torch.full((n_clips,), n_frames) if lengths is None else lengths.cpu()
         numbers = [lengths]
-        for n, limit in (
-            (lengths, self.max_frames),
-            (torch.full((n_clips,), n_bands), self.max_bands),
+        for n, n_all, most in (
+            (lengths, n_frames, self.max_frames),
+            (torch.full((n_clips,), n_bands), n_bands, self.max_bands),
         ):
+            limit = round(most * n_all) if 0 < most < 1 else most
             size = (uniform(n_clips, 0.0, 1.0, generator, cpu) * (n.clamp_max(limit) + 1)).long()
             first = (uniform(n_clips, 0.0, 1.0, generator, cpu) * (n - size + 1)).long()
             numbers += [first, first + size]

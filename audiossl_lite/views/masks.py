@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import send
+from audiossl_lite.common.padding import valid_frames
 from audiossl_lite.encoders.audiomae import PATCH, valid_patches
-from audiossl_lite.frontends import log_power, valid_frames
+from audiossl_lite.frontends import log_power
 from audiossl_lite.views.augmentations import uniform
 from audiossl_lite.views.segments import random_crops
 

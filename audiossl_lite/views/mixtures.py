@@ -16,6 +16,8 @@ from audiossl_lite.views.augmentations import (
 from audiossl_lite.views.segments import random_crops
 
 MIXINGS = ("none", "mixup", "tf_cutmix", "t_cutmix")
+# Shares of frames and bands that SpecAugment covers at most: 192 of 1024 and 48 of 128 in AudioMAE's fine-tuning.
+COVERED = (192 / 1024, 48 / 128)
 
 
 class TuningViews(nn.Module):
@@ -52,7 +54,7 @@ class TuningViews(nn.Module):
         if augmentation == "resized_crop":
             self.last = RandomResizedCrop()
         elif augmentation == "spec_augment":
-            self.last = SpecAugment(192, 48)
+            self.last = SpecAugment(*COVERED)
 
     def augment(self, spec: Tensor, generator: torch.Generator, lengths: Tensor | None) -> Tensor:
         """One augmented view of each clip, `(B, T, F) -> (B, T, F)`; padding behind `lengths (B,)` stays as it is.
@@ -103,8 +105,6 @@ class CroppedViews(nn.Module):
 
     Where: uaMix-MAE Fig. 1; chapter 09
     """
-
-    needs_ids = True
 
     def __init__(self, n_frames: int, pad_value: float, views: TuningViews) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ from audiossl_lite.data.corpus import (
     tasks,
 )
 from audiossl_lite.data.held_out import HELD_OUT
+from audiossl_lite.data.layouts import list_folder
 from audiossl_lite.data.sounds.synthetic import POOLS, synthetic_clips
 from tests.data.sounds import put
 from tests.data.test_datasets import write_csv
@@ -145,6 +146,20 @@ def test_any_folder_of_sounds_will_do(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no sounds below"):
         list_sounds(tmp_path / "empty")
+
+
+def test_classes_may_lie_in_splits_and_noise_is_no_class(tmp_path):
+    """As `list_folder` reads the same folder: `few-shot` once scored "train" against "test"."""
+    names = "train/dog/1.wav", "test/dog/1.wav", "Test/cat/old/1.wav", "train/loose.wav"
+    for name in (*names, "_background_noise_/hum.wav"):
+        put(tmp_path / name)
+    labels = {sound.name: sound.values["label"] for sound in list_sounds(tmp_path)}
+    assert labels == {
+        "train/dog/1.wav": "dog", "test/dog/1.wav": "dog", "Test/cat/old/1.wav": "cat",
+        "train/loose.wav": "", "_background_noise_/hum.wav": "",
+    }  # fmt: skip
+    listed = {entry.name: entry.labels["class"] for entry in list_folder(tmp_path).entries}
+    assert listed == {name: label for name, label in labels.items() if label}
 
 
 def test_the_embedded_sounds_have_every_kind_of_task_but_scenes():

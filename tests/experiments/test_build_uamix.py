@@ -12,10 +12,11 @@ from audiossl_lite.encoders.audiomae import AudioMAEEncoder
 from audiossl_lite.evaluation import embed_clips, spectrograms
 from audiossl_lite.experiments import build
 from audiossl_lite.experiments.build import Prepared, Trained
-from audiossl_lite.experiments.build_uamix import make_tuning, train_head, tune
+from audiossl_lite.experiments.build_uamix import make_tuning, train_head, tune, tuning_parts
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.training import load_checkpoint
+from audiossl_lite.training.identity import module_digest
 
 TINY = {
     "hidden_dim": 24, "predictor_dim": 20, "projection_dim": 12, "queue_size": 16, "head_steps": 5,
@@ -124,6 +125,17 @@ def test_step_2_changes_the_upper_half_of_a_copy_and_nothing_it_starts_from(data
         upper = name.startswith(("blocks.2.", "blocks.3.", "norm."))
         assert torch.equal(value, before["encoder." + name]) != upper, name
     assert len(tuned.result.history) == 6
+
+
+def test_step_2_from_another_head_is_another_run(data):
+    head = head_of(data)
+    state = head.method.head_state()
+    other = {name: value + 1 if "queue" in name else value for name, value in state.items()}
+    digests = [
+        module_digest(tuning_parts(head.encoder, tiny(), head.frontend, step=2, head=start).method)
+        for start in (state, other, state)
+    ]
+    assert digests[0] == digests[2] != digests[1]
 
 
 @pytest.mark.parametrize("mixing", ["none", "mixup", "tf_cutmix", "t_cutmix"])

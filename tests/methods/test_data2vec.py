@@ -36,16 +36,18 @@ def seen(n_clips: int = 3, n_masks: int = 2) -> tuple[torch.Tensor, ...]:
     return views(seeded(n_clips, 96, 64), torch.Generator().manual_seed(1))
 
 
-def naive_targets(outputs: list[torch.Tensor]) -> torch.Tensor:
+def naive_targets(outputs: list[torch.Tensor], counted=None) -> torch.Tensor:
     """Clip by clip, block by block and channel by channel; then token by token."""
     b, n, width = outputs[0].shape
+    counted = torch.ones(b, n) if counted is None else counted
     mean = torch.zeros(b, n, width)
     for y in outputs:
         for i in range(b):
             for d in range(width):
                 channel = y[i, :, d]
-                std = (channel.var(correction=0) + 1e-5).sqrt()
-                mean[i, :, d] += (channel - channel.mean()) / std / len(outputs)
+                own = channel[counted[i] == 1]
+                std = (own.var(correction=0) + 1e-5).sqrt()
+                mean[i, :, d] += (channel - own.mean()) / std / len(outputs)
     for i in range(b):
         for j in range(n):
             token = mean[i, j]
@@ -53,7 +55,7 @@ def naive_targets(outputs: list[torch.Tensor]) -> torch.Tensor:
     return mean
 
 
-def naive_teacher(method: Data2Vec, spec: torch.Tensor) -> torch.Tensor:
+def naive_teacher(method: Data2Vec, spec: torch.Tensor, counted=None) -> torch.Tensor:
     """Targets from what hooks see of the teacher's plain forward pass."""
     outputs = []
     hooks = [
@@ -63,14 +65,14 @@ def naive_teacher(method: Data2Vec, spec: torch.Tensor) -> torch.Tensor:
     method.teacher.sequence(spec)
     for hook in hooks:
         hook.remove()
-    return naive_targets(outputs[-method.top_blocks :])
+    return naive_targets(outputs[-method.top_blocks :], counted)
 
 
 def naive_loss(method: Data2Vec, spec, kept, mask, restore, counted) -> torch.Tensor:
     """One clip, one masking and one hidden patch after the other."""
     n_masks, errors, utterances = len(kept) // len(spec), [], []
     for b in range(len(spec)):
-        target = naive_teacher(method, spec[b : b + 1])[0]
+        target = naive_teacher(method, spec[b : b + 1], counted[b : b + 1])[0]
         for row in range(b * n_masks, (b + 1) * n_masks):
             latent = method.student.sequence(spec[b : b + 1], kept[row : row + 1])
             predicted = method.decoder(latent, restore[row : row + 1])[0]
@@ -79,7 +81,8 @@ def naive_loss(method: Data2Vec, spec, kept, mask, restore, counted) -> torch.Te
                 for i in range(len(target))
                 if mask[row, i] and counted[b, i]
             ]
-            utterances.append((latent[0, 0] - target.mean(0)).square().mean())
+            clip = target[counted[b] == 1].mean(0)
+            utterances.append((latent[0, 0] - clip).square().mean())
     return torch.stack(errors).mean() + method.utterance_weight * torch.stack(utterances).mean()
 
 
@@ -90,6 +93,12 @@ def test_targets_are_normalised_twice():
     louder = [100 * outputs[0] + 3, *outputs[1:]]  # every block counts alike
     torch.testing.assert_close(averaged_targets(louder), targets, atol=1e-3, rtol=1e-3)
     assert averaged_targets([outputs[0].bfloat16()]).dtype == torch.float32
+    counted = torch.ones(2, 7)
+    counted[1, 4:] = 0
+    expected = naive_targets(outputs, counted)
+    torch.testing.assert_close(averaged_targets(outputs, counted), expected, atol=1e-5, rtol=1e-4)
+    outputs[2][1, 5] += 9.0  # padding
+    assert (averaged_targets(outputs, counted) - expected).abs()[counted == 1].max() < 1e-5
 
 
 @pytest.mark.parametrize("top_blocks", [1, DEPTH])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.frontends import valid_frames
+from audiossl_lite.common.padding import valid_frames
 from audiossl_lite.methods import MAE
 
 DIM, FRAME = 24, 160

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from audiossl_lite.training import CollapseError, NotFiniteError, cosine, warmup_cosine
 from audiossl_lite.training.loop import batch_indices, step_generator
@@ -66,7 +67,7 @@ def test_the_run_equals_a_plain_loop():
     with torch.random.fork_rng():
         for step in range(STEPS):
             generator = step_generator(3, step)
-            torch.manual_seed(generator.initial_seed())
+            torch.manual_seed(step_generator(3, step, of="network").initial_seed())
             set_schedule(optimizer, step, config)
             pair = views(data[batch_indices(40, 16, step, 3)], generator)
             optimizer.zero_grad()
@@ -123,6 +124,20 @@ def test_steps_have_independent_seeds():
     assert len(set(first + other)) > 1990
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.1
     assert abs(np.corrcoef(first, other)[0, 1]) < 0.1
+
+
+def test_what_the_network_draws_is_not_what_the_views_drew():
+    """Drop path must not skip the clips whose segment lies at the end."""
+    drawn = []
+
+    class Listening(nn.Module):
+        def forward(self, clips, generator, lengths, *, ids):
+            drawn.append((torch.rand(50, generator=generator), torch.rand(50)))
+            return make_views()(clips, generator, lengths, ids=ids)
+
+    run(views=Listening(), stop_after=10)
+    of_views, of_network = (torch.cat(part).numpy() for part in zip(*drawn, strict=True))
+    assert abs(np.corrcoef(of_views, of_network)[0, 1]) < 0.15
 
 
 def test_the_same_seed_repeats_a_run_and_another_does_not():

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiossl_lite.encoders import atst_tiny
 from audiossl_lite.training import load_checkpoint, save_checkpoint
+from audiossl_lite.training.identity import module_digest
 from tests.faults.flips import zeroed
 from tests.training.tiny_run import STEPS, make_config, make_data, make_method, make_views, run
 
@@ -176,6 +178,17 @@ def test_a_folder_with_other_data_is_refused(tmp_path):
         run(tmp_path, data=make_data(41))
     with pytest.raises(ValueError, match=r"other settings.*\(data "):
         run(tmp_path, data=make_data().flip(0))
+
+
+def test_a_folder_with_other_lengths_is_refused(tmp_path):
+    run(tmp_path, stop_after=5)
+    with pytest.raises(ValueError, match=r"other settings.*\(lengths "):
+        run(tmp_path, lengths=torch.full((40,), 20))
+
+
+def test_another_share_of_drop_path_is_another_run():
+    digests = {module_digest(atst_tiny(drop_path=share)) for share in (0.0, 0.1, 0.4)}
+    assert len(digests) == 3
 
 
 def test_data_that_differ_by_rounding_are_the_same_data(tmp_path):

@@ -90,9 +90,13 @@ def test_set_schedule_touches_the_decay_of_the_decayed_group_only():
 
 def test_a_constant_schedule_is_constant():
     optimizer = make_optimizer(nn.Linear(3, 2), learning_rate=9.0)
-    constant = config(schedule="constant", weight_decay=0.0, final_weight_decay=0.0)
+    decay = {"weight_decay": 0.0, "final_weight_decay": 0.0}
+    constant = config(schedule="constant", warmup_steps=0, **decay)
     for step in (0, 50, 99):
         assert set_schedule(optimizer, step, constant)["learning_rate"] == 0.1
+    warm = config(schedule="constant", warmup_steps=11)
+    rates = [set_schedule(optimizer, step, warm)["learning_rate"] for step in (0, 5, 10, 60)]
+    assert rates == pytest.approx([0, 0.05, 0.1, 0.1])
 
 
 @pytest.mark.parametrize("name", ["schedule", "on_collapse"])

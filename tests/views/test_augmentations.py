@@ -289,6 +289,8 @@ def test_spec_augment_covers_one_stretch_and_one_band_of_every_size():
         assert covered[:, 0].any() and covered[:, valid - 1].any()
         assert set(bands[~frames.all(1)].sum(1).tolist()) == {0, 1, 2, 3}
     assert torch.equal(SpecAugment(0, 0)(out, seeded(0)), out)
+    shares, sizes = SpecAugment(0.25, 0.5), SpecAugment(3, 4)  # of 12 and of 8
+    assert torch.equal(shares(out, seeded(1)), sizes(out, seeded(1)))
     with pytest.raises(ValueError, match="must not be negative"):
         SpecAugment(-1, 3)
 

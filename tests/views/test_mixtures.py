@@ -161,6 +161,13 @@ def test_a_padded_clip_is_augmented_as_if_it_were_alone(augmentation):
     assert (sound > 0.5).flatten(1).any(1).float().mean() > 0.85, "whole clips are gone"
 
 
+def test_spec_augment_covers_as_much_of_a_small_clip_as_of_the_paper_s():
+    views = TuningViews("none", gain_db=0.0, augmentation="spec_augment")
+    for frames, bands in ((1024, 128), (208, 64)):
+        out = views.augment(torch.ones(300, frames, bands), seeded(0), None)
+        assert 0.24 < (out == 0).float().mean() < 0.3
+
+
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="none, mixup, tf_cutmix, t_cutmix, got 'cutmix'"):
         TuningViews("cutmix")

@@ -43,7 +43,7 @@ class Pretraining:
     # the network
     encoder: str  # a function of audiossl_lite.encoders
     drop_path: float
-    head_bias: bool
+    head_bias: bool  # of BYOL's heads; a contrastive one has none
     hidden_dim: int
     # the run
     steps: int
