@@ -44,7 +44,7 @@ class Data2Vec(nn.Module):
 
     `encoder`: an `AudioMAEEncoder`. `decoder(latent (B, 1 + K, D), restore (B, N)) -> (B, N, D)`. `top_blocks`: the
     blocks of the teacher whose outputs are averaged. `utterance_weight`: of the second loss, in which CLS predicts the
-    mean target of the clip; 0 leaves it out (data2vec 2.0). Several maskings of a clip share one pass of the
+    mean target of the clip; 0 leaves it out (data2vec 2.0, speech). Several maskings of a clip share one pass of the
     teacher. `n_parts`: the encoders take the batch in that many parts, see `in_parts`.
 
     Where: data2vec 2.0 Sec. 3; EAT Sec. 3; chapter 17

@@ -43,7 +43,7 @@ EAT = OURS | {
     "block_extra": (0.07, "official code: 0.07, since squares overlap"),
     "encoder": ("audiomae_base", "official code: 12 blocks, 12 heads, 768 wide; post-norm there, pre-norm here"),
     "top_blocks": (12, "official code: all 12"),
-    "utterance_weight": (1.0, "official code: 1"),
+    "utterance_weight": (1.0, "official code: 1, of errors summed over a card's batch, so 192 here"),
     "decoder_dim": (768, "official code: 768"),
     "decoder_depth": (6, "official code: 6"),
     "decoder_groups": (16, "official code: 16"),
