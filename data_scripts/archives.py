@@ -57,23 +57,41 @@ def members(source: Source) -> Iterator[Iterator[Member]]:
         if not (piece.is_file() or piece.is_dir()):  # a pipe would be waited for
             raise ArchiveError(f"{piece}: no such file; `info` says where to get it")
     with ExitStack() as stack:
-        try:
-            if len(source) > 1:
-                joined = stack.enter_context(io.BufferedReader(JoinedFile(source)))
-                yield _zip_members(first, stack.enter_context(zipfile.ZipFile(joined)))
-            elif first.is_dir():
-                yield _folder_members(first)
-            elif zipfile.is_zipfile(first):
-                yield _zip_members(first, stack.enter_context(zipfile.ZipFile(first)))
-            elif tarfile.is_tarfile(first):
-                yield _tar_members(first, stack.enter_context(tarfile.open(first)))
-            elif first.suffix.lower() in TABLE_SUFFIXES:
-                yield iter((Member(first.name, first.stat().st_size, lambda: first.open("rb")),))
-            else:
-                raise ArchiveError(f"{first}: neither a zip nor a tar archive; {AGAIN}")
-        except UNREADABLE as error:
-            remedy = f"{AGAIN}, or look at the disk"
-            raise ArchiveError(f"{first}: cannot be unpacked ({error}); {remedy}") from error
+        with _unpacking(first):
+            found = _opened(source, stack)
+        yield _guarded(first, found)
+
+
+@contextmanager
+def _unpacking(archive: Path) -> Iterator[None]:
+    """What cannot be read of an archive during the block is an ArchiveError that names it."""
+    try:
+        yield
+    except UNREADABLE as error:
+        remedy = f"{AGAIN}, or look at the disk"
+        raise ArchiveError(f"{archive}: cannot be unpacked ({error}); {remedy}") from error
+
+
+def _guarded(archive: Path, found: Iterator[Member]) -> Iterator[Member]:
+    """The members; errors of who asks for them do not come here."""
+    with _unpacking(archive):
+        yield from found
+
+
+def _opened(source: Source, stack: ExitStack) -> Iterator[Member]:
+    first = source[0]
+    if len(source) > 1:
+        joined = stack.enter_context(io.BufferedReader(JoinedFile(source)))
+        return _zip_members(first, stack.enter_context(zipfile.ZipFile(joined)))
+    if first.is_dir():
+        return _folder_members(first)
+    if zipfile.is_zipfile(first):
+        return _zip_members(first, stack.enter_context(zipfile.ZipFile(first)))
+    if tarfile.is_tarfile(first):
+        return _tar_members(first, stack.enter_context(tarfile.open(first)))
+    if first.suffix.lower() in TABLE_SUFFIXES:
+        return iter((Member(first.name, first.stat().st_size, lambda: first.open("rb")),))
+    raise ArchiveError(f"{first}: neither a zip nor a tar archive; {AGAIN}")
 
 
 def _zip_members(archive: Path, bundle: zipfile.ZipFile) -> Iterator[Member]:
@@ -135,7 +153,7 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
         raise ArchiveError(
             f"{source[0]}: member {member.path!r} is too large ({member.size} bytes); {remedy}"
         )
-    with member.open() as stream:
+    with _unpacking(source[0]), member.open() as stream:
         content = stream.read(member.size + 1)
     if len(content) != member.size:
         raise ArchiveError(
@@ -150,12 +168,13 @@ def read_whole(source: Source) -> None:
     with members(source) as files:
         for member in files:
             n_files += 1
-            with member.open() as stream:
-                head = last = stream.read(CHUNK_BYTES)
-                while block := stream.read(CHUNK_BYTES):
-                    last = block
-            if member.path == source[0].name:  # a table, not packed
-                _look_at_table(source[0], head, last)
+            with _unpacking(source[0]):
+                with member.open() as stream:
+                    head = last = stream.read(CHUNK_BYTES)
+                    while block := stream.read(CHUNK_BYTES):
+                        last = block
+                if member.path == source[0].name:  # a table, not packed
+                    _look_at_table(source[0], head, last)
     if not n_files:
         raise ArchiveError(f"{source[0]}: holds no file; {AGAIN}")
 

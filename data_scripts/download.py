@@ -16,6 +16,7 @@ from archives import ArchiveError, read_whole
 from lock import only_one
 
 from audiossl_lite.common.progress import progress_bar
+from audiossl_lite.common.writing import writing
 
 CHUNK_BYTES = 2**20
 SPARE_BYTES = 2**28  # stay free on the disk
@@ -164,7 +165,8 @@ def check(remote: Remote, path: Path) -> str:
 def _record(path: Path, target: Path) -> str:
     read_whole((path,))
     digest, record = pooch.file_hash(str(path), "sha256"), _record_path(target)
-    record.write_text(f"{digest}  {target.name}\n", encoding="utf-8")
+    with writing(record):
+        record.write_text(f"{digest}  {target.name}\n", encoding="utf-8")
     return f"no published checksum, recorded sha256:{digest} in {record.name}"
 
 
@@ -250,7 +252,7 @@ class Part:
             limit = self.remote.size_bytes or MOST_BYTES[total is not None]
             self._check_space((total or 0) - have)
             since, before = time.monotonic(), have
-            with self._bytes.open("ab" if have else "wb") as sink:
+            with writing(self._bytes), self._bytes.open("ab" if have else "wb") as sink:
                 while block := response.raw.read1(CHUNK_BYTES, decode_content=False):
                     if max(have + len(block), total or 0) > limit:
                         self.forget()
@@ -298,7 +300,8 @@ class Part:
         self.total = total
         self.folder.mkdir(parents=True, exist_ok=True)
         noted = {"url": self.url, "validator": self.validator, "total": total}
-        self._note.write_text(json.dumps(noted), encoding="utf-8")
+        with writing(self._note):
+            self._note.write_text(json.dumps(noted), encoding="utf-8")
         return have, total
 
     def _check_space(self, missing: int) -> None:

@@ -14,31 +14,50 @@ from typing import TYPE_CHECKING
 from inventory import Row
 
 from audiossl_lite.common.progress import progress
+from audiossl_lite.common.writing import writing
 from audiossl_lite.data.audio import AUDIO_SUFFIXES
 
 if TYPE_CHECKING:
     from common import DataSet
 
 MANIFEST, SKIPPED, MARKER = "manifest.csv", "skipped.csv", "prepare.json"
+COLUMNS = {MANIFEST: ("path", "crc32"), SKIPPED: ("name", "reason")}  # at least
 FIRST, LAST = ("path", "label", "group", "split"), ("n_samples", "crc32")
 
 
 def read_table(path: Path) -> list[Row]:
-    """The rows of a table that a script has written; none when it does not exist."""
+    """The rows of manifest.csv or skipped.csv; none when it does not exist.
+
+    Raises ValueError naming the table when no script has written it.
+    """
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
+    needed = COLUMNS[path.name]
+    rows: list[Row] = []
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            reader = csv.DictReader(handle)
+            if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
+                raise ValueError(f"no column {', '.join(missing)}")
+            for row in reader:
+                if None in row or None in row.values():
+                    raise ValueError(f"line {reader.line_num} has not as many cells as columns")
+                rows.append(row)
+    except (ValueError, csv.Error) as error:
+        remedy = "give a folder that `prepare` has filled, or move it away and prepare again"
+        raise ValueError(f"{path}: not what `prepare` writes ({error}); {remedy}") from error
+    return rows
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Row]) -> None:
     """Write a table whole or not at all."""
     unfinished = path.with_name(path.name + ".tmp")
-    with unfinished.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, list(columns), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(unfinished, path)
+    with writing(path, unfinished):
+        with unfinished.open("w", encoding="utf-8", newline="") as handle:
+            writer = csv.DictWriter(handle, list(columns), restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(unfinished, path)
 
 
 def write_manifests(data_set: DataSet, folder: Path, rows: list[Row]) -> None:
@@ -60,25 +79,30 @@ def write_skipped(folder: Path, skipped: Iterable[tuple[str, str]]) -> None:
 
 
 def read_marker(folder: Path) -> dict:
-    """What prepare.json says; an empty dictionary when there is none that can be read."""
+    """What prepare.json says; an empty dictionary when there is none, or none that a script has written."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return marker if isinstance(marker, dict) else {}
+    listed = marker.get("listed", {}) if isinstance(marker, dict) else None
+    ours = isinstance(listed, dict) and all(isinstance(x, dict) for x in listed.values())
+    return marker if ours else {}
 
 
 def write_marker(folder: Path, marker: dict) -> None:
     """Write prepare.json whole or not at all."""
     unfinished = folder / (MARKER + ".tmp")
-    unfinished.write_text(json.dumps(marker, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / MARKER)
+    text = json.dumps(marker, indent=1, sort_keys=True) + "\n"
+    with writing(folder / MARKER, unfinished):
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, folder / MARKER)
 
 
 def verify(data_set: DataSet, folder: Path) -> list[str]:
     """What is wrong with the folder, each fault named: missing, extra, damaged, left out, and counts that differ.
 
-    Raises FileNotFoundError for a folder that does not exist or was not prepared.
+    Raises FileNotFoundError for a folder that does not exist or was not prepared, and ValueError for a table of
+    something else.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; `prepare` makes it")
@@ -92,7 +116,11 @@ def verify(data_set: DataSet, folder: Path) -> list[str]:
     marker = read_marker(folder)
     faults = _files(folder, rows)
     faults += [f"left out: {row['name']} ({row['reason']})" for row in read_table(folder / SKIPPED)]
-    if not marker.get("complete"):
+    if marker.get("data_set") != data_set.name:
+        faults.append(
+            f"{MARKER}: not what `prepare` writes for {data_set.title}; prepare into a new folder"
+        )
+    elif not marker.get("complete"):
         faults.append("unfinished: the last `prepare` was interrupted; run it again")
     for column, values in {**data_set.expected, **marker.get("listed", {})}.items():
         counted = Counter(row.get(column, "") for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import zlib
@@ -20,7 +21,8 @@ from inventory import Inventory, Row, find_sources, take_inventory
 from lock import only_one
 
 from audiossl_lite.common.progress import progress_bar
-from audiossl_lite.data.audio import AudioError, load_audio, save_audio
+from audiossl_lite.common.writing import writing
+from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio
 
 if TYPE_CHECKING:
     from common import Clip, DataSet, Plan
@@ -70,12 +72,13 @@ def _fill(
     workers: int,
 ) -> Outcome:
     place = _working_place(data_set, folder)
-    scratch = place / SCRATCH
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    marker = _marker(data_set, plan, place)
-    manifests.write_marker(place, marker | {"complete": False})
+    scratch, marker = place / SCRATCH, _marker(data_set, plan, place)
+    before = manifests.read_table(place / manifests.SKIPPED)
     rows, todo = _what_is_left(plan, inventory, place)
+    shutil.rmtree(scratch, ignore_errors=True)
+    with writing(scratch):
+        scratch.mkdir(parents=True)
+    manifests.write_marker(place, marker | {"complete": False})
     skipped = list(plan.skipped)
     n_new = n_limited = 0
     with progress_bar(sum(map(len, todo.values())), f"preparing {data_set.title}") as bar:
@@ -92,11 +95,12 @@ def _fill(
                 n_limited += limited
     for name, content in plan.keep.items():
         target = place / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (scratch / "kept").write_bytes(content)
-        os.replace(scratch / "kept", target)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (scratch / "kept").write_bytes(content)
+            os.replace(scratch / "kept", target)
     shutil.rmtree(scratch)
-    skipped = _still_missing(plan, place, rows, skipped)
+    skipped = _still_missing(plan, before, rows, skipped)
     manifests.write_manifests(data_set, place, list(rows.values()))
     manifests.write_skipped(place, skipped)
     manifests.write_marker(place, marker | {"complete": True})
@@ -127,22 +131,24 @@ def _what_is_left(
     rows = {row["path"]: row for row in manifests.read_table(place / manifests.MANIFEST)}
     todo: dict[int, dict[str, Clip]] = {}
     for clip in plan.clips:
-        if (place / clip.path).is_file():
+        path, measured = place / clip.path, {}
+        if path.is_file():
             # Measures are not taken again where they are known: damage since then must stay visible.
             known = rows.get(clip.path, {})
             measured = {key: known[key] for key in manifests.LAST if known.get(key)}
-            rows[clip.path] = {**clip.row(), **(measured or _measure(place / clip.path))}
+            measured = measured or _measure(path.read_bytes())
+        if measured:
+            rows[clip.path] = {**clip.row(), **measured}
         else:
             todo.setdefault(inventory.audio[clip.source], {})[clip.source] = clip
     return rows, todo
 
 
 def _still_missing(
-    plan: Plan, place: Path, rows: dict[str, Row], skipped: list[tuple[str, str]]
+    plan: Plan, before: list[Row], rows: dict[str, Row], skipped: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     """What this and earlier runs left out, without the clips that are there by now."""
     settled = rows.keys() | {clip.source for clip in plan.clips if clip.path in rows}
-    before = manifests.read_table(place / manifests.SKIPPED)
     left_out = {*skipped, *((row["name"], row["reason"]) for row in before)}
     return [(name, reason) for name, reason in left_out if name not in settled]
 
@@ -199,22 +205,30 @@ def _convert(content: bytes, clip: Clip, place: Path, scratch: Path) -> tuple[Ro
     token = f"{zlib.crc32(clip.path.encode()):08x}-{PurePosixPath(clip.path).stem}"
     raw = scratch / f"{token}.in{PurePosixPath(clip.source).suffix.lower()}"
     done = scratch / f"{token}.out{PurePosixPath(clip.path).suffix}"
-    raw.write_bytes(content)
+    target = place / clip.path
     try:
+        with writing(target):
+            raw.write_bytes(content)
         waveform = load_audio(raw, min_s=0.0, allow_silent=True)
     except AudioError as error:
         return error.reason
     finally:
-        raw.unlink()
+        raw.unlink(missing_ok=True)
     limited = bool((waveform.abs() > 1).any())
-    save_audio(done, waveform.clamp(-1, 1))
-    measured = _measure(done)
-    target = place / clip.path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(done, target)
-    return measured, limited
+    # In memory first: of a full disk libsndfile says "System error.", or nothing.
+    encoded, kind = io.BytesIO(), target.suffix[1:].upper()
+    soundfile.write(encoded, waveform.clamp(-1, 1).numpy(), SAMPLE_RATE_HZ, format=kind)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        done.write_bytes(encoded.getvalue())
+        os.replace(done, target)
+    return _measure(encoded.getvalue()), limited
 
 
-def _measure(path: Path) -> Row:
-    content = path.read_bytes()
-    return {"n_samples": str(soundfile.info(path).frames), "crc32": f"{zlib.crc32(content):08x}"}
+def _measure(content: bytes) -> Row:
+    """The measures of a converted clip; none of what a power cut has left of one."""
+    try:
+        n_samples = soundfile.info(io.BytesIO(content)).frames
+    except soundfile.LibsndfileError:
+        return {}
+    return {"n_samples": str(n_samples), "crc32": f"{zlib.crc32(content):08x}"}

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import stat
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -20,8 +21,10 @@ SAMPLE_RATE_HZ = 16_000
 WRITTEN_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 AUDIO_SUFFIXES = (*WRITTEN_SUFFIXES, ".aiff", ".aif")
 LONGEST_S = 1800.0  # of a file: a header claims what it likes, and 1 MB of FLAC can hold hours
+TOO_LONG = "too long"  # the reason, of which others show more than these words
 FULL_LENGTH_RATE_HZ = 96_000  # files of a higher rate may last as many samples, not as many seconds
 HIGHEST_RATE_HZ = 768_000
+LOUD_PEAK = 10.0  # full scale is 1; above, whole numbers were probably written as floats
 HIGHEST_PEAK = 1e15  # the power of louder samples, summed over a frame, leaves float32
 BLOCK_SAMPLES = 2**20
 LARGEST_KERNEL = 2**20  # taps of torchaudio's table of filters: 44.1 kHz needs 76,000
@@ -38,12 +41,21 @@ MP3_START = re.compile(rb"ID3|\xff[\xe2-\xff]")
 class AudioError(ValueError):
     """A file that cannot be used as audio; the message names the file, the value and what to do.
 
-    `reason` is the short form, the same words for the same kind of fault, so that faults can be counted.
+    `reason` is the short form, the same words for the same kind of fault, so that faults can be counted; `full` is all
+    but the file.
     """
 
     def __init__(self, path: str | Path, reason: str, detail: str, remedy: str) -> None:
-        self.path, self.reason = str(path), reason
-        super().__init__(f"{path}: {reason} ({detail}); {remedy}")
+        self.path, self.reason, self.full = str(path), reason, f"{reason} ({detail}); {remedy}"
+        super().__init__(f"{path}: {self.full}")
+
+
+def printable(name: str) -> str:
+    """A name as a terminal may get it: control characters, ends of lines and bytes that are no text are escaped."""
+    return "".join(
+        c if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") else ascii(c)[1:-1]
+        for c in name
+    )
 
 
 class _Stream(soundfile.SoundFile):
@@ -91,9 +103,11 @@ def _decode(path: Path, descriptor: int) -> tuple[np.ndarray, int, int, int, boo
         while len(block := sound.read(min(size, sound.frames - n_frames), **as_floats)):
             n_frames += len(block)
             if n_frames > longest:
-                detail = f"more than {longest / rate_hz:g} s"
+                known = n_frames <= sound.frames < 2**62
+                stated = f"{round(sound.frames / rate_hz, 1):g} s by its header, " if known else ""
+                detail = f"{stated}more than {longest / rate_hz:g} s"
                 remedy = "cut it into pieces, or raise audiossl_lite.data.audio.LONGEST_S"
-                raise AudioError(path, "too long", detail, remedy)
+                raise AudioError(path, TOO_LONG, detail, remedy)
             n_bad += block.size - int(np.isfinite(block).sum())
             with np.errstate(over="ignore", invalid="ignore"):
                 means.append(block.mean(axis=1))
@@ -176,13 +190,22 @@ def load_audio(path: str | Path, *, min_s: float = 0.05, allow_silent: bool = Fa
     resampling filter) are kept, never clipped or rescaled: the level of a recording is part of it.
     Raises AudioError for a missing, unreadable, empty, NaN or infinite, too short (`min_s` seconds), too long
     (`LONGEST_S`), digitally silent (`allow_silent` accepts it) file, or one that holds more than was decoded.
-    Warns of a file that has lost its end.
+    Warns of a file that has lost its end, and of one whose peak is above `LOUD_PEAK`.
     """
     waveform, cut_off = read_audio(path, min_s=min_s, allow_silent=allow_silent)
     if cut_off:
         seconds = len(waveform) / SAMPLE_RATE_HZ
         warnings.warn(f"{path}: the file has lost its end, {seconds:.2f} s are left", stacklevel=2)
+    if is_loud(waveform):
+        peak = float(waveform.abs().max())
+        advice = "if whole numbers were written as floats, divide them by their full scale first"
+        warnings.warn(f"{path}: peak {peak:.5g} where full scale is 1; {advice}", stacklevel=2)
     return waveform
+
+
+def is_loud(waveform: Tensor) -> bool:
+    """Whether a waveform `(S,)` is far above full scale: it is used as it is, and worth a word."""
+    return float(waveform.abs().max()) > LOUD_PEAK
 
 
 def resample(waveform: Tensor, rate_hz: int) -> Tensor:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -29,9 +29,10 @@ from audiossl_lite.data.layouts import (
     is_fsdd,
     list_esc50,
     list_fsdd,
-    read_csv,
     refuse_unprepared,
+    shown,
 )
+from audiossl_lite.data.manifests import list_rows
 
 HELD_SHARE = 0.25
 HELD_SEED = "workshop corpus, 1"  # fixed before any run that is recorded
@@ -197,43 +198,29 @@ def tasks(sounds: Sequence[Sound]) -> list[Task]:
     return made
 
 
-def list_sounds(root: str | Path) -> list[Sound]:
+def list_sounds(root: str | Path, *, skipped: list[Skip] | None = None) -> list[Sound]:
     """The clips of a folder of data sets, of one data set, of a CSV manifest, or of any folder of sounds.
 
     A data set is a folder laid out as ESC-50 or FSDD, or one with a `manifest.csv` (columns path, label). Beside
     data sets other folders give clips without labels; in a folder without any, sub-folders are classes, or those in
-    `train/` and `test/`. Raises FileNotFoundError, or ValueError when nothing is there or a data script must prepare
-    it; warns of what is left out before it is read.
+    `train/` and `test/`. What is left out before it is read is appended to `skipped`, or warned of without such a list.
+    Raises FileNotFoundError, or ValueError when nothing is there or a data script must prepare it.
     """
-    root = Path(root).expanduser()
+    root, left_out = Path(root).expanduser(), []
     if os.path.isfile(root):
-        return _rows(root, root.stem)
-    if not os.path.isdir(root):
+        sounds = _rows(root, root.stem, left_out)
+    elif not os.path.isdir(root):
         raise FileNotFoundError(f"no sounds at {root}; give a folder of sounds or a CSV manifest")
-    skipped: list[Skip] = []
-    sounds = _of_data_set(root, skipped)
-    if sounds is None:
-        parts = {folder: _of_data_set(folder, skipped) for folder in folders_in(root)}
-        any_known = any(part is not None for part in parts.values())
-        if not any_known:
-            refuse_unprepared(root)
-        divided = are_splits(folder.name for folder in parts)
-        sounds = [_plain(root.name, path) for path in audio_in(root, skipped)]
-        for folder, part in parts.items():
-            files = audio_in(folder, skipped, deep=True) if part is None else []
-            for path in files:
-                below = path.relative_to(root)
-                label = class_folder(below.parts[:-1], divided)
-                sounds.append(
-                    _plain(folder.name, path)
-                    if any_known
-                    else _plain(root.name, path, below.as_posix(), label)
-                )
-            sounds += part or []
-    if skipped:
-        warnings.warn("\n".join([f"{root}: left out", *by_reason(skipped)]), stacklevel=2)
+    elif (sounds := _of_data_set(root, left_out)) is None:
+        sounds = _of_folder(root, left_out)
+    lines = by_reason(left_out)
+    if skipped is not None:
+        skipped += left_out
+    elif lines:
+        warnings.warn("\n".join([f"{root}: left out", *lines]), stacklevel=2)
     if not sounds:
-        raise ValueError(f"no sounds below {root}; use WAV, FLAC, OGG or MP3 files")
+        found = f" ({', '.join(line.strip() for line in lines)})" if lines else ""
+        raise ValueError(f"no sounds below {root}{found}; use WAV, FLAC, OGG or MP3 files")
     return sounds
 
 
@@ -250,6 +237,48 @@ def embedded_sounds(parts: Sequence[tuple[str, Clips]]) -> list[Sound]:
     ]
 
 
+def _of_folder(root: Path, skipped: list[Skip]) -> list[Sound]:
+    """The clips of the data sets and other folders in a folder, each file once, folder by folder after loose files."""
+    sets: dict[Path, list[Sound]] = {}
+    seen = {os.path.realpath(folder) for folder in (root, *root.resolve().parents)}
+    for folder in sorted(folders_in(root), key=Path.is_symlink):  # what it really is comes first
+        own: list[Skip] = []
+        if shown(folder.name) != folder.name or os.path.realpath(folder) in seen:
+            continue  # `audio_in` names it
+        if (part := _of_data_set(folder, own)) is not None:
+            seen.add(os.path.realpath(folder))
+            sets[folder] = part
+            skipped += [Skip(f"{folder.name}/{skip.name}", skip.reason) for skip in own]
+    if not sets:
+        refuse_unprepared(root)
+    taken = {os.path.realpath(sound.path) for part in sets.values() for sound in part}
+    files = audio_in(root, skipped, deep=True, without=sets, taken=taken)
+    below = {path: path.relative_to(root).parts for path in files}
+    divided = are_splits(parts[0] for parts in below.values() if len(parts) > 1)
+    by_folder = {folder.name: part for folder, part in sets.items()}
+    for path, parts in below.items():
+        folder = parts[0] if len(parts) > 1 else ""
+        if sets:
+            name = "/".join(parts[1:]) or parts[0]
+            sound = Sound(folder or shown(root.name), name, {"label": ""}, str(path))
+        else:
+            label = class_folder(parts[:-1], divided)
+            sound = Sound(shown(root.name), "/".join(parts), {"label": label}, str(path))
+        by_folder.setdefault(folder, []).append(sound)
+    return _told_apart([sound for name in sorted(by_folder) for sound in by_folder[name]], root)
+
+
+def _told_apart(sounds: list[Sound], root: Path) -> list[Sound]:
+    """The sounds; one whose name another of its set has is called by its path below the root."""
+    seen, apart = set(), []
+    for sound in sounds:
+        if (sound.source, sound.name) in seen:
+            sound = replace(sound, name=Path(os.path.relpath(sound.path, root)).as_posix())
+        seen.add((sound.source, sound.name))
+        apart.append(sound)
+    return apart
+
+
 def _of_data_set(folder: Path, skipped: list[Skip]) -> list[Sound] | None:
     """The clips of a folder that is a data set, else None."""
     if is_esc50(folder):
@@ -264,19 +293,12 @@ def _of_data_set(folder: Path, skipped: list[Skip]) -> list[Sound] | None:
         skipped += listing.skipped
         return [Sound("FSDD", e.name, dict(e.labels), str(e.path)) for e in listing.entries]
     manifest = folder / "manifest.csv"
-    return _rows(manifest, folder.name) if os.path.isfile(manifest) else None
+    return _rows(manifest, folder.name, skipped) if os.path.isfile(manifest) else None
 
 
-def _rows(manifest: Path, source: str) -> list[Sound]:
-    return [
-        Sound(source, row["path"], row, str(manifest.parent / row["path"]))
-        for row in read_csv(manifest, ("path",))
-        if row["path"]
-    ]
-
-
-def _plain(source: str, path: Path, name: str = "", label: str = "") -> Sound:
-    return Sound(source, name or path.name, {"label": label}, str(path))
+def _rows(manifest: Path, source: str, skipped: list[Skip]) -> list[Sound]:
+    rows = list_rows(manifest, skipped, needed=("path",))
+    return [Sound(shown(source), row.name, row.values, str(row.file)) for row in rows]
 
 
 def _by_source(sounds: Sequence[Sound]) -> dict[str, list[int]]:

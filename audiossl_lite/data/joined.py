@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ from audiossl_lite.data.store_format import HEADER, VERSION, StoreError, read_he
 # Stored at half their level: decoders overshoot 1.0, and nothing is clipped. Longer files become several clips of the
 # same group.
 RECIPE = {"name": "corpus", "gain": 0.5, "piece_s": 10.0}
+# Files of a decoded corpus, with the scores that a study keeps there.
+OWN = re.compile(rf"{re.escape(HEADER)}|part-\d{{5,}}\.(bin|json)|scores\.pt")
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def write_corpus(
     """Decode the sounds in parallel into `folder`, in place of what has another key, as `read_corpus` returns them.
 
     `read(sound)` gives `(S,)` float32 at 16 kHz, by default from the sound's file; a file that raises AudioError is
-    named and left out. Started again after an interruption it goes on. Raises ValueError when no sound is left.
+    named and left out. Started again after an interruption it goes on. Raises ValueError when no sound is left, and
+    StoreError when anything but a decoded corpus lies in the folder: nothing else is ever deleted.
     """
     items = [
         Item(
@@ -125,14 +128,25 @@ def write_corpus(
         )
         for sound in sounds
     ]
-    try:
-        same = read_header(folder)["data"] == key
-    except StoreError:
-        same = False
-    if not same:
-        shutil.rmtree(folder, ignore_errors=True)
+    _make_way(folder, key)
     pack_items(items, folder, make_recipe("waveform") | RECIPE, data=key)
     return read_corpus(folder)
+
+
+def _make_way(folder: Path, key: str) -> None:
+    """Delete a decoded corpus of another key, file by file; StoreError where anything else lies there."""
+    there = [p for p in folder.iterdir() if p.name[0] != "."] if folder.exists() else []
+    header = read_header(folder) if folder / HEADER in there else {"made": {"name": ""}}
+    is_corpus = header["made"]["name"] == RECIPE["name"]
+    if not there or (is_corpus and header["data"] == key):
+        return
+    if foreign := sorted(p.name for p in there if not (is_corpus and OWN.fullmatch(p.name))):
+        raise StoreError(
+            f"{folder}: {foreign[0]} is no part of a decoded corpus, and nothing of yours is deleted; choose another "
+            "folder for the results"
+        )
+    for path in sorted(there, key=lambda p: p.name == HEADER):  # an interruption leaves a corpus
+        path.unlink()
 
 
 def read_corpus(folder: Path, key: str | None = None) -> Corpus | None:

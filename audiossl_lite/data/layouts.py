@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 
 from audiossl_lite.data.audio import AUDIO_SUFFIXES
 from audiossl_lite.data.clips import Skip
+from audiossl_lite.data.manifests import list_rows, read_csv
 
 _ESC50_NAME = re.compile(r"(\d+)-(\d+)-([A-Z]+)-(\d+)")
 _FSDD_NAME = re.compile(r"(\d)_([^_]+)_(\d+)")
@@ -193,27 +190,13 @@ def class_folder(folders: Sequence[str], divided: bool) -> str:
 def list_manifest(path: Path) -> Listing:
     """A CSV with the columns path and label, and optionally group and split; task "class".
 
-    Paths are relative to the CSV. A row with an empty path or label, or with a path already listed, is
-    skipped. Raises ValueError naming a missing column.
+    Rows are read, and skipped, by `list_rows`. Raises ValueError naming a missing column.
     """
-    entries, skipped, seen = [], [], set()
-    for number, row in enumerate(read_csv(path, ("path", "label")), start=2):
-        name = row["path"].replace("\0", "\\0")
-        file = _as_on_disk(path.parent / name)
-        fault = None
-        if not name:
-            fault = "empty path"
-        elif not row["label"]:
-            fault = "empty label"
-        elif os.path.realpath(file) in seen:
-            fault = "listed twice"
-        if fault:
-            skipped.append(Skip(name or f"line {number}", fault))
-            continue
-        seen.add(os.path.realpath(file))
-        group = {"class": row["group"]} if row.get("group") else {}
-        label = unicodedata.normalize("NFC", row["label"])
-        entries.append(Entry(name, file, {"class": label}, group, row.get("split")))
+    entries, skipped = [], []
+    for row in list_rows(path, skipped):
+        group = {"class": row.values["group"]} if row.values.get("group") else {}
+        label = {"class": row.values["label"]}
+        entries.append(Entry(row.name, row.file, label, group, row.values.get("split")))
     return Listing("CSV manifest", ("class",), tuple(entries), tuple(skipped))
 
 
@@ -254,35 +237,46 @@ def folders_in(root: Path) -> list[Path]:
         return []
 
 
-def audio_in(root: Path, skipped: list[Skip], *, deep: bool = False) -> list[Path]:
+def audio_in(
+    root: Path,
+    skipped: list[Skip],
+    *,
+    deep: bool = False,
+    without: Collection[Path] = (),
+    taken: Collection[str] = (),
+) -> list[Path]:
     """What claims to be a sound in a folder, in a fixed order; what cannot be one is appended to `skipped`.
 
     `deep`: below it too. Linked folders are followed, after all others; no folder and no file is read twice. Hidden
     files and folders are ignored, as are files of other kinds. A folder with an audio suffix is listed and fails later.
+    `without`: folders that are read otherwise; `taken`: where files really are that are.
     """
     files: dict[str, Path] = {}  # by where each really is
     folders, links = [root], []
     seen = {str(folder) for folder in root.resolve().parents}
+    seen.update(os.path.realpath(folder) for folder in without)
     while folders or links:
         folder = folders.pop(0) if folders else links.pop(0)
+        if folder in without:
+            continue
         place = os.path.realpath(folder)
         if place in seen:
             reason = "link to a folder that is read elsewhere or holds this one"
-            skipped.append(Skip(_shown(folder, root), reason))
+            skipped.append(Skip(_below(folder, root), reason))
             continue
         seen.add(place)
         try:
             inside = [path for path in folder.iterdir() if path.name[0] != "."]
         except OSError:
-            skipped.append(Skip(_shown(folder, root), "folder that cannot be read"))
+            skipped.append(Skip(_below(folder, root), "folder that cannot be read"))
             continue
         for path in sorted(inside):
-            suffix, name, is_folder = path.suffix.lower(), _shown(path, root), os.path.isdir(path)
+            suffix, name, is_folder = path.suffix.lower(), _below(path, root), os.path.isdir(path)
             if deep and is_folder and path.name != "__MACOSX":
                 (links if path.is_symlink() else folders).append(path)
             is_linked = path.is_symlink() and os.path.isfile(path)
             real = os.path.realpath(path) if is_linked else os.path.join(place, path.name)
-            if real in files and suffix in AUDIO_SUFFIXES:
+            if (real in files or real in taken) and suffix in AUDIO_SUFFIXES:
                 skipped.append(Skip(name, "file that is read under another name"))
             elif suffix in AUDIO_SUFFIXES and name == path.relative_to(root).as_posix():
                 files[real] = path
@@ -293,48 +287,10 @@ def audio_in(root: Path, skipped: list[Skip], *, deep: bool = False) -> list[Pat
     return sorted(files.values())
 
 
-def _shown(path: Path, root: Path) -> str:
-    """The path below the root as text that can be printed, whatever bytes are in it."""
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+def shown(name: str) -> str:
+    """The name of a file or folder as text that can be printed, whatever bytes are in it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _as_on_disk(path: Path) -> Path:
-    """The path in the Unicode form that exists: tables and disks disagree whether an accent is a character."""
-    forms = [Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")]
-    return next((form for form in (path, *forms) if os.path.exists(form)), path)
-
-
-def read_csv(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV in UTF-8 or UTF-16 with stripped values, without empty lines.
-
-    Raises ValueError naming missing columns, or the line with an open quote, too many cells or a doubled column.
-    """
-    content = path.read_bytes()
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    rows, line = [], 1
-    try:
-        text = content.decode("utf-16" if wide else "utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        columns = [name.strip() for name in next(reader, [])]
-        doubled = [name for name in columns if name and columns.count(name) > 1]
-        if doubled:
-            raise csv.Error(f"two columns {doubled[0]!r}")
-        line = reader.line_num + 1
-        for cells in reader:
-            row = dict(zip_longest(columns, (cell.strip() for cell in cells), fillvalue=""))
-            if len(cells) > len(columns):
-                raise csv.Error(f"{len(cells)} cells for {len(columns)} columns")
-            if any("\n" in row.get(name, "") for name in needed):
-                raise csv.Error("a quote that closes on a later line")
-            rows += [row] if cells else []
-            line = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a CSV in UTF-8 ({error}); save it as UTF-8 text") from error
-    except csv.Error as error:
-        advice = "put text with commas in quotes, close each quote, name a column once"
-        raise ValueError(f"{path}: line {line}: {error}; {advice}") from error
-    missing = [name for name in needed if name not in columns]
-    if missing:
-        found = ", ".join(columns) or "none"
-        raise ValueError(f"{path}: missing column(s) {', '.join(missing)}; found {found}; add them")
-    return rows
+def _below(path: Path, root: Path) -> str:
+    return shown(path.relative_to(root).as_posix())

@@ -101,7 +101,8 @@ def pack_items(
     with writer_lock(folder):
         header = _agree(folder, made, data)
         for leftover in folder.glob(".*.aside"):
-            leftover.unlink()
+            if leftover.name.startswith((f".{HEADER}.", ".part-")):
+                leftover.unlink()
         missing, skipped = _missing(folder, header, items)
         there = {item.name for item in missing if item.state() != NO_FILE}
         _check_space(folder, missing, made, say)

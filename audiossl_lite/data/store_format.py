@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from audiossl_lite.common.writing import writing
+
 VERSION = 2
 HEADER = "store.json"
 # One entry a clip: its name, frames, checksum, span of sound, what is known of it, and what its file was like.
@@ -53,21 +55,26 @@ def part_numbers(folder: Path) -> list[int]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that is in place once the block ends well, safe against a power cut; else it is as before."""
+    """A file to write that is in place once the block ends well, safe against a power cut; else it is as before.
+
+    An OSError while it is written names it and says what to do.
+    """
     aside = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.aside")
     try:
-        with open(aside, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with writing(path, aside):
+            with open(aside, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where there is no such folder
+            aside.unlink()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -31,7 +31,7 @@ from audiossl_lite.common.parameters import (
 )
 from audiossl_lite.experiments.jobs import find_job, find_start, run_job
 from audiossl_lite.experiments.settings.presets import override, preset
-from audiossl_lite.training import CollapseError, Compute, NotFiniteError, TrainingResult
+from audiossl_lite.training import Compute, TrainingResult
 from audiossl_lite.training.compute import LAUNCHER
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         try:
             result = request.run()
-        except (OSError, ValueError, MemoryError, CollapseError, NotFiniteError) as error:
+        except (OSError, ValueError, MemoryError, RuntimeError) as error:
             print(f"{options.file}: {error}", file=sys.stderr)
             return 1
     if result is not None and int(os.environ.get("RANK", "0")) == 0:

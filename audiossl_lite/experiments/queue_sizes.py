@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.common.commands import CommandParser
+from audiossl_lite.common.commands import CommandParser, refused
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, decoded_in, waveforms_of
@@ -97,7 +97,7 @@ class Watched(NNCLRTuning):
 class Study:
     """The events of a corpus that training hears, their `kin`, and episodes of the classes that training never hears.
 
-    Raises ValueError for a corpus whose events allow no episode.
+    Raises ValueError for a corpus whose events allow no episode, or none of whose events training hears.
     """
 
     def __init__(self, corpus: Corpus, config: Pretraining, n_episodes: int = 600) -> None:
@@ -110,6 +110,8 @@ class Study:
         self.scores = draw_scores([sounds[i] for i in places.tolist()], n_episodes, heard=False)
         if not self.scores.columns:
             raise ValueError(f"no events to score on: {self.scores.left_out or 'there are none'}")
+        if not len(heard):
+            raise ValueError("no events to train on: all that are there are held out")
         self.test = waveforms_of(corpus, CPU, places[self.scores.used])
         self.heard = waveforms_of(corpus, CPU, heard, at_least_s=config.segment_s)
         some = torch.arange(0, len(heard), -(-len(heard) // 256))
@@ -215,7 +217,7 @@ def record_sizes(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, record and say where the record is."""
+    """Train, record and say where the record is; status 2 for a wrong request."""
     parser = CommandParser(
         prog="python -m audiossl_lite.experiments.queue_sizes",
         description="NNCLR with queues of several sizes beside InfoNCE, over seeds: some minutes of one core.",
@@ -226,15 +228,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", default="runs/queue", help="the record, and what is finished")
     parser.add_argument("--seeds", type=ranged("n_seeds", int), default=5, help="default: 5")
     asked = parser.parse_args(arguments)
-    corpus = decoded_in(asked.data)
-    if corpus is None:
-        parser.error(
-            f"--data {asked.data} holds no decoded sounds; `python -m audiossl_lite workshop --out` makes such a folder"
-        )
-    torch.set_num_threads(1)
-    study = Study(corpus, preset("byola", SCALE, SETTINGS))
     path = Path(asked.out) / "records" / f"{RECORD}.json"
-    record_sizes(path, study, range(asked.seeds), Path(asked.out) / "rows")
+    try:
+        corpus = decoded_in(asked.data)
+        if corpus is None:
+            raise ValueError(
+                f"--data {asked.data} holds no decoded sounds; `python -m audiossl_lite workshop --out` makes such a "
+                "folder"
+            )
+        torch.set_num_threads(1)
+        study = Study(corpus, preset("byola", SCALE, SETTINGS))
+        record_sizes(path, study, range(asked.seeds), Path(asked.out) / "rows")
+    except (ValueError, OSError) as error:
+        return refused("queue_sizes", error)
     print(f"recorded in {path}")
     return 0
 

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import subprocess
+import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,17 @@ from audiossl_lite._version import __version__
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.evaluation.statistics import Scores, as_text, mean_interval
 
-REQUIRED = (
-    "experiment",
-    "scale",
-    "data",
-    "device",
-    "seeds",
-    "seconds",
-    "config_hash",
-    "commit",
-    "values",
-)
+REQUIRED = {
+    "experiment": str,
+    "scale": str,
+    "data": str,
+    "device": str,
+    "seeds": list,
+    "seconds": (int, float),
+    "config_hash": str,
+    "commit": str,
+    "values": list,
+}
 LIBRARY_FOLDER = Path(__file__).resolve().parents[1]
 ROOT = LIBRARY_FOLDER.parent
 
@@ -121,17 +122,23 @@ def record(
 
 
 def load(path: str | Path) -> dict[str, Any] | None:
-    """A recorded run, or None when it was not run (no such file); ValueError names what a file lacks."""
+    """A recorded run, or None when it was not run (no such file); ValueError names what a file lacks or has wrong."""
     path = Path(path)
     if not path.is_file():
         return None
     try:
-        entry = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not a recorded run: {error}") from error
-    missing = [name for name in REQUIRED if name not in entry]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; record it again")
+        entry = json.loads(path.read_bytes())
+        if not isinstance(entry, dict):
+            raise TypeError(f"it holds a {type(entry).__name__}")
+        if missing := [name for name in REQUIRED if name not in entry]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        if wrong := [name for name, kind in REQUIRED.items() if not isinstance(entry[name], kind)]:
+            raise TypeError(f"{wrong[0]} is {entry[wrong[0]]!r}")
+        if not all(isinstance(row, dict) and "name" in row for row in entry["values"]):
+            raise TypeError("values are not rows with names")
+    except (ValueError, TypeError, RecursionError) as error:
+        what, remedy = textwrap.shorten(str(error), 200), "move it away and record it again"
+        raise ValueError(f"{path} is not a recorded run: {what}; {remedy}") from error
     return entry
 
 

@@ -40,7 +40,8 @@ def speedrun(
     """Train the row `name` of the study until its score reaches `TARGET`; a line of the board.
 
     `data` as in `workshop.train_all`; `told`: what the line says of itself. The line's `score` is below the target
-    when the run ended without reaching it. KeyError for an unknown row, ValueError for sounds without a task.
+    when the run ended without reaching it. KeyError for an unknown row, ValueError for sounds without a task and as
+    `lines_of`.
     """
     if name not in RUNS:
         raise KeyError(f"no run is called {name!r}; there are {', '.join(RUNS)}")
@@ -49,6 +50,7 @@ def speedrun(
         raise KeyError(f"{name} starts from an encoder that was trained before; take another row")
     place = torch.device(device)
     corpus, _ = sounds.decoded(out, Path(data) if data else None)
+    lines_of(board_of(out, device), corpus.key)  # met before training
     column, clips = events_heard(list(corpus.sounds))
     waveforms = waveforms_of(corpus, place, clips)
     recipe = make_recipe(options, corpus, out, place, toy=False)
@@ -103,10 +105,25 @@ def events_heard(listed: list[Sound]) -> tuple[Column, torch.Tensor]:
     return column, task.clips[rows]
 
 
-def add_line(path: Path, line: dict[str, Any]) -> dict[str, Any]:
-    """Add a line to the board in `path`, the fastest first; boards of other devices are other files."""
+def board_of(out: Path, device: str) -> Path:
+    """The file of a folder's board; boards of other devices are other files."""
+    return out / "records" / f"speedrun_{'gpu' if device == 'cuda' else 'cpu'}.json"
+
+
+def lines_of(path: Path, key: str) -> list[dict[str, Any]]:
+    """The lines of the board in `path`, none without a file; ValueError for what is no board of these sounds."""
     entry = records.load(path)
-    lines = [*(entry["values"] if entry else []), line]
+    lines = entry["values"] if entry else []
+    if not all({"seconds", "seed"} <= line.keys() for line in lines):
+        raise ValueError(f"{path} is no board of a speedrun; move it away")
+    if entry and entry.get("data_fingerprint") != key:
+        raise ValueError(f"{path} is of other sounds; choose another --out")
+    return lines
+
+
+def add_line(path: Path, line: dict[str, Any]) -> dict[str, Any]:
+    """Add a line to the board in `path`, the fastest first; raises as `lines_of`."""
+    lines = [*lines_of(path, line["fingerprint"]), line]
     lines.sort(key=lambda each: each["seconds"])
     return records.record(
         path,
@@ -145,16 +162,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             line = speedrun(
                 out, asked.data or None, asked.run, seed=asked.seed, device=device, told=asked.say
             )
+            own = ["--run", asked.run, "--seed", str(asked.seed), "--threads", str(asked.threads)]
+            line["command"] = shlex.join(
+                ["python", "-m", "audiossl_lite", "speedrun", "--data", "FOLDER", *own]
+            )
+            if line["mean"] < TARGET:
+                print(f"{line['mean']:.1f} % after all {line['steps']} steps: no line is added")
+                return 1
+            board = board_of(out, device)
+            add_line(board, line)
     except (KeyError, ValueError, OSError, CollapseError, NotFiniteError) as error:
         return refused("speedrun", error)
-    own = ["--run", asked.run, "--seed", str(asked.seed), "--threads", str(asked.threads)]
-    line["command"] = shlex.join(
-        ["python", "-m", "audiossl_lite", "speedrun", "--data", "FOLDER", *own]
-    )
-    if line["mean"] < TARGET:
-        print(f"{line['mean']:.1f} % after all {line['steps']} steps: no line is added")
-        return 1
-    board = out / "records" / f"speedrun_{'gpu' if device == 'cuda' else 'cpu'}.json"
-    add_line(board, line)
     print(f"{line['seconds']:.0f} s; recorded in {board}")
     return 0

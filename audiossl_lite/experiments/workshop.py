@@ -26,7 +26,7 @@ from audiossl_lite.evaluation.statistics import Scores, mean_interval
 from audiossl_lite.experiments import records
 from audiossl_lite.experiments.gpu import learnt, sounds
 from audiossl_lite.experiments.gpu.scores import START, TaskScores, load_scores
-from audiossl_lite.experiments.gpu.task import Stage, Task, record_of
+from audiossl_lite.experiments.gpu.task import Stage, Task, record_of, refuse_other_sounds
 from audiossl_lite.experiments.networks import UNTRAINED
 from audiossl_lite.experiments.settings.study import RUNS
 from audiossl_lite.experiments.settings.uamix import VARIANTS
@@ -87,11 +87,7 @@ def train_all(
     with locked(task.folder, wait=True):  # only one process decodes
         if not record_of(out, "sounds"):
             sounds.run(task)
-    heard = record_of(out, "sounds")["data_fingerprint"]
-    if not heard.startswith(key):
-        raise ValueError(
-            f"{out} holds runs on other sounds than {data or 'the built-in ones'}; choose another --out"
-        )
+    refuse_other_sounds(out, key, data)
     write(out)  # a record that cannot be gone on with is met before hours of training
     while waiting := [stage for stage in waiting if not _ended(out, stage)]:
         if not any(_take(stage, out, write) for stage in waiting):
@@ -141,7 +137,12 @@ def _task(stage: Stage, out: Path, data: Path | None = None) -> Task:
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder; the system gives it back when the process ends. BlockingIOError when it is held elsewhere."""
     with open(folder / ".lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"{folder}: another process is at work here; wait for it, or choose another folder"
+            ) from error
         yield
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 
 from audiossl_lite.common.commands import CommandParser, refused
 from audiossl_lite.common.parameters import make_parameters
 from audiossl_lite.common.ranges import ranged
-from audiossl_lite.data.clips import Skip
+from audiossl_lite.data.audio import LOUD_PEAK, printable
 from audiossl_lite.pretrained.embedding import embed_folder
+from audiossl_lite.pretrained.parts import kept_parts
 from audiossl_lite.pretrained.recognise import load_any
-from audiossl_lite.pretrained.tables import check_table, write_table
+from audiossl_lite.pretrained.tables import Embeddings, check_table, write_table
 
 MODEL_HELP = (
     "a shipped encoder (cnn_events), log-mel, mfcc, a file of this project or of ATST, AudioMAE or BYOL-A, a folder "
@@ -54,32 +54,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = check_table(asked.out)
         device = make_parameters({"device": asked.device}).torch_device
         parts = out.with_name(f"{out.name}.parts")
-        rows = embed_folder(
-            asked.sounds,
-            load_any(asked.model),
-            chunk_s=asked.chunk_s,
-            keep_chunks=asked.keep_chunks,
-            device=device,
-            parts=parts,
-        )
-        write_table(out, rows)
+        model = load_any(asked.model)
+        with kept_parts(parts):
+            rows = embed_folder(
+                asked.sounds,
+                model,
+                chunk_s=asked.chunk_s,
+                keep_chunks=asked.keep_chunks,
+                device=device,
+                parts=parts,
+            )
+            write_table(out, rows)
     except REFUSED as error:
         return refused("embed", error)
-    shutil.rmtree(parts)
     n_files, width = len(set(rows.files)), rows.vectors.shape[1]
     print(
         f"{out}: {len(rows)} rows of {width} numbers, from {n_files} files, {len(rows.skipped)} left out"
     )
-    report_skips(rows.skipped)
-    for name in rows.cut_off:
-        print(f"  has lost its end: {name}", file=sys.stderr)
+    report_files(rows)
     return 1 if rows.skipped else 0
 
 
-def report_skips(skipped: Sequence[Skip]) -> None:
-    """Name every file that was left out, and why, on standard error."""
-    for skip in skipped:
-        print(f"  left out: {skip.name}: {skip.reason}", file=sys.stderr)
+def report_files(*tables: Embeddings) -> None:
+    """Name every file that was left out, and why, and every one that is used and remarkable, on standard error."""
+    lines = [f"left out: {skip.name}: {skip.reason}" for rows in tables for skip in rows.skipped]
+    for rows in tables:
+        lines += [f"has lost its end: {name}" for name in rows.cut_off]
+        lines += [f"peak above {LOUD_PEAK:g} where full scale is 1: {name}" for name in rows.loud]
+    for line in dict.fromkeys(lines):
+        print(f"  {printable(line)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

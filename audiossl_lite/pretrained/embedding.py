@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +18,24 @@ from torch.nn.utils.rnn import pad_sequence
 
 from audiossl_lite._version import __version__
 from audiossl_lite.common.progress import progress_bar
-from audiossl_lite.data.audio import AudioError, read_audio
+from audiossl_lite.data.audio import TOO_LONG, AudioError, is_loud, read_audio
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.corpus import Sound, list_sounds
-from audiossl_lite.data.store_format import write_whole
+from audiossl_lite.data.packing import VANISHED_SHARE
 from audiossl_lite.evaluation.embed import SHORTEST
 from audiossl_lite.frontends import SAMPLE_RATE_HZ
-from audiossl_lite.pretrained.tables import Embeddings, pack_arrays
-from audiossl_lite.pretrained.weights import PretrainedEncoder
+from audiossl_lite.pretrained.parts import REMARKS, ROWS, part_path, read_part, write_part
+from audiossl_lite.pretrained.tables import Embeddings
+from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError
 
 BATCH_S = (
     320.0  # seconds of sound, padding included, that are read at once; a longer file is read alone
 )
 CHUNKS_AT_ONCE = 32
 DECODING_THREADS = 4
-PART_VERSION = 2  # of what a finished batch says: one of an older version is done again
+PART_VERSION = 3  # of what a finished batch says: one of an older version is done again
+GONE = (0, 0)  # size and time of a file that is not there
+REASONS_SHOWN = 5
 
 
 def embed_folder(
@@ -40,6 +43,7 @@ def embed_folder(
     model: PretrainedEncoder,
     *,
     sounds: Sequence[Sound] | None = None,
+    left_out: Sequence[Skip] = (),
     chunk_s: float = 10.0,
     keep_chunks: bool = False,
     device: str | torch.device = "cpu",
@@ -49,34 +53,44 @@ def embed_folder(
 
     Longer files are cut into chunks of `chunk_s` seconds, whose embeddings are averaged by their length, or kept one
     a row with `keep_chunks`; a rest of less than 80 ms does not count. `parts`: a folder for finished batches, from
-    which the same call goes on. `sounds`: those of the folder, when they have been listed. Raises ValueError for a
-    chunk that is too short or when no file is left.
+    which the same call goes on. `sounds`: those of the folder, when they have been listed, and what was `left_out`
+    then. Raises ValueError for a chunk that is too short or when no file is left, WeightsError for an encoder that
+    gives no row for each clip, and FileNotFoundError when the folder vanishes meanwhile, or many of its files.
     """
     root = Path(root).expanduser()
-    sounds = list_sounds(root) if sounds is None else sounds
+    left_out = list(left_out)
+    sounds = list_sounds(root, skipped=left_out) if sounds is None else sounds
     if not chunk_s * SAMPLE_RATE_HZ >= SHORTEST:
         raise ValueError(f"chunk_s must be {SHORTEST / SAMPLE_RATE_HZ} or more, got {chunk_s}")
     base = root.parent if root.is_file() else root
     job = _Job(model.to(device), device, round(chunk_s * SAMPLE_RATE_HZ), keep_chunks)
     rows: list[tuple[int, int, int, np.ndarray]] = []
     skipped: dict[int, str] = {}
-    cut_off: list[int] = []
+    remarks: dict[str, list[int]] = {remark: [] for remark in REMARKS}
+    there = [_size_and_time(sound.path) != GONE for sound in sounds]
+    vanished: list[str] = []
+    if parts is not None:
+        Path(parts).mkdir(parents=True, exist_ok=True)
     with progress_bar(len(sounds), f"embedding, {model.name or 'encoder'}") as bar:
         for batch in _batches([_seconds(sound.path) for sound in sounds]):
             content = job.finished([Path(sounds[i].path) for i in batch], parts)
-            for place, start, end, vector in zip(
-                content["place"], content["start"], content["end"], content["vectors"]
-            ):
+            for place, start, end, vector in zip(*(content[key] for key in ROWS)):
                 rows.append((batch[place], int(start), int(end), vector))
             for place, reason in zip(content["skipped"], content["reasons"]):
-                skipped[batch[place]] = str(reason)
-            cut_off += [batch[place] for place in content["cut_off"]]
+                i = batch[place]
+                skipped[i] = str(reason)
+                if there[i] and _size_and_time(sounds[i].path) == GONE:
+                    vanished.append(sounds[i].path)
+            _stop_if_gone(root, vanished, sum(there), parts)
+            for remark, places in remarks.items():
+                places += [batch[place] for place in content[remark]]
             bar.update(len(batch))
     names = [Path(os.path.relpath(sound.path, base)).as_posix() for sound in sounds]
-    left_out = tuple(Skip(names[i], skipped[i]) for i in sorted(skipped))
     if not rows:
-        reasons = ", ".join(sorted({skip.reason for skip in left_out}))
-        raise ValueError(f"{root}: none of {len(sounds)} files could be embedded: {reasons}")
+        reasons = sorted(set(skipped.values()))
+        more = f" and {n} more reasons" if (n := len(reasons) - REASONS_SHOWN) > 0 else ""
+        why = ", ".join(reasons[:REASONS_SHOWN]) + more
+        raise ValueError(f"{root}: none of {len(sounds)} files could be embedded: {why}")
     rows.sort(key=lambda row: row[:2])
     return Embeddings(
         sounds=tuple(sounds[row[0]] for row in rows),
@@ -85,9 +99,22 @@ def embed_folder(
         start_s=np.array([row[1] for row in rows]) / SAMPLE_RATE_HZ,
         end_s=np.array([row[2] for row in rows]) / SAMPLE_RATE_HZ,
         vectors=np.stack([row[3] for row in rows]),
-        skipped=left_out,
-        cut_off=tuple(names[i] for i in sorted(cut_off)),
+        skipped=(*left_out, *(Skip(names[i], skipped[i]) for i in sorted(skipped))),
+        **{remark: tuple(names[i] for i in sorted(places)) for remark, places in remarks.items()},
     )
+
+
+def _stop_if_gone(
+    root: Path, vanished: Sequence[str], n_there: int, parts: str | Path | None
+) -> None:
+    """A file may vanish while others are embedded; FileNotFoundError when it is more than a share, or all of them."""
+    many = len(vanished) > max(1, VANISHED_SHARE * n_there)
+    if many or (vanished and not os.path.exists(root)):
+        kept = "" if parts is None else ": it goes on from the finished parts, which are kept"
+        raise FileNotFoundError(
+            f"{root}: of {n_there} files {len(vanished)} vanished while they were embedded, the first is "
+            f"{vanished[0]}; make the data readable again and start the same again{kept}"
+        )
 
 
 def _seconds(path: str) -> float:
@@ -109,7 +136,7 @@ def _batches(seconds: Sequence[float]) -> list[list[int]]:
     return batches
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
     """What is done with each batch of files, and where its result is kept."""
 
@@ -117,17 +144,30 @@ class _Job:
     device: str | torch.device
     chunk: int
     keep_chunks: bool
+    width: int = 0  # of an embedding, once there is one
 
     def finished(self, files: Sequence[Path], parts: str | Path | None) -> dict[str, np.ndarray]:
         """The rows of a batch: read where they were written by an earlier call, else computed and written."""
         if parts is None:
             return self.compute(files)
-        path = Path(parts) / f"{self._key(files)}.npz"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, pack_arrays(self.compute(files)))
-        with np.load(path, allow_pickle=False) as content:
-            return dict(content)
+        key = self._key(files)
+        content = read_part(part_path(parts, key), len(files))
+        if content is None:
+            content = self.compute(files)
+            if self._key(files) == key:  # else a file vanished or changed meanwhile
+                write_part(part_path(parts, key), content)
+        if len(content["vectors"]):
+            self._agree(content["vectors"].shape[1])
+        return content
+
+    def _agree(self, width: int) -> None:
+        """All embeddings have one width, else WeightsError."""
+        if self.width not in (0, width):
+            raise WeightsError(
+                f"{self.model.name or 'the encoder'} gave {self.width} numbers for one clip and {width} for another; "
+                "it must give as many for each"
+            )
+        self.width = width
 
     def _key(self, files: Sequence[Path]) -> str:
         """Names the result: the encoder, the way of cutting, and each file by name, size and time of change."""
@@ -143,7 +183,7 @@ class _Job:
         return hashlib.sha256(json.dumps([settings, known]).encode()).hexdigest()[:24]
 
     def compute(self, files: Sequence[Path]) -> dict[str, np.ndarray]:
-        """Rows: `place` in the batch, `start` and `end` in samples, `vectors`; which are `skipped` or `cut_off`."""
+        """Rows: `place` in the batch, `start` and `end` in samples, `vectors`; `skipped`, for `reasons`; `REMARKS`."""
         with ThreadPoolExecutor(DECODING_THREADS) as threads:
             decoded = list(threads.map(_decode, files))
         reasons = {i: text for i, text in enumerate(decoded) if isinstance(text, str)}
@@ -165,20 +205,19 @@ class _Job:
                     reasons[i] = "the embedding is not finite"
                 else:
                     by_file.setdefault(i, []).append((start, start + len(wave), vector))
-        rows = []
-        for i in sorted(by_file.keys() - reasons.keys()):
+        rows, used = [], sorted(whole.keys() - reasons.keys())
+        for i in used:
             chunks = sorted(by_file[i], key=lambda chunk: chunk[0])
             rows += [(i, *chunk) for chunk in (chunks if self.keep_chunks else [_average(chunks)])]
         return {
-            "place": np.array([row[0] for row in rows], dtype=np.int64),
-            "start": np.array([row[1] for row in rows], dtype=np.int64),
-            "end": np.array([row[2] for row in rows], dtype=np.int64),
+            "place": _places(row[0] for row in rows),
+            "start": _places(row[1] for row in rows),
+            "end": _places(row[2] for row in rows),
             "vectors": np.array([row[3] for row in rows], dtype=np.float32),
-            "skipped": np.array(sorted(reasons), dtype=np.int64),
+            "skipped": _places(sorted(reasons)),
             "reasons": np.array([reasons[i] for i in sorted(reasons)], dtype=np.str_),
-            "cut_off": np.array(
-                [i for i in whole.keys() - reasons.keys() if whole[i][1]], dtype=np.int64
-            ),
+            "cut_off": _places(i for i in used if whole[i][1]),
+            "loud": _places(i for i in used if is_loud(whole[i][0])),
         }
 
     def _embed(self, waves: Sequence[Tensor]) -> list[np.ndarray | str]:
@@ -186,11 +225,16 @@ class _Job:
         lengths = torch.tensor([len(wave) for wave in waves])
         padded = pad_sequence(list(waves), batch_first=True)
         try:
-            return list(self.model.embed(padded.to(self.device), lengths).float().cpu().numpy())
-        except (ValueError, RuntimeError) as error:
+            rows = self.model.embed(padded.to(self.device), lengths).float().cpu().numpy()
+        except WeightsError:  # it gives no row for each clip: that of another would be taken for it
+            raise
+        except Exception as error:  # anyone's code
             if len(waves) == 1:
-                return [f"the encoder cannot take it: {str(error).splitlines()[0][:200]}"]
+                text = (str(error) or type(error).__name__).splitlines()[0]
+                return [f"the encoder cannot take it: {text[:200]}"]
             return [self._embed([wave])[0] for wave in waves]
+        self._agree(rows.shape[1])
+        return list(rows)
 
 
 def _decode(path: Path) -> tuple[Tensor, bool] | str:
@@ -198,7 +242,7 @@ def _decode(path: Path) -> tuple[Tensor, bool] | str:
     try:
         return read_audio(path)
     except AudioError as error:
-        return error.reason
+        return error.full if error.reason == TOO_LONG else error.reason
 
 
 def _average(chunks: Sequence[tuple[int, int, np.ndarray]]) -> tuple[int, int, np.ndarray]:
@@ -208,9 +252,13 @@ def _average(chunks: Sequence[tuple[int, int, np.ndarray]]) -> tuple[int, int, n
     return chunks[0][0], chunks[-1][1], vector.astype(np.float32)
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _places(numbers: Iterable[int]) -> np.ndarray:
+    return np.array([*numbers], dtype=np.int64)
+
+
+def _size_and_time(path: str | Path) -> tuple[int, int]:
     try:
-        state = path.stat()
-    except OSError:
-        return 0, 0
+        state = os.stat(path)
+    except (OSError, ValueError):  # ValueError: no path at all
+        return GONE
     return state.st_size, state.st_mtime_ns

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from audiossl_lite.common.parameters import nearest
 from audiossl_lite.data.store_format import checksum
-from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError
+from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError, check_rows
 
 NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -78,21 +78,29 @@ def adapt(
     return PretrainedEncoder(
         module if isinstance(module, nn.Module) else nn.Identity(),
         nn.Identity(),
-        (lambda wave, lengths: embed(wave, lengths=lengths)) if takes_lengths else by_length(embed),
+        (lambda wave, lengths: embed(wave, lengths=lengths))
+        if takes_lengths
+        else by_length(embed, name),
         takes_lengths=takes_lengths,
         name=name,
         identity=identity,
     )
 
 
-def by_length(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """`embed` for a batch of clips of different `lengths (B,)`: those of one length together, cut to it."""
+def by_length(
+    embed: Callable[[Tensor], Tensor], name: str = ""
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """`embed` for a batch of clips of different `lengths (B,)`: those of one length together, cut to it.
+
+    `name`: of the encoder, for errors.
+    """
 
     def embed_each(waveform: Tensor, lengths: Tensor) -> Tensor:
         parts, order = [], []
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero().flatten()
-            parts.append(embed(waveform[rows.to(waveform.device), :length]))
+            out = embed(waveform[rows.to(waveform.device), :length])
+            parts.append(check_rows(out, len(rows), name))
             order.append(rows)
         return torch.cat(parts)[torch.cat(order).argsort().to(parts[0].device)]
 

@@ -26,6 +26,7 @@ from audiossl_lite.encoders.atst import in_chunks
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.pretrained.weights import (
+    FLOATS,
     SEAL,
     UNSEALED,
     PretrainedEncoder,
@@ -42,8 +43,9 @@ FRONTENDS = {
     "AudioMAEFrontend": (AudioMAEFrontend, ("target_frames", "mean", "std", "n_mels")),
     "BYOLAFrontend": (BYOLAFrontend, ("mean", "std")),
 }
-DESCRIPTION = ("encoder", "frontend", "about", "golden")
+DESCRIPTION = {"encoder": dict, "frontend": dict, "about": dict, "golden": list}
 SCALE = ":scale"
+WHOLE_NUMBERS = ("chunk_frames", "target_frames", "n_frames", "n_mels")
 LARGEST_SIZE = 65_536  # of what a file may say about its network and frontend
 RENAMED = {"target_frames": "n_frames"}  # attributes whose argument has another name
 
@@ -109,13 +111,14 @@ def _rounded(state: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
 
 
 def _whole(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of `_rounded` as a network takes them."""
-    scales = {key: value for key, value in state.items() if key.endswith(SCALE)}
-    whole = {key: value for key, value in state.items() if key not in scales}
-    for name, scale in scales.items():
-        key = name.removesuffix(SCALE)
-        if key in whole and scale.shape[:1] == whole[key].shape[:1]:
-            whole[key] = whole[key] * scale
+    """The weights of `_rounded` as a network takes them; a scale that does not fit stays, as an entry too many."""
+    whole = dict(state)
+    for name in [key for key in state if key.endswith(SCALE)]:
+        key, scale = name.removesuffix(SCALE), state[name]
+        weight = state.get(key, scale)
+        wanted = (*weight.shape[:1], *[1] * (weight.dim() - 1))
+        if weight.dtype is torch.int8 and scale.dtype in FLOATS and scale.shape == wanted:
+            whole[key] = weight * whole.pop(name)
     return whole
 
 
@@ -138,6 +141,8 @@ def _check_sizes(described: dict[str, Any], n_tensors: int) -> None:
         largest = n_tensors if name == "depth" else LARGEST_SIZE
         if not isinstance(value, (int, float)) and name != "variant":
             raise ValueError(f"{name} must be a number, got {value!r}")
+        if isinstance(value, float) and name in WHOLE_NUMBERS:
+            raise ValueError(f"{name} must be a whole number, got {value}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} is {value}")
         if isinstance(value, int) and not 0 <= value <= largest:
@@ -156,7 +161,11 @@ def describe_encoder(path: str | Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         metadata.setdefault("golden", "[]")
-        return {name: json.loads(metadata[name]) for name in DESCRIPTION}
+        described = {name: json.loads(metadata[name]) for name in DESCRIPTION}
+        for name, kind in DESCRIPTION.items():
+            if not isinstance(described[name], kind):
+                raise ValueError(f"{name} is a {type(described[name]).__name__}")
+        return described
     except (safetensors.SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is no encoder file of this project: {error}") from error
 

@@ -20,6 +20,7 @@ from audiossl_lite.training.checkpoint import damaged_record, impossible_values,
 
 SEAL = "sha256"  # the entry of a safetensors file that sums all its bytes, itself as zeros
 UNSEALED = "0" * 64
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # How a file begins that stands where the weights should.
 STRANGERS = {
     b"version https://git-lfs": "it is a Git LFS pointer: fetch the file itself with git lfs pull",
@@ -51,18 +52,30 @@ class PretrainedEncoder:
     def embed(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Embeddings `(B, D)` of waveforms `(B, S)` at 16 kHz, of which `lengths (B,)` samples are the clip.
 
-        A padded clip gives what it gives alone. Raises ValueError for another shape, NaN or infinite samples.
+        A padded clip gives what it gives alone. Raises ValueError for another shape, NaN or infinite samples, and
+        WeightsError when the encoder gives something else.
         """
         waveform = check_waveform(waveform, 1)
         if lengths is None:
             lengths = torch.full((len(waveform),), waveform.shape[1])
-        return self._embed(waveform, lengths)
+        return check_rows(self._embed(waveform, lengths), len(waveform), self.name)
 
     def to(self, device: str | torch.device) -> PretrainedEncoder:
         """The same encoder, moved to a device: waveforms must be there too."""
         self.encoder.to(device)
         self.frontend.to(device)
         return self
+
+
+def check_rows(out: Any, n_clips: int, name: str) -> Tensor:
+    """`out` when it is an embedding `(n_clips, D)`, else WeightsError naming the encoder."""
+    if isinstance(out, Tensor) and out.dim() == 2 and len(out) == n_clips and out.shape[1]:
+        return out
+    found = tuple(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
+    raise WeightsError(
+        f"{name or 'the encoder'} gave {found} for {n_clips} clips; it must give a tensor of one row a clip, "
+        f"({n_clips}, D)"
+    )
 
 
 def _inert_class(full_name: str) -> type:
@@ -166,7 +179,7 @@ def read_safetensors(path: Path, *, ours: bool = False) -> dict[str, Tensor]:
         warnings.warn(f"{path} has no checksum: whether it is damaged cannot be told", stacklevel=3)
     try:
         return safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, KeyError) as error:  # KeyError: of a type torch lacks
         raise WeightsError(f"{path} cannot be read as weights: {error}") from error
 
 
@@ -225,4 +238,9 @@ def _misfit(key: str, value: Any, expected: Tensor) -> list[str]:
     plain = value.layout is torch.strided and not (value.is_quantized or value.is_meta)
     if not plain or value.is_complex() or value.is_floating_point() != expected.is_floating_point():
         return [f"{key} holds {value.dtype}, expected {expected.dtype}"]
+    if value.is_floating_point() and value.dtype not in FLOATS:
+        return [f"{key} holds {value.dtype}, which is not read"]
+    stored = value.untyped_storage().nbytes()
+    if value.numel() * value.element_size() > stored:  # one number, repeated
+        return [f"{key} has shape {tuple(value.shape)} and only {stored} bytes in the file"]
     return []

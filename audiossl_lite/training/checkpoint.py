@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiossl_lite.common.writing import writing
+
 LAST, PREVIOUS = "last.pt", "previous.pt"
 LARGEST = 1e18  # of a weight; the squares of larger ones leave float32
 
@@ -31,26 +33,26 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(aside, "wb") as file:
+        with writing(path, aside):
+            _save(state, aside)
+            if previous and path.exists():
+                _set_aside(path, Path(previous))
+            os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    try:
+        with open(path, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        if previous and path.exists():
-            _set_aside(path, Path(previous))
-        os.replace(aside, path)
-    except OSError as error:
-        raise OSError(
-            error.errno, f"{path} cannot be written: {error.strerror or error}"
-        ) from error
     except RuntimeError as error:  # torch's own words when a write fails: "unexpected pos"
         cause = error.__context__
         if not isinstance(cause, OSError):
             raise
-        raise OSError(
-            cause.errno, f"{path} cannot be written: {cause.strerror}; make room and run again"
-        ) from error
-    finally:
-        aside.unlink(missing_ok=True)
+        raise OSError(cause.errno, cause.strerror) from error
 
 
 def _set_aside(path: Path, previous: Path) -> None:
@@ -82,7 +84,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         return _read(path)
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged or not a checkpoint of this project ({error}); {_remedy(path)}"
+            f"{path} is damaged or not a checkpoint of this project ({error}); {remedy(path)}"
         ) from error
 
 
@@ -104,8 +106,8 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
-def _remedy(path: Path) -> str:
-    """What to do about a damaged checkpoint; of a run, the checkpoint before it is looked at."""
+def remedy(path: Path) -> str:
+    """What to do about an unusable checkpoint; of a run, the checkpoint before it is looked at."""
     previous = path.with_name(PREVIOUS)
     if path.name != LAST or not previous.is_file():
         return "delete it to start the run from the beginning"

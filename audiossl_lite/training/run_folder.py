@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import textwrap
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from audiossl_lite.common.devices import rank, world_size
+from audiossl_lite.common.writing import writing
 from audiossl_lite.training.checkpoint import (
     LAST,
     PREVIOUS,
     impossible_values,
     load_checkpoint,
+    remedy,
     save_checkpoint,
 )
 from audiossl_lite.training.identity import differences
@@ -58,8 +63,13 @@ class RunFolder:
                     f"process {holder or 'unknown'} is training into {self.folder}; "
                     "wait for it, or choose another output_dir"
                 ) from error
-        os.ftruncate(self._lock, 0)
-        os.write(self._lock, str(os.getpid()).encode())
+        try:
+            with writing(path):
+                os.ftruncate(self._lock, 0)
+                os.write(self._lock, str(os.getpid()).encode())
+        except OSError:  # a lock that nobody closes would refuse the next try
+            self.close()
+            raise
         for left in self.folder.glob(".last.pt.*.part"):  # of a run that was killed while it wrote
             left.unlink(missing_ok=True)
 
@@ -74,7 +84,8 @@ class RunFolder:
 
         A damaged checkpoint is never passed over: ValueError names it, and the one before it when that is whole. Where
         only that one is left, the run goes on from it, with a warning, and ends the same. ValueError, too, for a
-        checkpoint of another run (what differs) or of spoiled weights (their names).
+        checkpoint that lacks something or is misshapen, of another run (what differs) or of spoiled weights (their
+        names).
         """
         self.parts, self.identity = parts, json.dumps(identity, sort_keys=True)
         if self.folder is None:
@@ -92,36 +103,48 @@ class RunFolder:
 
     def _resume(self, path: Path) -> None:
         state = load_checkpoint(path)
-        past, now = json.loads(state.get("identity", "{}")), json.loads(self.identity)
-        if differ := differences(past, now):
+        with _fitting(path):
+            past = _known("identity", json.loads(state["identity"]), dict)
+            now, method = json.loads(self.identity), _known("method", state["method"], dict)
+            differ, spoiled = differences(past, now), impossible_values(method)
+        if differ:
             shown = "; ".join(f"{key} {past.get(key)} there, {now.get(key)} now" for key in differ)
             raise ValueError(
                 f"{self.folder} holds a run with other settings; choose another output_dir or delete the folder "
                 f"({shown})"
             )
-        if spoiled := impossible_values(state["method"]):
+        if spoiled:
             raise ValueError(
                 f"{path} holds spoiled weights: {'; '.join(spoiled[:3])}; choose another output_dir"
             )
-        others = state.get("views_of_others", [])
-        if rank() and len(others) >= rank():
-            state["views"] = others[rank() - 1]
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.history = list(state["history"])
+        with _fitting(path):
+            self.step = _known("step", state["step"], int)
+            self.seconds = _known("seconds", state["seconds"], (int, float))
+            history = _known("history", state["history"], list)
+            self.history = [_known("a row of history", row, dict) for row in history]
+            others = state.get("views_of_others", [])
+            if rank() and len(others) >= rank():
+                state["views"] = others[rank() - 1]
+            for name, part in self.parts.items():
+                if isinstance(part, torch.optim.Optimizer):
+                    _load_optimizer(part, state[name])
+                else:
+                    part.load_state_dict(state[name])
 
     def _rewrite(self) -> None:
         """Lines written after the last checkpoint belong to steps that will run again."""
-        with open(self.folder / "history.jsonl", "w") as file:
-            file.writelines(json.dumps(row) + "\n" for row in self.history)
+        self._put("".join(json.dumps(row) + "\n" for row in self.history), "w")
+
+    def _put(self, lines: str, mode: str) -> None:
+        path = self.folder / "history.jsonl"
+        with writing(path), open(path, mode) as file:
+            file.write(lines)
 
     def write(self, **row) -> dict:
         """Add a row to the history, in memory and on disk, and return it."""
         self.history.append(row)
         if self.writes:
-            with open(self.folder / "history.jsonl", "a") as file:
-                file.write(json.dumps(row) + "\n")
+            self._put(json.dumps(row) + "\n", "a")
         return row
 
     def save(self, step: int, seconds: float) -> None:
@@ -139,6 +162,48 @@ class RunFolder:
             if others:
                 state["views_of_others"] = others
             save_checkpoint(self.folder / LAST, state, previous=self.folder / PREVIOUS)
+
+
+@contextlib.contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """What the block misses in a checkpoint, or finds misshapen, is a ValueError with the file and what to do."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(
+            f"{path} is no checkpoint that this run can go on from ({textwrap.shorten(what, 200)}); "
+            f"choose another output_dir, or {remedy(path)}"
+        ) from error
+
+
+def _known(name: str, value: Any, kind: type | tuple[type, ...]) -> Any:
+    """An entry of a checkpoint; TypeError when it is of another kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}")
+    return value
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load, and look at what torch takes unseen: a step reads moments smaller than their weight beyond their end."""
+    before = [set(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, names in zip(optimizer.param_groups, before, strict=True):
+        if missing := names - set(group):
+            raise KeyError(*sorted(missing))
+        moments = ("exp_avg", "exp_avg_sq", "step") if "betas" in group else ("momentum_buffer",)
+        for weight in group["params"]:
+            held = optimizer.state.get(weight)  # none before the first gradient
+            for name in moments if held else ():
+                value, shape = held[name], () if name == "step" else tuple(weight.shape)
+                if value is None and name == "momentum_buffer":
+                    continue
+                if tuple(value.shape) != shape or value.untyped_storage().nbytes() < value.nbytes:
+                    raise ValueError(
+                        f"{name} {tuple(value.shape)} of a weight {tuple(weight.shape)}"
+                    )
 
 
 def _views_of_others(views: Any) -> list[dict[str, torch.Tensor]]:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, load_audio, save_audio
+from audiossl_lite.data import audio
+from audiossl_lite.data.audio import (
+    SAMPLE_RATE_HZ,
+    AudioError,
+    load_audio,
+    printable,
+    save_audio,
+)
 from tests.data import bad_sounds
 from tests.data.sounds import hum, put
 
@@ -53,6 +61,36 @@ def test_channels_are_averaged(tmp_path):
 def test_values_above_one_are_kept(tmp_path):
     waveform = load_audio(put(tmp_path / "loud.wav", 4 * hum(), subtype="FLOAT"))
     assert float(waveform.max()) == pytest.approx(2.0, abs=0.01)
+
+
+def test_samples_on_the_scale_of_whole_numbers_are_kept_with_a_warning(tmp_path):
+    path = put(tmp_path / "int16.wav", 60_000 * hum(), subtype="FLOAT")
+    with pytest.warns(
+        UserWarning, match=r"int16\.wav: peak 3\d{4} where full scale is 1; .*divide"
+    ):
+        assert float(load_audio(path).max()) > 29_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_audio(put(tmp_path / "loud.wav", 4 * hum(), subtype="FLOAT"))
+
+
+def test_a_file_that_is_too_long_says_how_long_it_is_and_how_long_it_may_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "LONGEST_S", 1.0)
+    with pytest.raises(AudioError) as caught:
+        load_audio(put(tmp_path / "long.flac", hum(3.0)))
+    assert caught.value.reason == "too long"
+    assert caught.value.full.startswith(
+        "too long (3 s by its header, more than 1 s); cut it into pieces"
+    )
+    bad_sounds.state_flac_length(tmp_path / "long.flac", 0)
+    with pytest.raises(AudioError, match=r"too long \(more than 1 s\); cut"):
+        load_audio(tmp_path / "long.flac")
+
+
+def test_names_are_printed_without_what_moves_a_terminal():
+    for name in ("Vögel 鳥 é.wav", "a b|c\u3000d.wav"):
+        assert printable(name) == name
+    assert printable("a\n\x1b[2J\x9b\u2028\udce9.wav") == r"a\n\x1b[2J\x9b\u2028\udce9.wav"
 
 
 def test_a_bad_file_is_an_error_that_names_file_fault_and_remedy(tmp_path):

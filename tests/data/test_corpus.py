@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
-from audiossl_lite.data.clips import Clips
+from audiossl_lite.data.clips import Clips, Skip
 from audiossl_lite.data.corpus import (
     HELD_SHARE,
     Sound,
@@ -19,7 +22,7 @@ from audiossl_lite.data.corpus import (
     tasks,
 )
 from audiossl_lite.data.held_out import HELD_OUT
-from audiossl_lite.data.layouts import list_folder
+from audiossl_lite.data.layouts import list_folder, list_manifest
 from audiossl_lite.data.sounds.synthetic import POOLS, synthetic_clips
 from tests.data.sounds import put
 from tests.data.test_datasets import write_csv
@@ -160,6 +163,100 @@ def test_classes_may_lie_in_splits_and_noise_is_no_class(tmp_path):
     }  # fmt: skip
     listed = {entry.name: entry.labels["class"] for entry in list_folder(tmp_path).entries}
     assert listed == {name: label for name, label in labels.items() if label}
+
+
+def test_files_beside_data_sets_have_names_of_their_own(root):
+    """Files of one name in two folders were once dropped as "listed twice"."""
+    for name in ("s1/0.wav", "s2/0.wav", "0.wav"):
+        put(root / "street" / name)
+    shutil.copytree(root / "ESC-50", root / "ESC-50 again")
+    sounds = list_sounds(root)
+    names = {sound.name for sound in sounds if sound.source == "street"}
+    assert names == {"deep/a.wav", "s1/0.wav", "s2/0.wav", "0.wav"}
+    esc50 = [sound.name for sound in sounds if sound.source == "ESC-50"]
+    assert esc50[0] == "1-100-A-0.wav" and esc50[12] == "ESC-50 again/audio/1-100-A-0.wav"
+    assert len({(sound.source, sound.name) for sound in sounds}) == len(sounds)
+
+
+def test_no_file_is_read_twice_through_links(root):
+    """A link to a class or to the folder itself was once a class more; one to held-out clips would be heard."""
+    expected = [(sound.source, sound.name, sound.path) for sound in list_sounds(root)]
+    targets = {"up": "..", "loop": ".", "esc": "ESC-50", "audio": "ESC-50/audio", "way": "street"}
+    for name, target in targets.items():
+        (root / name).symlink_to(target)
+    (root / "street" / "dog.wav").symlink_to("../ESC-50/audio/1-100-A-0.wav")
+    left_out = []
+    sounds = list_sounds(root, skipped=left_out)
+    assert [(sound.source, sound.name, sound.path) for sound in sounds] == expected
+    folders = {skip.name for skip in left_out if skip.reason.startswith("link to a folder")}
+    files = {
+        skip.name for skip in left_out if skip.reason == "file that is read under another name"
+    }
+    assert folders == {"up", "loop", "esc", "way"}
+    assert files == {"street/dog.wav", *(f"audio/{Path(s[2]).name}" for s in expected[16:28])}
+
+
+def test_links_are_no_further_classes(tmp_path):
+    for name in ("a/1.wav", "b/1.wav"):
+        put(tmp_path / "small" / name)
+    put(tmp_path / "far" / "c" / "1.wav")
+    for name, target in {"loop": ".", "a/in": "../b", "z": "a", "c": "../far/c"}.items():
+        (tmp_path / "small" / name).symlink_to(target)
+    with pytest.warns(UserWarning, match="3 x link to a folder"):
+        sounds = list_sounds(tmp_path / "small")
+    labels = {sound.name: sound.values["label"] for sound in sounds}
+    assert labels == {"a/1.wav": "a", "b/1.wav": "b", "c/1.wav": "c"}
+
+
+def test_with_a_list_all_that_is_left_out_is_in_it_and_nothing_is_warned_of(tmp_path, recwarn):
+    put(tmp_path / "dog" / "a.wav")
+    put(tmp_path / "latin" / "a.wav")
+    latin = (tmp_path / "latin").rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    for name in ("b.m4a", "c.m4a"):
+        (tmp_path / "dog" / name).touch()
+    left_out = []
+    assert [sound.name for sound in list_sounds(tmp_path, skipped=left_out)] == ["dog/a.wav"]
+    assert {skip.name: skip.reason for skip in left_out} == {
+        "dog/b.m4a": "format that is not read (.m4a)",
+        "dog/c.m4a": "format that is not read (.m4a)",
+        "caf\\xe9/a.wav": "name that is not UTF-8",
+    }
+    (sound,) = list_sounds(latin)
+    assert sound.source == "caf\\xe9"
+    assert not recwarn.list
+    (tmp_path / "dog" / "a.wav").unlink()
+    with pytest.raises(ValueError, match=r"no sounds below .*dog \(2 x format"):
+        list_sounds(tmp_path / "dog", skipped=[])
+
+
+def test_manifests_are_read_as_elsewhere(tmp_path):
+    """As `load_clips` reads the same table; only a clip without a label may have other columns."""
+    composed, decomposed = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    put(tmp_path / f"{decomposed}.wav")
+    for name in "abc":
+        put(tmp_path / f"{name}.wav")
+    rows = [
+        (f"{composed}.wav", composed, ""), ("a.wav", decomposed, ""), ("./a.wav", "again", ""),
+        ("b\0.wav", "b", ""), ("", "b", ""), ("b.wav", "", ""), ("c.wav", "", "ann"),
+    ]  # fmt: skip
+    table = write_csv(tmp_path / "manifest.csv", ("path", "label", "speaker"), rows)
+    left_out = []
+    sounds = list_sounds(table, skipped=left_out)
+    assert {skip.name: skip.reason for skip in left_out} == {
+        "./a.wav": "listed twice", "line 6": "empty path", "b.wav": "empty label",
+    }  # fmt: skip
+    assert {sound.name: sound.value("label") for sound in sounds} == {
+        f"{composed}.wav": composed, "a.wav": composed, "b\\0.wav": "b", "c.wav": "",
+    }  # fmt: skip
+    assert sounds[0].path == str(tmp_path / f"{decomposed}.wav")
+    assert not any(
+        "\0" in text for sound in sounds for text in (*sound.values.values(), sound.path)
+    )
+    listed = list_manifest(table)
+    assert [entry.name for entry in listed.entries] == [sound.name for sound in sounds[:3]]
+    assert Skip("c.wav", "empty label") in listed.skipped
+    write_csv(table, ("path",), [("a.wav",)])  # without labels at all
+    assert [sound.name for sound in list_sounds(tmp_path)] == ["a.wav"]
 
 
 def test_the_embedded_sounds_have_every_kind_of_task_but_scenes():

@@ -22,8 +22,10 @@ from audiossl_lite.data.joined import (
 from audiossl_lite.data.pack_items import sounding_span
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.resident import Joined, spectrograms_of
+from audiossl_lite.data.store_format import StoreError
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend
 from audiossl_lite.training.sources import ClipSource
+from tests.data.sounds import put
 
 CPU = torch.device("cpu")
 
@@ -164,6 +166,45 @@ def test_bad_files_are_named_and_another_key_begins_anew(tmp_path):
     assert not (folder / "scores.pt").exists()
     with pytest.raises(ValueError, match="no clip left, 1 skipped: unreadable"):
         write_corpus(folder, sounds[1:2], key="bad", read=read)
+
+
+def class_folders(folder):
+    put(folder / "a" / "x.wav")
+
+
+def other_store(folder):
+    class_folders(folder.parent / "other")
+    pack(folder.parent / "other", folder, kind="waveform", workers=0)
+
+
+def corpus_beside_notes(folder):
+    corpus_of(folder.parent, [noise(4000)])
+    (folder / "notes.txt").write_text("mine")
+
+
+def other_json(folder):
+    folder.mkdir()
+    (folder / "store.json").write_text('{"shop": "mine"}')
+
+
+@pytest.mark.parametrize(
+    ("fill", "named"),
+    [
+        (class_folders, "sounds: a is no part of a decoded corpus"),
+        (other_store, "sounds: part-00000.bin is no part of a decoded corpus"),
+        (corpus_beside_notes, "sounds: notes.txt is no part of a decoded corpus"),
+        (other_json, "store.json: damaged, or written by something else"),
+    ],
+)
+def test_nothing_that_is_not_ours_is_deleted(tmp_path, fill, named):
+    """`speedrun --data X/sounds --out X` once deleted the recordings."""
+    folder = tmp_path / "sounds"
+    fill(folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    sounds = [Sound("made", "0", {})]
+    with pytest.raises(StoreError, match=named):
+        write_corpus(folder, sounds, key="new", read=lambda s: noise(4000))
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
 def test_a_packed_store_of_another_kind_is_no_corpus(tmp_path):

@@ -74,7 +74,9 @@ def test_formats_that_are_not_read_are_counted_and_aiff_is_read(tmp_path):
         "dog/b.m4a": "format that is not read (.m4a)",
         "dog/c.OPUS": "format that is not read (.opus)",
     }
-    with pytest.warns(UserWarning, match=r"1 x format that is not read \(.m4a\) \(for example b"):
+    with pytest.warns(
+        UserWarning, match=r"1 x format that is not read \(.m4a\) \(for example dog/b"
+    ):
         assert len(corpus.list_sounds(tmp_path)) == 1
 
 

@@ -86,6 +86,15 @@ def test_labels_and_groups_are_those_of_load_clips(tmp_path, make, pool):
     assert store.source.startswith(f"{kind}: {count}") and store.source.endswith("as waveform")
 
 
+def test_only_its_own_unfinished_files_are_deleted(tmp_path):
+    root, store = class_folders(tmp_path / "sounds", 2), tmp_path / "store"
+    store.mkdir()
+    for name in (".store.json.host-1.aside", ".part-00000.bin.host-1.aside", ".mine.aside"):
+        (store / name).touch()
+    pack(root, store, workers=0)
+    assert [path.name for path in store.glob(".*.aside")] == [".mine.aside"]
+
+
 def test_bad_files_are_skipped_with_their_reasons(tmp_path):
     root = tmp_path / "sounds"
     put(root / "dog" / "good.wav")

@@ -240,3 +240,16 @@ def test_a_tar_that_ends_too_early_is_refused(tmp_path):
             contents(tmp_path / "a.tar")
             pytest.fail(name)
     assert len(contents(tmp_path / "whole.tar")) == 9
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a fault")])
+def test_what_the_caller_does_wrong_is_not_blamed_on_the_archive(tmp_path, error):
+    """A full disk is no reason to download the archive again."""
+    archives, root = module("archives"), make_esc50(tmp_path / "made")
+    table = root / "meta" / "esc50.csv"
+    packed = zip_of(tmp_path / "a.zip", root), tar_of(tmp_path / "a.tgz", root), root, table
+    for source in packed:
+        with pytest.raises(type(error)) as raised, archives.members((source,)) as files:
+            next(files)
+            raise error
+        assert raised.value is error

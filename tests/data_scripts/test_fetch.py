@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.common.limits import file_limit
 from tests.data.sounds import put
 from tests.data_scripts.faulty_server import serving
 from tests.data_scripts.fetched import (
@@ -259,3 +260,13 @@ def test_every_script_says_size_licence_and_source_and_who_published_a_checksum(
             if len(digest) != size or (digest and not remote.checksum_from):
                 faults.append(f"{remote.name}: {remote.checksum} from {remote.checksum_from!r}")
     assert not faults
+
+
+def test_a_disk_that_takes_no_more_is_named_and_the_download_goes_on(tmp_path):
+    with serving({NAME: CONTENT}) as server:
+        with file_limit(50_000):
+            done = fetch(server, tmp_path)
+        assert done.returncode == 2
+        assert "bytes cannot be written: File too large; raise the limit" in done.stderr
+        assert "continued at byte 50000" in fetch(server, tmp_path).stdout
+        assert arrived(tmp_path) == CONTENT

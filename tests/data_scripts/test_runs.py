@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.common.limits import file_limit
 from tests.data_scripts import layouts
 from tests.data_scripts.prepared import by_path, files, prepared, table
 from tests.data_scripts.script import module, script
@@ -86,3 +87,47 @@ def test_a_clip_that_can_no_longer_be_read_leaves_the_manifest(tmp_path):
     assert "23 clips" in done.stdout
     assert path not in by_path(out)
     assert table(out / "skipped.csv") == [{"name": path, "reason": "unreadable"}]
+
+
+@pytest.mark.parametrize(("name", "share"), [("fsdd", 0.9), ("speech_commands", 0.3)])
+def test_a_disk_that_takes_no_more_is_named_and_the_same_command_goes_on(tmp_path, name, share):
+    """The limit lies below what a clip becomes (8 kHz, so half of it arrives), and below what arrives."""
+    whole = prepared(name, tmp_path / "a")
+    archives = getattr(layouts, name)(tmp_path / "b")
+    clips = [path for path in whole.rglob("*") if path.suffix in (".wav", ".flac")]
+    limit = int(share * max(path.stat().st_size for path in clips))
+    given = ("prepare", "--from-archive", *archives, "--to", tmp_path / "out", "--workers", 1)
+    with file_limit(limit):
+        done = script(name, *given)
+    assert done.returncode == 2
+    assert "cannot be written: File too large; raise the limit" in done.stderr
+    assert f"{tmp_path / 'out.partial'}/" in done.stderr
+    assert "download" not in done.stderr and not (tmp_path / "out").exists()
+    script(name, *given)
+    assert files(tmp_path / "out") == files(whole)
+
+
+def test_a_clip_that_a_power_cut_has_emptied_is_converted_again(tmp_path):
+    whole = prepared("fsdd", tmp_path / "a")
+    archives = layouts.fsdd(tmp_path / "b")
+    given = ("fsdd", "prepare", "--from-archive", *archives, "--to", tmp_path / "out")
+    script(*given)
+    (tmp_path / "out").rename(tmp_path / "out.partial")
+    for name in ("manifest.csv", "manifest_speakers.csv", "skipped.csv"):
+        (tmp_path / "out.partial" / name).unlink()
+    (tmp_path / "out.partial" / "recordings" / "0_ann_0.wav").write_bytes(b"")
+    assert "1 of them new" in script(*given).stdout
+    assert files(tmp_path / "out") == files(whole)
+
+
+def test_a_table_that_the_disk_does_not_take_is_named_and_stays_as_it_was(tmp_path):
+    manifests = module("manifests")
+    manifests.write_skipped(tmp_path, [("a", "empty")])
+    manifests.write_marker(tmp_path, {"data_set": "toy"})
+    with file_limit(1000):
+        with pytest.raises(OSError, match=r"skipped\.csv cannot be written: File too large"):
+            manifests.write_skipped(tmp_path, [("a" * 100_000, "empty")])
+        with pytest.raises(OSError, match=r"prepare\.json cannot be written: File too large"):
+            manifests.write_marker(tmp_path, {"data_set": "a" * 100_000})
+    assert table(tmp_path / "skipped.csv") == [{"name": "a", "reason": "empty"}]
+    assert manifests.read_marker(tmp_path) == {"data_set": "toy"}

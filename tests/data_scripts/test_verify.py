@@ -9,6 +9,7 @@ import pytest
 from tests.data.sounds import put
 from tests.data.test_datasets import make_esc50, make_fsdd
 from tests.data_scripts import layouts
+from tests.data_scripts.prepared import files
 from tests.data_scripts.script import data_set, module, script
 
 N_CLIPS = {
@@ -134,6 +135,47 @@ def test_the_makers_layout_is_checked_without_a_manifest(tmp_path):
     assert "2 speakers, the full set has 6" in fsdd.stderr
     assert "give the folder that holds both" in script("esc50", "verify", digits).stderr
     assert "give the folder above" in script("fsdd", "verify", tmp_path / "esc50").stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("manifest.csv", b"path,label\nbed/a.wav,bed\n", "no column crc32"),
+        ("manifest.csv", b"path,label,crc32\nbed/a.wav\n", "line 2 has not as many cells"),
+        ("manifest.csv", b"path,crc32\nbed/a.wav,0,0\n", "line 2 has not as many cells"),
+        ("manifest.csv", b"path,crc32\n\xff,0\n", "utf-8"),
+        ("manifest.csv", b"path,crc32\n" + b"a" * 200_000 + b",0\n", "field larger"),
+        ("skipped.csv", b"file\na.wav\n", "no column name, reason"),
+    ],
+)
+def test_a_table_that_prepare_has_not_written_is_named(words, name, content, expected):
+    (words / name).write_bytes(content)
+    before = files(words)
+    archive = words.parent / "made" / "speech_commands_v0.02.tar.gz"
+    for asked in (
+        ("verify", words),
+        ("prepare", "--from-archive", archive, "--to", words),
+    ):
+        done = script("speech_commands", *asked)
+        assert done.returncode == 2
+        assert f"error: {words / name}: " in done.stderr
+        assert expected in done.stderr and "move it away and prepare again" in done.stderr
+    assert files(words) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"5", b"[]", b"{}", b'{"data_set": "esc50"}', b'{"data_set": "speech_commands", "listed": [5]}',
+     b'{"data_set": "speech_commands", "listed": {"label": 5}}', b"[" * 100_000],
+)  # fmt: skip
+def test_a_marker_that_prepare_has_not_written_is_named(words, content):
+    (words / "prepare.json").write_bytes(content)
+    (fault,) = faults(words)
+    assert fault.startswith("prepare.json: not what `prepare` writes for Speech Commands")
+    archive = words.parent / "made" / "speech_commands_v0.02.tar.gz"
+    done = script("speech_commands", "prepare", "--from-archive", archive, "--to", words)
+    assert done.returncode == 2 and "not empty" in done.stderr
+    assert (words / "prepare.json").read_bytes() == content
 
 
 @pytest.mark.shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import BYOLAFrontend
 from audiossl_lite.pretrained.shipped import load_encoder, save_encoder
 from audiossl_lite.training import Compute, load_checkpoint, save_checkpoint
+from audiossl_lite.training.run_folder import RunFolder
 from audiossl_lite.training.sources import InMemory
 
 FEW_TUNING = {"steps": 2, "batch_size": 4, "log_every": 1}
@@ -309,3 +311,6 @@ def test_the_command_says_what_it_costs_runs_and_refuses(tmp_path: Path, capsys)
     assert "batch_size=1000000 needs more memory than there is" in capsys.readouterr().err
     assert main([str(tmp_path / "b.yaml")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+    with contextlib.closing(RunFolder(tmp_path / "two")):  # another run is at work there
+        assert main([str(asked), "--no-estimate", *changes]) == 1
+    assert "is training into" in capsys.readouterr().err

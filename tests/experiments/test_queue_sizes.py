@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiossl_lite.data.corpus import held_out
+from audiossl_lite.data.corpus import Sound, held_out
+from audiossl_lite.data.joined import write_corpus
 from audiossl_lite.encoders import byola_tiny
 from audiossl_lite.experiments import queue_sizes
 from audiossl_lite.experiments.gpu.sounds import decoded
@@ -55,8 +56,21 @@ def test_the_command_records_every_size_over_seeds_and_trains_none_twice(
     monkeypatch.setattr(queue_sizes, "train_parts", None)
     assert main(ask) == 0
     assert load(path)["values"] == entry["values"]
-    with pytest.raises(SystemExit):
-        main(["--data", str(tmp_path)])
+    assert main(["--data", str(tmp_path)]) == 2
+
+
+def test_sounds_without_events_are_refused_in_one_line(tmp_path, capsys):
+    waves = {"a": 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))}
+    for source, label, told in (
+        ("mine", "a", "no events to score on"),
+        ("ESC-50", "dog", "no events"),
+    ):
+        folder = tmp_path / source
+        sounds = [Sound(source, "a", {"label": label})]
+        write_corpus(folder / "sounds", sounds, key="k", read=lambda s: waves[s.name])
+        assert main(["--data", str(folder), "--out", str(tmp_path)]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "records").exists()
 
 
 def test_training_hears_events_alone_and_none_that_are_held_out(folder):

@@ -14,6 +14,8 @@ from audiossl_lite.experiments.gpu import sounds
 from tests.experiments.tiny_sets import SHORT_CNN
 
 decoded = sounds.decoded
+LINE = {"name": "a", "mean": 61.0, "ci95": 0.5, "seconds": 90.0, "seed": 0, "device": "CPU, 2 threads",
+        "data": "d", "fingerprint": "f"}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -60,11 +62,9 @@ def test_only_clips_that_training_heard_are_scored(tmp_path):
 
 
 def test_the_board_has_the_fastest_first(tmp_path):
-    line = {"name": "a", "mean": 61.0, "ci95": 0.5, "seconds": 90.0, "seed": 0, "device": "CPU, 2 threads",
-            "data": "d", "fingerprint": "f"}  # fmt: skip
     board = tmp_path / "records" / "speedrun_gpu.json"
-    speedrun.add_line(board, line)
-    speedrun.add_line(board, line | {"name": "b", "seconds": 60.0, "seed": 1})
+    speedrun.add_line(board, LINE)
+    speedrun.add_line(board, LINE | {"name": "b", "seconds": 60.0, "seed": 1})
     entry = json.loads(board.read_text())
     assert [row["name"] for row in entry["values"]] == ["b", "a"]
     assert (entry["scale"], entry["seeds"], entry["seconds"]) == ("gpu", [0, 1], 150.0)
@@ -81,3 +81,25 @@ def test_the_board_has_the_fastest_first(tmp_path):
 def test_a_wrong_request_is_one_line(tmp_path, capsys, asked, told):
     assert speedrun.main(["--out", str(tmp_path), *asked]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_board_that_cannot_be_gone_on_with_is_met_before_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speedrun, "train", None)
+    board = tmp_path / "records" / "speedrun_cpu.json"
+    speedrun.add_line(board, LINE)
+    whole = board.read_text()
+    for content, told in (
+        (whole[:40], "is not a recorded run"),
+        (whole.replace('"seed": 0,', ""), "is no board"),
+        (whole, "speedrun_cpu.json is of other sounds; choose another --out"),
+    ):
+        board.write_text(content)
+        assert speedrun.main(["--out", str(tmp_path)]) == 2
+        assert told in capsys.readouterr().err and board.read_text() == content
+
+
+def test_a_folder_that_another_process_is_at_is_told(tmp_path, capsys):
+    with workshop.locked(tmp_path):
+        assert speedrun.main(["--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"speedrun: {tmp_path}: another process is at work here")

@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from audiossl_lite import embed_folder, load_any
+from audiossl_lite.data import audio
 from audiossl_lite.data.audio import load_audio
 from audiossl_lite.pretrained import embed, embedding, tables
 from audiossl_lite.pretrained.embedding import BATCH_S, _batches
@@ -129,6 +130,46 @@ def test_files_that_lost_their_end_and_joined_streams_are_named(folder, tmp_path
     assert np.load(tmp_path / "a.npz")["cut_off"].tolist() == ["cut.wav"]
 
 
+def test_a_format_that_is_not_read_is_named_and_counted_like_any_other_file(
+    folder, tmp_path, capsys
+):
+    for name in ("a/1.m4a", "a/2.m4a", "talk.opus"):
+        (folder / name).write_bytes(b"sound of another kind")
+    out = tmp_path / "a.npz"
+    assert embed.main([str(folder), "--model", "mfcc", "--out", str(out)]) == 1
+    said = capsys.readouterr()
+    assert "5 rows of 40 numbers, from 5 files, 3 left out" in said.out
+    for name in ("a/1.m4a", "a/2.m4a", "talk.opus"):
+        suffix = name.partition(".")[2]
+        assert f"left out: {name}: format that is not read (.{suffix})\n" in said.err
+    assert sorted(np.load(out)["skipped"].tolist()) == ["a/1.m4a", "a/2.m4a", "talk.opus"]
+
+
+def test_names_that_move_a_terminal_are_escaped_and_stay_as_they_are_in_the_table(
+    folder, tmp_path, capsys
+):
+    name = "bad\n  left out: good.wav\x1b[2J.wav"
+    (folder / name).write_bytes(b"junk")
+    out = tmp_path / "a.npz"
+    assert embed.main([str(folder), "--model", "mfcc", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert said == "  left out: bad\\n  left out: good.wav\\x1b[2J.wav: unreadable\n"
+    assert np.load(out)["skipped"].tolist() == [name]
+
+
+def test_a_file_that_is_too_long_says_so_and_one_far_above_full_scale_is_named(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(audio, "LONGEST_S", 2.2)
+    soundfile.write(folder / "int16.wav", np.tile([2e4, -2e4], 8_000), 16_000, subtype="FLOAT")
+    out = tmp_path / "a.npz"
+    assert embed.main([str(folder), "--model", "mfcc", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert "left out: a/1.ogg: too long (2.5 s by its header, more than 2.2 s); cut it" in said
+    assert "  peak above 10 where full scale is 1: int16.wav\n" in said
+    assert np.load(out)["loud"].tolist() == ["int16.wav"]
+
+
 def test_when_no_file_is_left_that_is_an_error(tmp_path, capsys):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a.wav").write_bytes(b"nothing")
@@ -138,7 +179,7 @@ def test_when_no_file_is_left_that_is_an_error(tmp_path, capsys):
     assert not (tmp_path / "a.npz").exists()
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     pass
 
 
@@ -262,6 +303,8 @@ def test_wrong_requests_are_refused_before_any_work(folder, tmp_path, capsys):
         ([str(folder), "--model", "cnn_event", "--out", out], "did you mean 'cnn_events'?"),
         ([str(folder), "--model", "mfcc", "--out", f"{out}z"], "did you mean '.npz'?"),
         ([str(folder), "--model", "mfcc", "--out", str(tmp_path / "no" / "a.csv")], "its folder is missing"),
+        ([str(folder), "--model", "mfcc", "--out", str(tmp_path / f"{'a' * 245}.npz")], "File name too long"),
+        ([str(folder), "--model", "mfcc", "--out", str(tmp_path / f"{'a' * 300}.npz")], "File name too long"),
         ([str(tmp_path / "none"), "--model", "mfcc", "--out", out], "no sounds at"),
         ([str(folder), "--model", "mfcc", "--out", out, "--device", "gpu"], "did you mean 'cpu'?"),
     ):  # fmt: skip

@@ -17,6 +17,7 @@ from audiossl_lite.pretrained import (
     score_embedded,
     shared_rows,
 )
+from audiossl_lite.pretrained.foreign import adapt
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_a_sound_that_one_encoder_cannot_take_is_left_out_of_all_rows(folder):
 def test_wrong_requests_say_why(folder, tmp_path, capsys):
     for arguments, message in (
         (["--ways", "4"], "4-way 1-shot needs 4 classes with more than 1 clips"),
-        (["--shots", "8"], "no classes to tell apart among 24 sounds"),
+        (["--shots", "8"], "no episodes of 24 sounds"),
         (["--device", "gpu"], "did you mean 'cpu'?"),
     ):
         assert few_shot.main([str(folder), "--model", "mfcc", *arguments]) == 2
@@ -107,6 +108,42 @@ def test_wrong_requests_say_why(folder, tmp_path, capsys):
         embed_beside_baselines(folder, [load_any("mfcc")])
     assert few_shot.main([str(folder), "--model", "mfc"]) == 2
     assert "did you mean 'mfcc'?" in capsys.readouterr().err
+
+
+def test_what_cannot_be_scored_is_refused_before_anything_is_embedded(folder, monkeypatch, capsys):
+    def embedded(*_, **__):
+        raise AssertionError("nothing may be embedded")
+
+    monkeypatch.setattr(few_shot, "embed_folder", embedded)
+    monkeypatch.setattr(few_shot, "load_any", lambda name: adapt(lambda w: w, name="one"))
+    for arguments, message in (
+        (["--ways", "50"], "50-way 1-shot needs 50 classes"),
+        (["--shots", "9"], "-way 9-shot needs"),
+        (["--seed", "-1"], "seed must be 0 or more, got -1"),
+        (["--model", "x:y"], "two encoders are called 'one'; give one file another name"),
+    ):
+        assert few_shot.main([str(folder), "--model", "mine:it", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert few_shot.main([str(folder / "low"), "--model", "mine:it"]) == 2
+    assert "no classes to tell apart among 8 sounds" in capsys.readouterr().err
+    rows = [f"{c}/{i}.wav,{c},studio" for c in ("low", "high") for i in range(8)]
+    (folder / "one.csv").write_text("path,label,group\n" + "\n".join(rows) + "\n")
+    assert few_shot.main([str(folder / "one.csv"), "--model", "mine:it"]) == 2
+    said = capsys.readouterr().err
+    assert "one: all 16 clips with a label have one group, 'studio'" in said
+
+
+def test_a_name_does_not_break_the_table_and_unread_formats_are_counted(folder, capsys):
+    odd = folder.rename(folder.with_name("pi|pe\x1b[2J"))
+    (odd / "low" / "9.m4a").write_bytes(b"sound of another kind")
+    assert few_shot.main([str(odd), "--model", "mfcc", "--episodes", "20"]) == 1
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert lines[0].startswith(
+        r"| features | pi\|pe\x1b[2J, classes, 3-way 1-shot | over log-mel |"
+    )
+    assert "\x1b" not in said.out
+    assert said.err == "  left out: low/9.m4a: format that is not read (.m4a)\n"
 
 
 @pytest.mark.parametrize(

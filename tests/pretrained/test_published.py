@@ -98,12 +98,19 @@ def test_lightning_with_plain_or_no_settings_dino_and_a_bare_state_give_the_teac
         assert_is(load_atst(str(tmp_path / "small.pt")), small)
 
 
-def test_the_width_chooses_small_or_base(tmp_path):
+def test_the_width_chooses_small_or_base(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "atst_base", lambda: ATSTEncoder(768, 1, 12))
+    torch.save(ATSTEncoder(768, 1, 12).state_dict(), tmp_path / "base.pt")
+    assert load_atst(tmp_path / "base.pt").encoder.embed_dim == 768
+
+
+def test_a_file_that_claims_more_than_it_holds_is_refused_before_memory_is_taken(tmp_path):
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in atst_base().state_dict().items()}
     base = {key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}
     torch.save(base, tmp_path / "base.pt")
-    assert load_atst(tmp_path / "base.pt").encoder.embed_dim == 768
+    with pytest.raises(WeightsError, match=r"norm1\.bias has shape \(768,\) and only 4 bytes"):
+        load_atst(tmp_path / "base.pt")
 
 
 @pytest.mark.parametrize("train_len", [6.0, 3.0])

@@ -14,6 +14,7 @@ from audiossl_lite.encoders.decoders import GlobalDecoder
 from audiossl_lite.frontends import BYOLAFrontend
 from audiossl_lite.pretrained import (
     WeightsError,
+    load_any,
     load_atst,
     load_audiomae,
     load_byol_a,
@@ -80,6 +81,8 @@ CONTENTS = {
     "NaN": with_value(float("nan")),
     "infinite": with_value(-float("inf")),
     "1e38": with_value(1e38),
+    "8-bit floats": lambda state: changed(state, lambda w: w.to(torch.float8_e4m3fn)),
+    "one number, repeated": lambda state: changed(state, lambda w: torch.zeros(1).expand(w.shape)),
 }  # fmt: skip
 BYTES = {
     "Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n", "git lfs pull"),
@@ -210,6 +213,10 @@ DESCRIPTIONS = {
     "text as a constant": {"frontend": {"class": "BYOLAFrontend", "constants": {"mean": "x"}}},
     "another frontend": {"frontend": {"class": "Identity", "constants": {}}},
     "depth of JSON": {"encoder": "[" * 100_000},
+    "a part of a frame": {"encoder": maker("byola_tiny") | {"chunk_frames": 2.5}},
+    "a part of a band": {"frontend": {"class": "AudioMAEFrontend", "constants": {"n_mels": 64.5}}},
+    "a listed origin": {"about": [1]},
+    "a named golden vector": {"golden": {"a": 1.0}},
 }  # fmt: skip
 
 
@@ -240,6 +247,33 @@ def test_spoiled_weights_of_our_own_are_refused_by_name(own, value):
     described_as(own, state=state)
     with pytest.raises(WeightsError, match=r"own\.safetensors .*fc\.0\.weight holds values from"):
         load_encoder(own)
+
+
+@pytest.mark.filterwarnings("ignore:.*has no checksum")
+@pytest.mark.parametrize("shape", [(), (1,), (7, 1), (2, 2), (1, 1, 1)])
+def test_a_scale_that_fits_no_matrix_is_named(tmp_path, shape):
+    path = tmp_path / "own.safetensors"
+    options = {"maker": "byola_tiny", "bits": 8}
+    save_encoder(path, byola_tiny().eval(), BYOLAFrontend(-4.0, 3.0), **options)
+    state = safetensors.torch.load_file(path) | {"fc.0.weight:scale": torch.ones(shape)}
+    described_as(path, state=state)
+    with pytest.raises(WeightsError, match=r"own\.safetensors .*unexpected fc\.0\.weight:scale"):
+        load_encoder(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*has no checksum")
+def test_a_type_of_number_that_torch_lacks_is_refused(own):
+    content = own.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    del header["__metadata__"]["sha256"]
+    end = max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
+    header["more"] = {"dtype": "F8_E8M0", "shape": [4], "data_offsets": [end, end + 4]}
+    head = json.dumps(header).encode()
+    own.write_bytes(len(head).to_bytes(8, "little") + head + content[8 + size :] + bytes(4))
+    with pytest.raises(WeightsError, match=r"own\.safetensors") as refusal:
+        load_any(own)
+    assert "\n" not in str(refusal.value)
 
 
 def test_numbers_of_numpy_are_no_way_around(tmp_path):

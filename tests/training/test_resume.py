@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import torch
 from audiossl_lite.encoders import atst_tiny
 from audiossl_lite.training import load_checkpoint, save_checkpoint
 from audiossl_lite.training.identity import module_digest
+from audiossl_lite.training.run_folder import RunFolder
+from tests.common.limits import file_limit
 from tests.faults.flips import zeroed
 from tests.training.tiny_run import STEPS, make_config, make_data, make_method, make_views, run
 
@@ -259,3 +262,77 @@ def test_spoiled_weights_are_not_taken_up(tmp_path, value):
     save_checkpoint(tmp_path / "last.pt", state)
     with pytest.raises(ValueError, match=rf"last\.pt holds spoiled weights: {name} holds values"):
         run(tmp_path)
+
+
+def without(state: dict, *names: str) -> None:
+    for name in names[:-1]:
+        state = state[name]
+    del state[names[-1]]
+
+
+def wrong_moments(state: dict) -> None:
+    next(iter(state["optimizer"]["state"].values()))["exp_avg"] = torch.zeros(3)
+
+
+def wrong_weight(state: dict) -> None:
+    state["method"][next(iter(state["method"]))] = torch.zeros(3)
+
+
+MISSHAPEN = {
+    "method": lambda state: without(state, "method"),
+    "views": lambda state: without(state, "views"),
+    "optimizer": lambda state: without(state, "optimizer"),
+    "identity": lambda state: without(state, "identity"),
+    "step": lambda state: without(state, "step"),
+    "seconds": lambda state: without(state, "seconds"),
+    "history": lambda state: without(state, "history"),
+    "param_groups": lambda state: without(state, "optimizer", "param_groups"),
+    "betas": lambda state: without(state, "optimizer", "param_groups", 0, "betas"),
+    "size mismatch": wrong_weight,
+    "exp_avg": wrong_moments,
+    "step is": lambda state: state.update(step="five"),
+    "seconds is": lambda state: state.update(seconds=None),
+    "a row of history is 5": lambda state: state.update(history=[5]),
+    "identity is": lambda state: state.update(identity="[]"),
+    "Expecting value": lambda state: state.update(identity="five"),
+    "method is": lambda state: state.update(method=[]),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run stopped after step 8: `last.pt` of step 8, `previous.pt` of step 5."""
+    folder = tmp_path_factory.mktemp("stopped")
+    run(folder, stop_after=8)
+    return folder
+
+
+@pytest.mark.parametrize("word", MISSHAPEN)
+def test_a_checkpoint_that_lacks_a_key_or_is_misshapen_is_named_and_left_alone(
+    tmp_path, stopped, word
+):
+    """Its checksums are right: it was written by something else, or by hand."""
+    folder = shutil.copytree(stopped, tmp_path / "run")
+    state = load_checkpoint(folder / "last.pt")
+    MISSHAPEN[word](state)
+    save_checkpoint(folder / "last.pt", state)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    with pytest.raises(ValueError, match=rf"last\.pt is no .*{word}.*choose another output_dir, or "
+                       r"delete it to go on from previous\.pt .*step 5"):  # fmt: skip
+        run(folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".lock"} == before
+    (folder / "last.pt").unlink()
+    with pytest.warns(UserWarning, match="going on from previous"):
+        assert run(folder, stop_after=6).started_at == 5
+
+
+def test_a_history_that_the_disk_does_not_take_is_named(tmp_path, monkeypatch):
+    """In the middle of a run the system says `[Errno 28] No space left on device`, and of no file."""
+    monkeypatch.setattr(json, "dumps", lambda *_, **__: "x" * 100_000)
+    log = RunFolder(tmp_path)
+    with (
+        file_limit(50_000),
+        pytest.raises(OSError, match=r"history\.jsonl cannot be written: File"),
+    ):
+        log.write(step=1)
+    log.close()

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcomes = run_stages(
             stages, out, minutes=minutes, device=device, data=data, toy=toy, together=together
         )
-    except (GPURunError, OSError) as error:
+    except (ValueError, OSError) as error:
         return refused("gpu", error)
     print(f"\n{table(outcomes)}\n\n{time.monotonic() - began:.0f} s; records in {out / 'records'}")
     if toy:

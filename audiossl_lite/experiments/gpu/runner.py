@@ -23,7 +23,14 @@ import torch
 
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.experiments import records as results
-from audiossl_lite.experiments.gpu.task import Stage, Task, last_line, record_of, record_path
+from audiossl_lite.experiments.gpu.task import (
+    Stage,
+    Task,
+    last_line,
+    record_of,
+    record_path,
+    refuse_other_sounds,
+)
 
 RECORDED, BEFORE, PARTLY = "recorded", "recorded before", "partly recorded"
 FAILED, OVERRAN, NOT_STARTED = "FAILED", "OVERRAN", "not started"
@@ -120,12 +127,14 @@ def run_stages(
     """Run `stages` in their order within `minutes`, and write their outcomes to `out/table.json` after each.
 
     Up to `together` of those that may run beside each other do. Stages with a complete record in `out` are skipped.
-    Raises GPURunError when `out` holds records of another card or of toy sizes where real ones are asked for.
+    Raises GPURunError when `out` holds records of another card or of toy sizes where real ones are asked for, and
+    ValueError when they are of other sounds.
     """
     out = Path(out).resolve()
     (out / "logs").mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60.0 * minutes - CLOSING_S
     _check_folder(stages, out, device, toy)
+    _check_sounds(out, data)
     outcomes = {stage.name: _before(stage, out) for stage in stages}
     waiting = [stage for stage in stages if outcomes[stage.name] is None]
     data = Path(data).resolve() if data else None
@@ -244,6 +253,15 @@ def _check_folder(stages: Sequence[Stage], out: Path, device: torch.device, toy:
                 f"{record_path(out, stage.name)} was recorded on {entry['device']} at scale {entry['scale']}, "
                 f"this is {card}{' at toy sizes' if toy else ''}; choose another folder with OUT=..."
             )
+
+
+def _check_sounds(out: Path, data: str | Path | None) -> None:
+    if record_of(out, "sounds", partly=True):
+        from audiossl_lite.data.corpus import list_sounds  # a first call does not wait for these
+        from audiossl_lite.data.joined import listing_key
+
+        key = listing_key(list_sounds(data, skipped=[])) if data else "embedded"
+        refuse_other_sounds(out, key, data)
 
 
 def _before(stage: Stage, out: Path) -> Outcome | None:

@@ -28,7 +28,7 @@ from audiossl_lite.experiments.gpu.scores import (
     embed_all,
     load_scores,
 )
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.gpu.task import Task, refuse_other_sounds
 from audiossl_lite.experiments.records import record_row
 
 SHOWN_SKIPS = 20
@@ -77,7 +77,10 @@ def run(task: Task) -> None:
 
 
 def decoded(out: Path, data: Path | None, *, toy: bool = False) -> tuple[Corpus, bool]:
-    """The decoded sounds of the run in `out`, and whether they lay there already."""
+    """The decoded sounds of the run in `out`, and whether they lay there already.
+
+    Raises ValueError when the run has recorded other sounds, and as `write_corpus`.
+    """
     folder = Path(out) / "sounds"
     if data is None:
         size = {"clips_per_class": 3, "duration_s": 0.55} if toy else {"clips_per_class": 60}
@@ -85,6 +88,7 @@ def decoded(out: Path, data: Path | None, *, toy: bool = False) -> tuple[Corpus,
     else:
         sounds = list_sounds(data)
         key = listing_key(sounds)
+    refuse_other_sounds(out, key, data)
     corpus = read_corpus(folder, key)
     if corpus is not None:
         return corpus, True

@@ -123,6 +123,15 @@ def record_of(out: Path, stage: str, *, partly: bool = False) -> dict[str, Any] 
     return entry if entry and (partly or entry.get("complete")) else None
 
 
+def refuse_other_sounds(out: Path, key: str, data: str | Path | None) -> None:
+    """Raise ValueError when the run in `out` has recorded sounds whose key does not begin with this one."""
+    entry = record_of(out, "sounds", partly=True)
+    if entry and not entry["data_fingerprint"].startswith(key):
+        raise ValueError(
+            f"{out} holds runs on other sounds than {data or 'the built-in ones'}; choose another --out"
+        )
+
+
 def last_line(log: Path) -> str:
     """The last line of a log that says something; empty without one."""
     lines = log.read_text(errors="replace").split("\n") if log.is_file() else []

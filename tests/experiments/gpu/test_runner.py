@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiossl_lite.data.corpus import list_sounds
+from audiossl_lite.data.joined import listing_key
 from audiossl_lite.experiments.gpu import command, runner
 from audiossl_lite.experiments.gpu.runner import (
     GPURunError,
@@ -24,6 +26,7 @@ from audiossl_lite.experiments.gpu.runner import (
 )
 from audiossl_lite.experiments.gpu.stages import STAGES
 from audiossl_lite.experiments.gpu.task import Stage, Task, record_path
+from tests.data.sounds import put
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
@@ -165,6 +168,24 @@ def test_every_way_to_end_is_told_and_survived(tmp_path):
     # Toy records are not mistaken for those of a card.
     with pytest.raises(GPURunError, match="recorded on .* at scale toy.*OUT="):
         run_stages([stages[5]], tmp_path, minutes=2.0, device=CPU, toy=False)
+
+
+def test_other_sounds_than_those_recorded_are_refused(tmp_path, capsys):
+    """A second call with another folder once said "recorded before" of the first."""
+    for name in ("one", "two"):
+        put(tmp_path / name / "a" / f"{name}.wav")
+    key = listing_key(list_sounds(tmp_path / "one"))
+    task = Task(Stage("sounds", "Sounds", ""), CPU, 9.0, 0.0, tmp_path / "out", toy=True)
+    row = {"name": "a", "mean": 1.0, "ci95": None}
+    task.write([row], config={}, data_fingerprint=key, headline="one clip")
+    asked = ["--only", "sounds", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert command.main([*asked, "--data", str(tmp_path / "one")]) == 0
+    for other in (["--data", str(tmp_path / "two")], []):
+        assert command.main([*asked, *other]) == 2
+        assert "out holds runs on other sounds than" in capsys.readouterr().err
+    task.record_path.write_text("cut off")
+    assert command.main([*asked, "--data", str(tmp_path / "one")]) == 2
+    assert "gpu_sounds.json is not a recorded run" in capsys.readouterr().err
 
 
 def test_stages_end_with_a_killed_runner(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +87,28 @@ def test_sounds_are_decoded_once_and_again_when_a_file_changed(folder, tmp_path,
     assert not reused and len(third.sounds) == len(corpus.sounds) + 1
 
 
+def test_recordings_in_the_folder_of_the_decoded_sounds_stay(folder, tmp_path):
+    """Sounds given or built in: what lies at OUT/sounds and was not decoded there is the user's."""
+    shutil.move(folder, tmp_path / "sounds")
+    files = sorted((tmp_path / "sounds").rglob("*.*"))
+    for data in (tmp_path / "sounds", tmp_path / "sounds" / "class3", None):
+        with pytest.raises(ValueError, match=r"sounds: class0 is no part of a decoded corpus"):
+            sounds.decoded(tmp_path, data, toy=True)
+    assert sorted((tmp_path / "sounds").rglob("*.*")) == files
+
+
 def test_other_sounds_are_not_scored_on_the_episodes_of_the_last(folder, tmp_path):
     task = toy_task("sounds", tmp_path / "out", data=folder)
     sounds.run(task)
     first = load_scores(task.out / "sounds" / "scores.pt")
     put(folder / "class3" / "new.wav")
+    for data in (folder, None):  # what was recorded is not replaced
+        with pytest.raises(
+            ValueError, match=r"out holds runs on other sounds than .*another --out"
+        ):
+            sounds.decoded(task.out, data)
+    assert torch.equal(load_scores(task.out / "sounds" / "scores.pt").used, first.used)
+    task.record_path.unlink()
     sounds.run(task)
     second = load_scores(task.out / "sounds" / "scores.pt")
     assert len(second.used) == len(first.used) + 1
