@@ -55,7 +55,9 @@ def test_files_last_as_long_as_the_limit_says(tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "LONGEST_S", 3.0)
     assert len(load_audio(path)) == 48_000
     monkeypatch.setattr(audio, "LONGEST_S", 2.9)
-    with pytest.raises(AudioError, match=r"too long \(3 s by its header, more than 2.9 s\).*LONGEST_S"):
+    with pytest.raises(
+        AudioError, match=r"too long \(3 s by its header, more than 2.9 s\).*LONGEST_S"
+    ):
         load_audio(path)
 
 

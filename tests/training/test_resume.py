@@ -336,3 +336,9 @@ def test_a_history_that_the_disk_does_not_take_is_named(tmp_path, monkeypatch):
     ):
         log.write(step=1)
     log.close()
+
+
+def test_a_lock_that_the_disk_does_not_take_is_named_and_given_back(tmp_path):
+    with file_limit(0), pytest.raises(OSError, match=r"\.lock cannot be written: File too large"):
+        RunFolder(tmp_path)
+    RunFolder(tmp_path).close()
