@@ -62,13 +62,13 @@ def test_attempts_are_added_and_not_done_again(folder, monkeypatch, capsys):
     assert capsys.readouterr().err == "attempts: no x\n"
 
 
-def test_wrong_requests_are_refused(folder, monkeypatch, capsys):
+def test_wrong_requests_are_refused(folder, capsys):
     assert attempts.main(["--runs", str(folder / "none")]) == 2
     assert "no sounds in" in capsys.readouterr().err
-    monkeypatch.setattr(attempts, "attempt", lambda *a: pytest.fail("trained before it was asked"))
-    assert attempts.main(["--runs", str(folder), "--only", "AudioMAE, half hidden; ATST"]) == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempts, "attempt", lambda *a: pytest.fail("trained before it was asked"))
+        assert attempts.main(["--runs", str(folder), "--only", "AudioMAE, half hidden; ATST"]) == 2
     assert "no attempt is called 'ATST'; there are ATST, as in" in capsys.readouterr().err
-    monkeypatch.undo()
     path = folder / "records" / "attempts_workshop.json"
     attempts.main(["--runs", str(folder), "--only", "ATST, as in the study"])
     path.write_text(path.read_text().replace(load(path)["data_fingerprint"], "other"))
