@@ -14,6 +14,7 @@ REMEDIES = {
     errno.EDQUOT: ROOM,
     errno.EFBIG: LIMIT,
     errno.EIO: "look at the disk",
+    errno.ENAMETOOLONG: "give a shorter name",
 }
 
 

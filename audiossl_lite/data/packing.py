@@ -65,7 +65,7 @@ def pack(
 
     After an interruption the same call makes the missing parts; with more files in the data root it adds parts
     with the new ones. A clip is known by its name below the data root. `kind`, `max_s`: see `make_recipe`; `options`:
-    as for `pack_items`. Raises StoreError when another packer is at work, when settings or data are no longer what was
+    as for `pack_items`. Raises StoreError when another process is at work, when settings or data are no longer what was
     packed, when the store is damaged, when the disk is too small, or when files vanish meanwhile; ValueError when no
     clip is left.
     """
@@ -133,7 +133,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown process"
             raise StoreError(
-                f"{folder}: another packer is at work here ({holder}); wait for it or use another folder"
+                f"{folder}: another process is at work here ({holder}); wait for it or use another folder"
             ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")

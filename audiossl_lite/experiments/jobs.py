@@ -270,7 +270,9 @@ def starting_point(
         return None, None
     if path.is_file():
         return load_audiomae(path).encoder, None
-    state = load_checkpoint(path / "last.pt")["method"]
+    state = load_checkpoint(path / "last.pt").get("method")
+    if not isinstance(state, dict):
+        raise ValueError(f"{path / 'last.pt'} is no checkpoint of a run; choose another start")
     if spoiled := impossible_values(state):
         raise ValueError(f"{path / 'last.pt'} holds spoiled weights: {'; '.join(spoiled[:3])}")
     encoder = new_encoder(config, frontend, 0)

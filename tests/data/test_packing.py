@@ -209,7 +209,7 @@ def test_a_second_packer_is_refused(tmp_path):
     (tmp_path / "store").mkdir()
     with (
         writer_lock(tmp_path / "store"),
-        pytest.raises(StoreError, match=f"another packer is at work here .process {os.getpid()}"),
+        pytest.raises(StoreError, match=f"another process is at work here .process {os.getpid()}"),
     ):
         pack(root, tmp_path / "store", workers=0)
     assert len(pack(root, tmp_path / "store", workers=0)) == 2

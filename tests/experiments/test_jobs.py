@@ -183,6 +183,9 @@ def test_spoiled_weights_are_not_started_from(tmp_path):
     save_checkpoint(tmp_path / "last.pt", state)
     with pytest.raises(ValueError, match=r"last\.pt holds spoiled weights: encoder\.cls_token"):
         run_job("uamix_head", "lite", "", None, device="cpu", start=str(tmp_path))
+    save_checkpoint(tmp_path / "last.pt", {"step": state["step"]})
+    with pytest.raises(ValueError, match=r"last\.pt is no checkpoint of a run"):
+        run_job("uamix_head", "lite", "", None, device="cpu", start=str(tmp_path))
 
 
 @pytest.fixture
