@@ -22,8 +22,8 @@ RICH_CELLS = [
     "play_grid({'a tone': np.sin(np.arange(8000) / 5)})",
     "ax = show_spectrogram(np.random.default_rng(0).random((50, 16)))\n"
     "show_figure('Fifty frames of random values in sixteen bands.')",
-    "frames_slider([plt.figure(), plt.figure()], labels=['one', 'two'], title='nothing',\n"
-    "    caption='Empty figures.')",
+    "frames_slider([plt.figure(), plt.figure()], labels=['one', 'two'], title='empty figures',\n"
+    "    caption='Nothing.')",
     "show_source(play_grid)",
     "show_table([{'method': 'none', 'accuracy': 20.0}], 'Chance')\nprovenance(parameters)",
 ]
