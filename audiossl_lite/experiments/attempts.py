@@ -59,6 +59,8 @@ ATTEMPTS: dict[str, tuple[str, dict[str, Any]]] = {
     f"{BOTH}, queue of 512": (BOTH, {"queue_size": 512}),
     f"{BOTH}, temperature 0.07": (BOTH, {"temperature": 0.07}),
     f"{BOTH}, 1,200 steps": (BOTH, {"steps": 1200}),
+    f"{BOTH}, two crops": (BOTH, {"segments": "two"}),
+    f"{BOTH}, two crops, 1,200 steps": (BOTH, {"segments": "two", "steps": 1200}),
     f"{BOTH}, no gain, no crop": (BOTH, {"augmentation": "none", "gain_db": 0.0}),
 }
 

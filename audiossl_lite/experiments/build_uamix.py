@@ -89,7 +89,8 @@ def tuning_parts(
         log_unit=frontend.log_unit,
         **chosen(config, "rule", "alpha", "per_sample", "gain_db", "augmentation"),
     )
-    return Parts(method, CroppedViews(config.n_frames, frontend.pad_value, views), run)
+    crops = CroppedViews(config.n_frames, frontend.pad_value, views, config.segments)
+    return Parts(method, crops, run)
 
 
 def train_head(

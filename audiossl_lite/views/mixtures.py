@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import send, world_size
+from audiossl_lite.common.padding import valid_frames
 from audiossl_lite.mixing import Mixture, mixup, t_cutmix, tf_cutmix, virtual_labels
 from audiossl_lite.views.augmentations import (
     RandomResizedCrop,
@@ -13,7 +14,7 @@ from audiossl_lite.views.augmentations import (
     SpectralGain,
     TimeRoll,
 )
-from audiossl_lite.views.segments import random_crops
+from audiossl_lite.views.segments import random_segments
 
 MIXINGS = ("none", "mixup", "tf_cutmix", "t_cutmix")
 # Shares of frames and bands that SpecAugment covers at most: 192 of 1024 and 48 of 128 in AudioMAE's fine-tuning.
@@ -24,8 +25,9 @@ class TuningViews(nn.Module):
     """Filter banks `(B, T, F)` and clip ids to what `NNCLRTuning` takes: anchor, positive, labels, ids to avoid, ids.
 
     Both views are augmented (gain, a roll in time, then random resized crop or SpecAugment); the anchor is then mixed
-    by `mixing` with the clip from the other end of the batch. `rule`: the T-CutMix rule. Returns anchor `(B, T, F)`,
-    positive `(B, T, F)`, virtual labels `(B, B)`, `avoid (B, 2)` (own and partner's id), `ids (B,)`, `lengths (B,)`.
+    by `mixing` with the clip from the other end of the batch. `rule`: the T-CutMix rule; `other (B, T, F)`: what the
+    positive is made of, if not of the same crop. Returns anchor `(B, T, F)`, positive `(B, T, F)`, virtual labels
+    `(B, B)`, `avoid (B, 2)` (own and partner's id), `ids (B,)`, `lengths (B,)`.
 
     Where: uaMix-MAE Fig. 1; chapter 09
     """
@@ -83,9 +85,10 @@ class TuningViews(nn.Module):
         lengths: Tensor | None = None,
         *,
         ids: Tensor,
+        other: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         anchor = self.augment(spec, generator, lengths)
-        positive = self.augment(spec, generator, lengths)
+        positive = self.augment(spec if other is None else other, generator, lengths)
         if lengths is None:
             lengths = torch.full((len(spec),), spec.shape[1])
         mixture = None if self.mixing == "none" else self.mix(anchor, generator, lengths)
@@ -99,16 +102,22 @@ class TuningViews(nn.Module):
 
 
 class CroppedViews(nn.Module):
-    """A random crop of `n_frames` inside each longer clip before the views of tuning: what the encoder was trained on.
+    """Random crops of `n_frames` inside each longer clip before the views of tuning: what the encoder was trained on.
 
-    Takes and returns what `TuningViews` does; clips that end within the crop go on with `pad_value`.
+    `segments="one"`: both views from one crop; `"two"`: from two independent ones, as in ATST. Takes and returns what
+    `TuningViews` does; clips that end within the crop go on with `pad_value`.
 
     Where: uaMix-MAE Fig. 1; chapter 09
     """
 
-    def __init__(self, n_frames: int, pad_value: float, views: TuningViews) -> None:
+    def __init__(
+        self, n_frames: int, pad_value: float, views: TuningViews, segments: str = "one"
+    ) -> None:
         super().__init__()
+        if segments not in ("one", "two"):
+            raise ValueError(f"segments is 'one' or 'two', got {segments!r}")
         self.n_frames, self.pad_value, self.views = n_frames, pad_value, views
+        self.segments = segments
 
     @torch.no_grad()
     def forward(
@@ -121,8 +130,14 @@ class CroppedViews(nn.Module):
     ) -> tuple[Tensor, ...]:
         if spec.shape[1] <= self.n_frames:
             return self.views(spec, generator, lengths, ids=ids)
-        crop, left = random_crops(spec, self.n_frames, generator, lengths)
-        frame = torch.arange(self.n_frames, device=spec.device)
-        past_end = frame >= send(left, spec.device)[:, None]
-        crop = crop.masked_fill(past_end[..., None], self.pad_value)
-        return self.views(crop, generator, left, ids=ids)
+        if lengths is None:
+            lengths = torch.full((len(spec),), spec.shape[1])
+        left = lengths.clamp(max=self.n_frames)
+        past_end = ~valid_frames(send(left, spec.device), self.n_frames)[..., None]
+        crop, other = (
+            x.masked_fill(past_end, self.pad_value)
+            for x in random_segments(
+                spec, self.n_frames, segments=self.segments, generator=generator, lengths=lengths
+            )
+        )
+        return self.views(crop, generator, left, ids=ids, other=other)

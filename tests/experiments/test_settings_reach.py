@@ -20,7 +20,7 @@ from tests.training.tiny_run import make_config, make_method, make_views
 
 OTHER = {
     "encoder": {"atst_tiny": "atst_mini", "audiomae_tiny": "audiomae_small"},
-    "crop_from": {"spectrogram": "waveform"}, "segments": {"two": "one"},
+    "crop_from": {"spectrogram": "waveform"}, "segments": {"two": "one", "one": "two"},
     "method": {"byol": "contrastive", "contrastive": "byol"}, "reduction": {"sum": "mean"},
     "schedule": {"cosine": "constant"}, "precision": {"32-true": "bf16-mixed"},
     "on_collapse": {"stop": "continue"}, "decoder": {"window": "global", "global": "window"},

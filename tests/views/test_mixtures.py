@@ -198,3 +198,25 @@ def test_crops_lie_inside_the_clip_and_padding_is_padding():
     lengths = torch.tensor([16, 6])
     drawn = [v(short, torch.Generator().manual_seed(1), lengths, ids=ids) for v in (plain, crops)]
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
+
+
+def test_two_crops_show_another_part_of_the_clip_and_one_crop_the_same():
+    """The number of a frame is its value: an anchor and a positive of 16 frames each, of clips of 40 and of 6."""
+    spec = torch.arange(40.0)[None, :, None].expand(200, 40, 4).clone()
+    lengths = torch.full((200,), 40)
+    lengths[::2] = 6
+    plain_views = TuningViews("none", gain_db=0.0, augmentation="none")
+    plain_views.augment = lambda x, *_: x
+    for segments in ("one", "two"):
+        views = CroppedViews(16, -9.0, plain_views, segments)
+        anchor, positive, *_, left = views(
+            spec, torch.Generator().manual_seed(0), lengths, ids=torch.arange(200)
+        )
+        assert left.tolist() == [6, 16] * 100
+        for view in (anchor, positive):
+            assert (view[1::2].diff(dim=1) == 1).all()
+            assert (view[::2, :6] == spec[::2, :6]).all() and (view[::2, 6:] == -9.0).all()
+        moved = (anchor[1::2, 0, 0] != positive[1::2, 0, 0]).float().mean()
+        assert moved == 0 if segments == "one" else moved > 0.9
+    with pytest.raises(ValueError, match="segments is 'one' or 'two', got 'three'"):
+        CroppedViews(16, -9.0, plain_views, "three")

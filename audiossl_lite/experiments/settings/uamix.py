@@ -43,6 +43,7 @@ class Tuning:
     per_sample: bool
     symmetric: bool
     # positive pairs
+    segments: str  # both views from "one" crop, or from "two"
     augmentation: str
     gain_db: float
     # shared
@@ -84,6 +85,7 @@ UAMIX = OURS | {
     "alpha": (1.0, "not stated; 1, as CutMix"),
     "per_sample": (False, "not stated; one lambda a batch"),
     "symmetric": (False, "uaMix-MAE Eq. 1, 4: one direction"),
+    "segments": ("one", "not stated (DA in Fig. 1); our choice: both views from one crop"),
     "augmentation": ("resized_crop", "not stated (DA in Fig. 1); our choice"),
     "gain_db": (6.0, "not stated; our choice"),
     "warmup_share": (0.2, "not stated; 20 % as MAE-CT"),
