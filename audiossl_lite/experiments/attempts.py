@@ -23,10 +23,10 @@ from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.conditioning import conditioned
 from audiossl_lite.evaluation.grids import Column, draw_column
 from audiossl_lite.experiments import records
-from audiossl_lite.experiments.gpu.recipes import encoder_path, make_recipe, settings_of
-from audiossl_lite.experiments.gpu.scores import START, TaskScores, embed_all, embed_network
-from audiossl_lite.experiments.gpu.sounds import described
 from audiossl_lite.experiments.networks import Network, network_of
+from audiossl_lite.experiments.real_sounds.recipes import encoder_path, make_recipe, settings_of
+from audiossl_lite.experiments.real_sounds.scores import START, TaskScores, embed_all, embed_network
+from audiossl_lite.experiments.real_sounds.sounds import described
 from audiossl_lite.experiments.settings.study import RUNS
 from audiossl_lite.experiments.workshop import SHARED_CORES, locked, run_of, slug
 from audiossl_lite.pretrained import load_encoder

@@ -21,9 +21,9 @@ from audiossl_lite.common.commands import CommandParser, listed, refused
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments import records, workshop
-from audiossl_lite.experiments.gpu.recipes import settings_of
-from audiossl_lite.experiments.gpu.scores import START, load_scores
-from audiossl_lite.experiments.gpu.task import record_of
+from audiossl_lite.experiments.real_sounds.recipes import settings_of
+from audiossl_lite.experiments.real_sounds.scores import START, load_scores
+from audiossl_lite.experiments.real_sounds.task import record_of
 from audiossl_lite.experiments.records import record_row
 from audiossl_lite.experiments.settings.presets import override
 from audiossl_lite.experiments.settings.study import RUNS

@@ -45,9 +45,9 @@ from audiossl_lite.evaluation.token_probes import (
     pool_probe,
 )
 from audiossl_lite.experiments import records
-from audiossl_lite.experiments.gpu.recipes import encoder_path
-from audiossl_lite.experiments.gpu.sounds import described
 from audiossl_lite.experiments.networks import Network, network_of, shipped_network
+from audiossl_lite.experiments.real_sounds.recipes import encoder_path
+from audiossl_lite.experiments.real_sounds.sounds import described
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.workshop import run_of
 from audiossl_lite.pretrained import load_encoder

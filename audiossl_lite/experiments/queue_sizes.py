@@ -32,8 +32,8 @@ from audiossl_lite.experiments.build import (
     train_config,
     train_parts,
 )
-from audiossl_lite.experiments.gpu.scores import draw_scores, embed_all, embed_network
-from audiossl_lite.experiments.gpu.sounds import described
+from audiossl_lite.experiments.real_sounds.scores import draw_scores, embed_all, embed_network
+from audiossl_lite.experiments.real_sounds.sounds import described
 from audiossl_lite.experiments.records import device_name, record, record_row
 from audiossl_lite.experiments.settings.presets import Pretraining, preset
 from audiossl_lite.experiments.studies import Finished

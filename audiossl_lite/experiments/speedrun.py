@@ -23,9 +23,9 @@ from audiossl_lite.data.joined import waveforms_of
 from audiossl_lite.evaluation.grids import Column, draw_column
 from audiossl_lite.evaluation.statistics import as_text, mean_interval
 from audiossl_lite.experiments import records
-from audiossl_lite.experiments.gpu import sounds
-from audiossl_lite.experiments.gpu.recipes import make_recipe
-from audiossl_lite.experiments.gpu.scores import embed_network
+from audiossl_lite.experiments.real_sounds import sounds
+from audiossl_lite.experiments.real_sounds.recipes import make_recipe
+from audiossl_lite.experiments.real_sounds.scores import embed_network
 from audiossl_lite.experiments.workshop import RUNS, locked
 from audiossl_lite.training import CollapseError, Compute, NotFiniteError, train
 

@@ -15,9 +15,6 @@ from audiossl_lite.common.parameters import SHARED_ENCODERS
 from audiossl_lite.data.joined import clips_of_tasks, decoded_in
 from audiossl_lite.experiments.build import TrainTest
 from audiossl_lite.experiments.build_uamix import tuning_pools
-from audiossl_lite.experiments.gpu.recipes import encoder_path
-from audiossl_lite.experiments.gpu.sounds import described
-from audiossl_lite.experiments.gpu.task import record_of
 from audiossl_lite.experiments.networks import (
     UNTRAINED,
     Network,
@@ -25,6 +22,9 @@ from audiossl_lite.experiments.networks import (
     random_start,
     shipped_network,
 )
+from audiossl_lite.experiments.real_sounds.recipes import encoder_path
+from audiossl_lite.experiments.real_sounds.sounds import described
+from audiossl_lite.experiments.real_sounds.task import record_of
 from audiossl_lite.experiments.settings.encoders import EncoderRuns
 from audiossl_lite.experiments.settings.presets import encoder_configs
 from audiossl_lite.experiments.workshop import RUNS, run_of

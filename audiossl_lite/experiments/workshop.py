@@ -24,10 +24,10 @@ from audiossl_lite.data.corpus import list_sounds
 from audiossl_lite.data.joined import listing_key
 from audiossl_lite.evaluation.statistics import Scores, mean_interval
 from audiossl_lite.experiments import records
-from audiossl_lite.experiments.gpu import learnt, sounds
-from audiossl_lite.experiments.gpu.scores import START, TaskScores, load_scores
-from audiossl_lite.experiments.gpu.task import Stage, Task, record_of, refuse_other_sounds
 from audiossl_lite.experiments.networks import UNTRAINED
+from audiossl_lite.experiments.real_sounds import learnt, sounds
+from audiossl_lite.experiments.real_sounds.scores import START, TaskScores, load_scores
+from audiossl_lite.experiments.real_sounds.task import Stage, Task, record_of, refuse_other_sounds
 from audiossl_lite.experiments.settings.study import RUNS
 from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.experiments.studies import named

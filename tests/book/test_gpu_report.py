@@ -10,7 +10,7 @@ import torch
 
 from audiossl_lite.book import gpu_report
 from audiossl_lite.experiments.gpu.stages import FIRST, STAGES
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.real_sounds.task import Task
 from audiossl_lite.experiments.records import record_row
 
 BY_NAME = {stage.name: stage for stage in STAGES}

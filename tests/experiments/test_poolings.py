@@ -11,9 +11,9 @@ import torch
 from audiossl_lite.encoders import ATSTEncoder, AudioMAEEncoder
 from audiossl_lite.evaluation import Labelled
 from audiossl_lite.experiments import poolings
-from audiossl_lite.experiments.gpu.sounds import decoded
 from audiossl_lite.experiments.networks import Network
 from audiossl_lite.experiments.poolings import LOG_MEL, POOLS, features_of, main, pooling_scores
+from audiossl_lite.experiments.real_sounds.sounds import decoded
 from audiossl_lite.experiments.records import load
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend
 from tests.evaluation.toys import names, noise, seeded

@@ -9,8 +9,8 @@ from audiossl_lite.data.corpus import Sound, held_out
 from audiossl_lite.data.joined import write_corpus
 from audiossl_lite.encoders import byola_tiny
 from audiossl_lite.experiments import queue_sizes
-from audiossl_lite.experiments.gpu.sounds import decoded
 from audiossl_lite.experiments.queue_sizes import MONITORS, OWN, UNTRAINED, Study, Watched, main
+from audiossl_lite.experiments.real_sounds.sounds import decoded
 from audiossl_lite.experiments.records import load, recorded_scores
 from audiossl_lite.experiments.settings.presets import preset
 

@@ -10,7 +10,7 @@ import torch
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import read_corpus
 from audiossl_lite.experiments import records, speedrun, workshop
-from audiossl_lite.experiments.gpu import sounds
+from audiossl_lite.experiments.real_sounds import sounds
 from tests.experiments.tiny_sets import SHORT_CNN
 
 decoded = sounds.decoded

@@ -9,8 +9,8 @@ from audiossl_lite.data.corpus import held_out, tasks
 from audiossl_lite.data.held_out import split_heard
 from audiossl_lite.data.joined import clips_of_tasks, read_corpus, waveforms_of
 from audiossl_lite.experiments import workshop
-from audiossl_lite.experiments.gpu.scores import load_scores
 from audiossl_lite.experiments.networks import UNTRAINED
+from audiossl_lite.experiments.real_sounds.scores import load_scores
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.study_set import encoder_set, evaluation_pools
 from audiossl_lite.training import load_checkpoint

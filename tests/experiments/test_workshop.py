@@ -15,7 +15,7 @@ import soundfile
 
 from audiossl_lite.evaluation.statistics import mean_interval
 from audiossl_lite.experiments import records, workshop
-from audiossl_lite.experiments.gpu import learnt
+from audiossl_lite.experiments.real_sounds import learnt
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.settings.uamix import VARIANTS
 from audiossl_lite.training import CollapseError, load_checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from audiossl_lite.experiments.calibration import memory_of
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.real_sounds.task import Task
 from audiossl_lite.experiments.roofline import bandwidth, peak_flops, sending
 
 # TFLOP/s of dense bf16 products with float32 sums, TB/s of device memory: NVIDIA's data sheets.

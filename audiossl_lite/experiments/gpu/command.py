@@ -17,7 +17,7 @@ from audiossl_lite.experiments.gpu.runner import (
     table,
 )
 from audiossl_lite.experiments.gpu.stages import FIRST, STAGES, TOGETHER, toy_stages
-from audiossl_lite.experiments.gpu.task import Stage
+from audiossl_lite.experiments.real_sounds.task import Stage
 
 TOY_OVERTIME = 1.5  # every stage shall have its turn on a CPU, too
 EXAMPLE = "example: python -m audiossl_lite gpu --data path/to/sounds --minutes 9 --out runs/gpu"

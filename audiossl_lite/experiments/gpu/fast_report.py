@@ -11,7 +11,7 @@ from typing import Any
 from audiossl_lite.experiments.build import Parts
 from audiossl_lite.experiments.counting import Counted
 from audiossl_lite.experiments.gpu.card import BF16, DATA_SHEETS
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.real_sounds.task import Task
 from audiossl_lite.training import Compute
 
 # Share of the measured bf16 rate that a step should reach; BYOL-A's small convolutions have no target.
@@ -171,14 +171,3 @@ def row(name: str, mean: float | None, unit: str = "", **more: Any) -> dict[str,
 def ratio(a: float, b: float | None) -> float | None:
     """a / b, None without b."""
     return a / b if b else None
-
-
-def way_to_compile(record: dict[str, Any] | None, seconds: float) -> str:
-    """What to compile for the most steps within `seconds`, by the record of a timed step; "none" without one.
-
-    A program must earn back the time in which it is compiled, even where that is twice as long as it was.
-    """
-    rows = [r for r in (record or {"values": []})["values"] if r.get("step_s") and "compile" in r]
-    rows = [r for r in rows if not r["name"].endswith(", plain") and r["batch"] == rows[0]["batch"]]
-    best = max(rows, key=lambda r: (seconds - 2 * r["first_s"]) / r["step_s"], default=None)
-    return best["compile"] if best else "none"

@@ -18,7 +18,7 @@ from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import make_recipe, recipe_frontend
 from audiossl_lite.data.store import PackedStore
 from audiossl_lite.experiments.gpu.stages import TIMED
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.real_sounds.task import Task
 from audiossl_lite.experiments.roofline import Clock, best_seconds
 from audiossl_lite.frontends import BYOLAFrontend
 from audiossl_lite.training.sources import ClipSource

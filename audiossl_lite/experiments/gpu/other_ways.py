@@ -14,7 +14,7 @@ import torch
 
 from audiossl_lite.experiments.gpu.compare import Check, Row, flat, relative, row
 from audiossl_lite.experiments.gpu.small_runs import PROCESSES, repeatable, start, train_some
-from audiossl_lite.experiments.gpu.task import last_line
+from audiossl_lite.experiments.real_sounds.task import last_line
 from audiossl_lite.training import Compute, load_checkpoint
 
 WAYS = {

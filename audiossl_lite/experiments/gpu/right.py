@@ -18,7 +18,7 @@ from audiossl_lite.experiments.gpu.checks import checks_of_results, reference_ty
 from audiossl_lite.experiments.gpu.compare import Check, Row, row
 from audiossl_lite.experiments.gpu.other_ways import OtherWays
 from audiossl_lite.experiments.gpu.small_runs import BATCH, whole_float32
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.real_sounds.task import Task
 
 SPARE = 0.1  # of the time, for the last record
 WAIT = 0.6  # of the time, for processes of their own

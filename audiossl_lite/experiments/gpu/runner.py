@@ -23,7 +23,7 @@ import torch
 
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.experiments import records as results
-from audiossl_lite.experiments.gpu.task import (
+from audiossl_lite.experiments.real_sounds.task import (
     Stage,
     Task,
     last_line,

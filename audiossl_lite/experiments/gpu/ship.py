@@ -25,11 +25,11 @@ from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments import records
-from audiossl_lite.experiments.gpu.recipes import TITLES, encoder_path
-from audiossl_lite.experiments.gpu.scores import START, draw_scores, embed_all
-from audiossl_lite.experiments.gpu.sounds import decoded, described
-from audiossl_lite.experiments.gpu.task import record_of
 from audiossl_lite.experiments.networks import random_start
+from audiossl_lite.experiments.real_sounds.recipes import TITLES, encoder_path
+from audiossl_lite.experiments.real_sounds.scores import START, draw_scores, embed_all
+from audiossl_lite.experiments.real_sounds.sounds import decoded, described
+from audiossl_lite.experiments.real_sounds.task import record_of
 from audiossl_lite.experiments.records import record_row
 from audiossl_lite.pretrained.shipped import (
     FOLDER,

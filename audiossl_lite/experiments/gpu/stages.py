@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from audiossl_lite.experiments.gpu.task import Stage
+from audiossl_lite.experiments.real_sounds.task import Stage
 
+GPU, REAL_SOUNDS = "audiossl_lite.experiments.gpu", "audiossl_lite.experiments.real_sounds"
 # The jobs of both papers: (name of the job, title).
 FIRST_TIMED = {
     "atst_small": "ATST-Small",
@@ -28,7 +29,7 @@ TIMED = FIRST_TIMED | THEN_TIMED
 def fast(job: str, title: str) -> Stage:
     """A stage that times the training step of a job of the papers."""
     return Stage(
-        f"fast_{job}", f"Fast: {title}", "audiossl_lite.experiments.gpu.fast:run", 2.0,
+        f"fast_{job}", f"Fast: {title}", f"{GPU}.fast:run", 2.0,
         at_least_s=75.0, at_most_s=150.0, needs=("card",), options={"job": job},
     )  # fmt: skip
 
@@ -46,7 +47,7 @@ def learnt(
     return Stage(
         f"learnt_{name}",
         f"Learnt: {title}",
-        "audiossl_lite.experiments.gpu.learnt:run",
+        f"{REAL_SOUNDS}.learnt:run",
         share,
         at_least_s=seconds,
         needs=("sounds", *(f"learnt_{n}" for n in needs)),
@@ -102,14 +103,20 @@ SEEDS = tuple(
 # Steps of small encoders wait for their host (AudioMAE, compact: 38 ms on an H200's), so these stages share the card.
 TOGETHER = 6
 
-ROOM = "audiossl_lite.experiments.gpu"
 FIRST: tuple[Stage, ...] = (
-    Stage("card", "Card", f"{ROOM}.card:run", 1.0, at_least_s=15.0, at_most_s=30.0),
-    Stage("right", "Right", f"{ROOM}.right:run", 3.0, at_least_s=60.0, at_most_s=90.0),
-    Stage("sounds", "Sounds, decoded", f"{ROOM}.sounds:run", 4.0, at_least_s=30.0, at_most_s=90.0),
+    Stage("card", "Card", f"{GPU}.card:run", 1.0, at_least_s=15.0, at_most_s=30.0),
+    Stage("right", "Right", f"{GPU}.right:run", 3.0, at_least_s=60.0, at_most_s=90.0),
+    Stage(
+        "sounds",
+        "Sounds, decoded",
+        f"{REAL_SOUNDS}.sounds:run",
+        4.0,
+        at_least_s=30.0,
+        at_most_s=90.0,
+    ),
     *LEARNT,
     *(fast(job, title) for job, title in FIRST_TIMED.items()),
-    Stage("fed", "Fed", f"{ROOM}.fed:run", 1.5, at_least_s=20.0, at_most_s=40.0, needs=("card",)),
+    Stage("fed", "Fed", f"{GPU}.fed:run", 1.5, at_least_s=20.0, at_most_s=40.0, needs=("card",)),
     *(fast(job, title) for job, title in THEN_TIMED.items()),
 )
 STAGES: tuple[Stage, ...] = (*FIRST, LARGER, *SEEDS)

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 import audiossl_lite.experiments.jobs  # noqa: F401
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.real_sounds.task import Task
 
 MESSAGE_CHARACTERS = 300
 tqdm.set_lock(threading.RLock())  # its own, between processes, would outlive a stage that is killed

@@ -1,4 +1,4 @@
-"""The runs on a corpus of real sounds, by the name of their row: options of a stage "learnt" (`gpu.learnt.run`).
+"""The runs on a corpus of real sounds, by the name of their row: options for `real_sounds.learnt.run`.
 
 Settings are those of scale `workshop`; a row says what it changes.
 """

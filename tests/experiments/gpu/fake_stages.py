@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.real_sounds.task import Task
 
 ROW = [{"name": "answer", "mean": 42.0, "ci95": None}]
 

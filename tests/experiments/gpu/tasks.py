@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from audiossl_lite.experiments.gpu.stages import STAGES
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.real_sounds.task import Task
 
 
 def toy_task(name: str, out: Path, seconds: float = 600.0, data: Path | None = None) -> Task:

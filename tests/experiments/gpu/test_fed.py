@@ -7,7 +7,7 @@ import torch
 
 from audiossl_lite.experiments.gpu import fed
 from audiossl_lite.experiments.gpu.stages import TIMED
-from audiossl_lite.experiments.gpu.task import record_path
+from audiossl_lite.experiments.real_sounds.task import record_path
 from audiossl_lite.experiments.records import load, record
 from tests.experiments.gpu.tasks import means, toy_task
 

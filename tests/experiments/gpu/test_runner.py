@@ -25,7 +25,7 @@ from audiossl_lite.experiments.gpu.runner import (
     run_stages,
 )
 from audiossl_lite.experiments.gpu.stages import STAGES
-from audiossl_lite.experiments.gpu.task import Stage, Task, record_path
+from audiossl_lite.experiments.real_sounds.task import Stage, Task, record_path
 from tests.data.sounds import put
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,9 +11,10 @@ from torch import nn
 
 from audiossl_lite.data.joined import read_corpus, waveforms_of
 from audiossl_lite.evaluation.baselines import BASELINES
-from audiossl_lite.experiments.gpu import checks, sounds
-from audiossl_lite.experiments.gpu.recipes import encoder_path, make_recipe
-from audiossl_lite.experiments.gpu.scores import embed_all, embed_network, load_scores
+from audiossl_lite.experiments.gpu import checks
+from audiossl_lite.experiments.real_sounds import sounds
+from audiossl_lite.experiments.real_sounds.recipes import encoder_path, make_recipe
+from audiossl_lite.experiments.real_sounds.scores import embed_all, embed_network, load_scores
 from audiossl_lite.pretrained.shipped import save_encoder
 from audiossl_lite.training import Run, step_views
 from audiossl_lite.training.loop import batch_indices

@@ -8,8 +8,9 @@ import torch
 from audiossl_lite.data.corpus import embedded_sounds
 from audiossl_lite.data.joined import read_corpus
 from audiossl_lite.data.sounds.synthetic import POOLS, synthetic_clips
-from audiossl_lite.experiments.gpu import learnt, ship, sounds
-from audiossl_lite.experiments.gpu.scores import draw_scores
+from audiossl_lite.experiments.gpu import ship
+from audiossl_lite.experiments.real_sounds import learnt, sounds
+from audiossl_lite.experiments.real_sounds.scores import draw_scores
 from audiossl_lite.experiments.records import load
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
 from tests.experiments.gpu.tasks import toy_task

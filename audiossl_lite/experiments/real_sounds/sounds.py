@@ -21,14 +21,14 @@ from audiossl_lite.data.joined import (
 from audiossl_lite.data.sounds.synthetic import POOLS, synthetic_clips
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.conditioning import conditioned
-from audiossl_lite.experiments.gpu.scores import (
+from audiossl_lite.experiments.real_sounds.scores import (
     START,
     TaskScores,
     draw_scores,
     embed_all,
     load_scores,
 )
-from audiossl_lite.experiments.gpu.task import Task, refuse_other_sounds
+from audiossl_lite.experiments.real_sounds.task import Task, refuse_other_sounds
 from audiossl_lite.experiments.records import record_row
 
 SHOWN_SKIPS = 20

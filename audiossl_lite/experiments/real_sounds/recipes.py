@@ -124,6 +124,17 @@ def with_steps(config: Any, steps: int) -> Any:
     return replace(config, steps=steps, warmup_steps=warmup)
 
 
+def way_to_compile(record: dict[str, Any] | None, seconds: float) -> str:
+    """What to compile for the most steps within `seconds`, by the record of a timed step; "none" without one.
+
+    A program must earn back the time in which it is compiled, even where that is twice as long as it was.
+    """
+    rows = [r for r in (record or {"values": []})["values"] if r.get("step_s") and "compile" in r]
+    rows = [r for r in rows if not r["name"].endswith(", plain") and r["batch"] == rows[0]["batch"]]
+    best = max(rows, key=lambda r: (seconds - 2 * r["first_s"]) / r["step_s"], default=None)
+    return best["compile"] if best else "none"
+
+
 def _sample(waveforms: Joined) -> tuple[Tensor, Tensor]:
     """At most 256 clips on the CPU with their lengths: what a frontend is fitted on."""
     index = torch.arange(0, len(waveforms), -(-len(waveforms) // 256))

@@ -21,11 +21,21 @@ from torch import nn
 from audiossl_lite.data.joined import read_corpus, waveforms_of
 from audiossl_lite.data.resident import Joined
 from audiossl_lite.data.store_format import write_whole
-from audiossl_lite.experiments.gpu.fast_report import way_to_compile
-from audiossl_lite.experiments.gpu.recipes import Recipe, encoder_path, make_recipe, with_steps
-from audiossl_lite.experiments.gpu.scores import START, TaskScores, embed_network, load_scores
-from audiossl_lite.experiments.gpu.sounds import described
-from audiossl_lite.experiments.gpu.task import Task
+from audiossl_lite.experiments.real_sounds.recipes import (
+    Recipe,
+    encoder_path,
+    make_recipe,
+    way_to_compile,
+    with_steps,
+)
+from audiossl_lite.experiments.real_sounds.scores import (
+    START,
+    TaskScores,
+    embed_network,
+    load_scores,
+)
+from audiossl_lite.experiments.real_sounds.sounds import described
+from audiossl_lite.experiments.real_sounds.task import Task
 from audiossl_lite.experiments.records import record_row
 from audiossl_lite.pretrained.shipped import save_encoder
 from audiossl_lite.training import (

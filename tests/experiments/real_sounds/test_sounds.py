@@ -13,8 +13,8 @@ from audiossl_lite.data import pack_items
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import waveforms_of
 from audiossl_lite.evaluation.baselines import mfcc_statistics
-from audiossl_lite.experiments.gpu import sounds
-from audiossl_lite.experiments.gpu.scores import load_scores
+from audiossl_lite.experiments.real_sounds import sounds
+from audiossl_lite.experiments.real_sounds.scores import load_scores
 from audiossl_lite.experiments.records import load
 from tests.data.sounds import put
 from tests.experiments.gpu.tasks import toy_task

@@ -12,16 +12,16 @@ import torch
 
 from audiossl_lite.data.joined import read_corpus, waveforms_of
 from audiossl_lite.encoders import atst_compact, audiomae_compact
-from audiossl_lite.experiments.gpu import learnt, sounds
-from audiossl_lite.experiments.gpu.recipes import (
+from audiossl_lite.experiments.gpu.stages import STAGES
+from audiossl_lite.experiments.real_sounds import learnt, sounds
+from audiossl_lite.experiments.real_sounds.recipes import (
     METHODS,
     make_recipe,
     settings_of,
     with_steps,
 )
-from audiossl_lite.experiments.gpu.scores import embed_network, load_scores
-from audiossl_lite.experiments.gpu.stages import STAGES
-from audiossl_lite.experiments.gpu.task import Stage, Task
+from audiossl_lite.experiments.real_sounds.scores import embed_network, load_scores
+from audiossl_lite.experiments.real_sounds.task import Stage, Task
 from audiossl_lite.experiments.records import load
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
 
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 def task_of(out: Path, name: str, seconds: float = 600.0, **options) -> Task:
-    stage = Stage(name, name, "audiossl_lite.experiments.gpu.learnt:run", options=options)
+    stage = Stage(name, name, "audiossl_lite.experiments.real_sounds.learnt:run", options=options)
     return Task(stage, CPU, seconds, time.monotonic(), out, None, toy=True)
 
 
@@ -173,7 +173,7 @@ def test_the_stages_of_learnt_can_be_made():
     mine = [
         stage
         for stage in STAGES
-        if stage.function.startswith("audiossl_lite.experiments.gpu.learnt")
+        if stage.function.startswith("audiossl_lite.experiments.real_sounds.learnt")
     ]
     names = {stage.name for stage in STAGES}
     assert [stage.options["method"] for stage in mine[:7]] == [
