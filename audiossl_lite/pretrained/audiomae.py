@@ -13,6 +13,7 @@ from audiossl_lite.encoders.decoders import GlobalDecoder, WindowDecoder
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.methods.mae import MAE
+from audiossl_lite.pretrained.shipped import is_ours, load_mae, shipped_encoders
 from audiossl_lite.pretrained.weights import (
     PretrainedEncoder,
     WeightsError,
@@ -120,10 +121,14 @@ def load_audiomae(
 def load_masked_autoencoder(path: str | Path) -> MAE:
     """The published pretrained file with its decoder, in eval mode: for reconstructions, or to train on.
 
-    Reads both decoders (sixteen window blocks, or global ones), told by their keys. Raises as `load_audiomae`.
+    Reads both decoders (sixteen window blocks, or global ones), told by their keys; also `"audiomae_sounds"`, which
+    ships, and other files of this project that have a decoder. Raises as `load_audiomae`.
 
     Where: AudioMAE Sec. 3; chapter 06
     """
+    path = shipped_encoders().get(str(path), path)
+    if is_ours(path):
+        return load_mae(path)
     state = _state(read_weights(path), path)
     encoder = _encoder({k: v for k, v in state.items() if not k.startswith("fc_norm")}, path)
     decoder_state = {k: v for k, v in state.items() if k.startswith(DECODER_KEYS)}

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 from torch import Tensor
 
 from audiossl_lite._version import __version__
@@ -21,7 +20,7 @@ from audiossl_lite.pretrained.audiomae import load_audiomae
 from audiossl_lite.pretrained.foreign import is_foreign, load_foreign
 from audiossl_lite.pretrained.hub import from_pretrained
 from audiossl_lite.pretrained.published import load_atst, load_byol_a
-from audiossl_lite.pretrained.shipped import load_encoder, shipped_encoders
+from audiossl_lite.pretrained.shipped import is_ours, load_encoder, shipped_encoders
 from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError, read_weights
 
 HUB = "hf:"
@@ -112,18 +111,10 @@ def _baseline(name: str) -> PretrainedEncoder:
 
 
 def _from_file(path: Path) -> PretrainedEncoder:
-    if path.suffix == ".safetensors" and _is_ours(path):
+    if is_ours(path):
         return load_encoder(path)
     content = read_weights(path)
     return recognise(content, path).load(path, content=content)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return "encoder" in (file.metadata() or {})
-    except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
 
 
 def recognise(content: dict[str, Any], path: str | Path) -> Layout:

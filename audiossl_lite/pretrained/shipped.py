@@ -23,8 +23,10 @@ from audiossl_lite import encoders
 from audiossl_lite.common.parameters import nearest
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.encoders.atst import in_chunks
+from audiossl_lite.encoders.decoders import GlobalDecoder
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from audiossl_lite.methods.mae import MAE
 from audiossl_lite.pretrained.weights import (
     FLOATS,
     SEAL,
@@ -44,7 +46,7 @@ FRONTENDS = {
     "BYOLAFrontend": (BYOLAFrontend, ("mean", "std")),
 }
 DESCRIPTION = {"encoder": dict, "frontend": dict, "about": dict, "golden": list}
-SCALE = ":scale"
+SCALE, DECODER = ":scale", "decoder."
 WHOLE_NUMBERS = ("chunk_frames", "target_frames", "n_frames", "n_mels")
 LARGEST_SIZE = 65_536  # of what a file may say about its network and frontend
 RENAMED = {"target_frames": "n_frames"}  # attributes whose argument has another name
@@ -60,11 +62,13 @@ def save_encoder(
     about: dict[str, Any] | None = None,
     chunk_frames: int = 0,
     bits: int = 32,
+    decoder: GlobalDecoder | None = None,
 ) -> None:
     """Write an encoder with its frontend's constants to a safetensors file.
 
     `chunk_frames`: clips are embedded in chunks of that many frames, averaged; 0: whole. `bits` of a weight: 32, 16, or
-    8, where each row of a matrix has a scale of its own and all else 16.
+    8, where each row of a matrix has a scale of its own and all else 16. `decoder`: of a masked autoencoder, for
+    `load_mae`; made with the encoder's `options`.
 
     `maker`, `options`: the function of `audiossl_lite.encoders` that makes this network, and its arguments. `about`:
     plain values on its origin (data, licence, settings, scores). Raises KeyError for another maker or frontend,
@@ -77,13 +81,16 @@ def save_encoder(
     state = _rounded(encoder.state_dict(), bits)
     network = _make(maker, options or {}).eval()
     load_state(network, _whole(state), path)
+    made = {"maker": maker, "options": options or {}, "chunk_frames": chunk_frames}
+    if decoder is not None:
+        blocks, parts = decoder.decoder_blocks, decoder.state_dict()
+        made["decoder"] = {"dim": decoder.dim, "depth": len(blocks), "heads": blocks[0].attn.heads}
+        state |= _rounded({DECODER + key: value for key, value in parts.items()}, bits)
     embed = _embedding(network, copy.deepcopy(frontend).cpu(), chunk_frames)
     with torch.no_grad():
         golden = embed(*golden_sound())[0].tolist()
     metadata = {
-        "encoder": json.dumps(
-            {"maker": maker, "options": options or {}, "chunk_frames": chunk_frames}
-        ),
+        "encoder": json.dumps(made),
         "frontend": json.dumps({"class": kind, "constants": constants}),
         "about": json.dumps(about or {}),
         "golden": json.dumps([float(f"{value:.6g}") for value in golden]),
@@ -187,7 +194,7 @@ def load_encoder(path: str | Path) -> PretrainedEncoder:
         maker, options = made["maker"], made["options"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} describes a network that cannot be made: {error}") from error
-    encoder = build(lambda: _make(maker, options), state, path)
+    encoder = build(lambda: _make(maker, options), state, path, ignore=(DECODER,))
     encoder.eval().requires_grad_(False)
 
     embed = _embedding(encoder, frontend, chunk_frames)
@@ -214,3 +221,36 @@ def load_shipped(name: str) -> PretrainedEncoder:
         hint = f"; did you mean {nearest(name, tuple(known))!r}?" if known else ""
         raise KeyError(f"unknown encoder {name!r}{hint} Shipped: {', '.join(known) or 'none'}")
     return load_encoder(known[name])
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether a file is one of `save_encoder`; False too for one that cannot be read."""
+    path = Path(path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return "encoder" in (file.metadata() or {})
+    except safetensors.SafetensorError:
+        return False
+
+
+def load_mae(path: str | Path) -> MAE:
+    """The encoder of a file with its decoder, in eval mode; its frontend is that of `load_encoder`.
+
+    Errors as `load_encoder`; WeightsError for an encoder without a decoder.
+    """
+    encoder, made = load_encoder(path).encoder, describe_encoder(path)["encoder"]
+    if not (sizes := made.get("decoder")):
+        raise WeightsError(
+            f"{path} holds an encoder alone; a masked autoencoder has a decoder, too"
+        )
+    state = _whole(read_safetensors(Path(path), ours=True))
+    state = {k.removeprefix(DECODER): v for k, v in state.items() if k.startswith(DECODER)}
+    try:
+        _check_sizes(sizes, n_tensors=len(state))
+        options = sizes | made["options"]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} describes a decoder that cannot be made: {error}") from error
+    decoder = build(lambda: GlobalDecoder(encoder.embed_dim, **options), state, path)
+    return MAE(encoder, decoder.requires_grad_(False)).eval()

@@ -10,7 +10,10 @@ import torch
 
 from audiossl_lite import encoders
 from audiossl_lite.encoders import atst_tiny, audiomae_tiny, byola_tiny
+from audiossl_lite.encoders.decoders import GlobalDecoder
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from audiossl_lite.methods import MAE
+from audiossl_lite.pretrained import load_masked_autoencoder
 from audiossl_lite.pretrained.shipped import (
     describe_encoder,
     golden_sound,
@@ -19,7 +22,8 @@ from audiossl_lite.pretrained.shipped import (
     save_encoder,
     shipped_encoders,
 )
-from audiossl_lite.pretrained.weights import WeightsError
+from audiossl_lite.pretrained.weights import SEAL, WeightsError
+from audiossl_lite.views.masks import draw_masking
 
 CASES = {
     "byola_tiny": (byola_tiny, {}, BYOLAFrontend(-4.0, 3.0)),
@@ -118,6 +122,55 @@ def test_damaged_and_foreign_files_are_named(saved, tmp_path):
     safetensors.torch.save_file({"weight": torch.zeros(2)}, plain)
     with pytest.raises(WeightsError, match=r"plain\.safetensors is no encoder file"):
         load_encoder(plain)
+
+
+def test_a_masked_autoencoder_comes_back_with_its_decoder_and_its_encoder_embeds_as_without(
+    tmp_path,
+):
+    options = {"n_frames": 96, "n_mels": 64}
+    torch.manual_seed(0)
+    mae = MAE(audiomae_tiny(**options), GlobalDecoder(192, 64, 2, 4, **options)).eval()
+    path, alone = tmp_path / "mae.safetensors", tmp_path / "encoder.safetensors"
+    frontend = AudioMAEFrontend(96, -5.0, 4.0, n_mels=64)
+    for file, decoder in ((path, mae.decoder), (alone, None)):
+        save_encoder(
+            file, mae.encoder, frontend, maker="audiomae_tiny", options=options, decoder=decoder
+        )
+    loaded = load_masked_autoencoder(path)
+    spec = torch.randn(2, 96, 64)
+    masking = draw_masking(2, (6, 4), torch.Generator().manual_seed(0), ratio=0.5)
+    assert torch.equal(loaded.reconstruct(spec, masking), mae.reconstruct(spec, masking))
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+    wave = 0.1 * torch.randn(2, 15_000)
+    assert torch.equal(load_encoder(path).embed(wave), load_encoder(alone).embed(wave))
+    with pytest.raises(WeightsError, match=r"encoder\.safetensors holds an encoder alone"):
+        load_masked_autoencoder(alone)
+    with pytest.raises(WeightsError, match="cnn_sounds.safetensors holds an encoder alone"):
+        load_masked_autoencoder("cnn_sounds")
+
+
+def test_a_decoder_of_absurd_sizes_is_refused_before_it_is_made(tmp_path):
+    options = {"n_frames": 96, "n_mels": 64}
+    path, bad = tmp_path / "mae.safetensors", tmp_path / "bad.safetensors"
+    save_encoder(
+        path, audiomae_tiny(**options), AudioMAEFrontend(96, -5.0, 4.0, n_mels=64),
+        maker="audiomae_tiny", options=options, decoder=GlobalDecoder(192, 64, 2, 4, **options),
+    )  # fmt: skip
+    state = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    for sizes, said in (
+        ({"depth": 10**9}, "depth must be"),
+        ({"dim": "wide"}, "dim must be"),
+        ([], "alone"),
+    ):
+        made = json.loads(metadata["encoder"])
+        made["decoder"] = made["decoder"] | sizes if sizes else {}
+        changed = {k: v for k, v in metadata.items() if k != SEAL} | {"encoder": json.dumps(made)}
+        safetensors.torch.save_file(state, bad, changed)
+        with pytest.warns(UserWarning), pytest.raises(WeightsError, match=said):
+            load_masked_autoencoder(bad)
 
 
 def test_an_unknown_name_is_an_error_that_names_the_known():

@@ -1,4 +1,4 @@
-"""Ship encoders of a run of `make gpu`: `python -m audiossl_lite.experiments.gpu.ship --help`.
+"""Ship encoders of a run of `make gpu`, or of `workshop`: `python -m audiossl_lite.experiments.gpu.ship --help`.
 
 Every encoder is written with weights in 8 bits, and scored as it then is on what no training heard, in all tasks of a
 folder of sounds, beside its untrained start and what needs no training. The model card says what it heard, what was
@@ -36,6 +36,7 @@ from audiossl_lite.pretrained.shipped import (
     describe_encoder,
     golden_sound,
     load_encoder,
+    load_mae,
     load_shipped,
     save_encoder,
 )
@@ -53,11 +54,17 @@ LICENCE = (
 
 @dataclass(frozen=True)
 class Shipped:
-    """A stage whose encoder ships: under which `name`, in one sentence `what` it is, and what was `chosen` and how."""
+    """A stage whose encoder ships: under which `name`, in one sentence `what` it is, and what was `chosen` and how.
+
+    `start`: what its untrained row is called, by default after its method; `record`: of its training, by default the
+    stage's own.
+    """
 
     name: str
     what: str
     chosen: str
+    start: str = ""
+    record: str = ""
 
 
 SHIPS = {
@@ -78,6 +85,14 @@ SHIPS = {
         "The rate of its AudioMAE (2e-3) was taken from runs on a CPU, scored on classes heard. T-CutMix ships since "
         "it is the method of the paper; at this budget No Mixing and MixUp are not below it.",
     ),
+    "audiomae_0": Shipped(
+        "audiomae_sounds",
+        "AudioMAE, a transformer of 192 channels and 6 blocks that fills in the hidden four fifths of a filter bank. "
+        "Its decoder comes with it: `load_masked_autoencoder`.",
+        "Rate and steps by a dozen attempts, scored on classes heard (`book/results/attempts_workshop.json`).",
+        start="audiomae_sounds, untrained",
+        record="attempts_workshop",
+    ),
 }
 # Scored for comparison, but not shipped.
 BESIDE = ("learnt_audiomae", "learnt_uamix_none")
@@ -94,11 +109,13 @@ def write_encoders(run: Path, models: Path) -> dict[str, Path]:
         if not source.is_file():
             continue
         loaded, said = load_encoder(source), describe_encoder(source)
-        made = said["encoder"]
+        made, about = said["encoder"], said["about"] | {"licence": LICENCE}
+        about["record"] = ships.record or about["record"]
         path = models / f"{ships.name}.safetensors"
         save_encoder(
             path, loaded.encoder, loaded.frontend, maker=made["maker"], options=made["options"],
-            about=said["about"] | {"licence": LICENCE}, chunk_frames=made["chunk_frames"], bits=BITS,
+            about=about, chunk_frames=made["chunk_frames"], bits=BITS,
+            decoder=load_mae(source).decoder if "decoder" in made else None,
         )  # fmt: skip
         written[stage] = path
     if not written:
@@ -116,6 +133,11 @@ def untrained(path: Path, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda waveform, lengths: embed(*spectrograms(ready.frontend, waveform, lengths))
 
 
+def start_of(stage: str, about: dict[str, Any]) -> str:
+    """What the row of an encoder's random start is called."""
+    return (stage in SHIPS and SHIPS[stage].start) or f"{about['method']}, untrained"
+
+
 def rows_to_score(run: Path, written: dict[str, Path]) -> dict[str, Callable[..., Tensor]]:
     """What is scored, by name of its row: baselines, then each method's start and what it became."""
     rows: dict[str, Callable[..., Tensor]] = dict(BASELINES)
@@ -128,7 +150,7 @@ def rows_to_score(run: Path, written: dict[str, Path]) -> dict[str, Callable[...
         if (
             about["method"] in TITLES.values()
         ):  # tuning starts from AudioMAE, which has a row of its own
-            rows[f"{about['method']}, untrained"] = untrained(path, about["seed"])
+            rows[start_of(stage, about)] = untrained(path, about["seed"])
         rows[SHIPS[stage].name if stage in SHIPS else about["method"]] = load_encoder(path).embed
     return rows
 
@@ -159,7 +181,15 @@ def score(out: Path, data: Path, rows: dict[str, Callable[..., Tensor]]) -> tupl
 def record_scores(
     path: Path, scores: Scores, about: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """Write the scores as a record; gains are those over log-mel statistics."""
+    """Write the scores as a record; gains are those over log-mel statistics. Rows of other encoders that it had stay.
+
+    ValueError when the record is of other sounds.
+    """
+    earlier = records.load(path)
+    if earlier and earlier["data"] != about["data"]:
+        raise ValueError(f"{path} is of other sounds; move it away, or name another --record")
+    rows = {row["name"]: row for row in (earlier["values"] if earlier else ())}
+    rows |= {name: record_row(name, row, scores[START]) for name, row in scores.items()}
     return records.record(
         path,
         experiment=RECORD,
@@ -170,8 +200,9 @@ def record_scores(
         seeds=[0],
         seconds=seconds,
         config={"ways": about["ways"], "n_episodes": 600, "bits": BITS},
-        values=[record_row(name, row, scores[START]) for name, row in scores.items()],
-        note="Encoders of `make gpu` as they ship. Intervals are over episodes; each was trained once.",
+        values=list(rows.values()),
+        note="Encoders as they ship. Intervals are over episodes; each was trained once.",
+        earlier=earlier,
     )
 
 
@@ -179,8 +210,10 @@ def model_card(stage: str, path: Path, trained: dict[str, Any], scored: dict[str
     """The model card: from the file, the record of its training and the record of the scores."""
     ships, said = SHIPS[stage], describe_encoder(path)
     about, training = said["about"], trained["training"]
+    device = trained["device"]
+    device = "one thread of a CPU" if device.startswith("CPU") else f"one {device}"
     columns = list(scored["config"]["ways"])
-    mine = [ships.name, f"{about['method']}, untrained", *BASELINES]
+    mine = [ships.name, start_of(stage, about), *BASELINES]
     lines = [
         "| features | " + " | ".join(c.removesuffix(", never heard") for c in columns) + " |",
         "|---|" + "---|" * len(columns),
@@ -191,10 +224,10 @@ def model_card(stage: str, path: Path, trained: dict[str, Any], scored: dict[str
             shown = " | ".join(f"{c['mean']:.1f} ± {c['ci95']:.1f}" for c in cells)
             lines.append(f"| {row['name']} | {shown} |")
     return CARD.read_text().format(
-        name=ships.name, what=ships.what, chosen=ships.chosen, stage=stage,
+        name=ships.name, what=ships.what, chosen=ships.chosen, trained=about["record"],
         megabytes=path.stat().st_size / 1e6, size=len(said["golden"]),
         data=about["data"], licence=about["licence"], seed=about["seed"], steps=about["steps"],
-        batch=trained["config"]["batch_size"], seconds=training["seconds"], device=trained["device"],
+        batch=trained["config"]["batch_size"], seconds=training["seconds"], device=device,
         commit=trained["commit"], note=trained["note"], record=RECORD, table="\n".join(lines),
         golden=", ".join(f"{value:.4g}" for value in said["golden"][:4]),
     )  # fmt: skip

@@ -21,6 +21,7 @@ from torch import nn
 from audiossl_lite.data.joined import read_corpus, waveforms_of
 from audiossl_lite.data.resident import Joined
 from audiossl_lite.data.store_format import write_whole
+from audiossl_lite.encoders.decoders import GlobalDecoder
 from audiossl_lite.experiments.real_sounds.recipes import (
     Recipe,
     encoder_path,
@@ -133,7 +134,7 @@ class _Stage:
             self.score(point, {names[key]: networks[key] for key in networks})
             self.curve.append(self._on_curve(point, result))
             if point == config.steps:
-                self.save(next(iter(method.encoders.values())), config)
+                self.save(method, config)
             self.write(plan, config, result=result, complete=point == config.steps)
         for folder in self.task.folder.glob("*/"):
             forget_checkpoints(folder)
@@ -263,8 +264,9 @@ class _Stage:
         means = {c: float(v.mean()) for c, v in self.scored[point][self.recipe.title].items()}
         return {"step": point, "seconds": seconds[-1] if seconds else 0.0, **means}
 
-    def save(self, encoder: nn.Module, config: Any) -> None:
-        """Write the encoder into the stage's folder, and a copy among the run's encoders where it is small enough."""
+    def save(self, method: nn.Module, config: Any) -> None:
+        """Write the encoder into the stage's folder, of AudioMAE with its decoder, and a copy if it is small enough."""
+        decoder = getattr(method, "decoder", None)
         path = encoder_path(self.task.out, self.task.stage.name)
         about = {
             "method": self.recipe.title,
@@ -275,9 +277,10 @@ class _Stage:
             "record": f"gpu_{self.task.stage.name}",
         }
         save_encoder(
-            path, encoder, self.recipe.frontend, maker=self.recipe.maker,
-            options=self.recipe.options, about=about,
+            path, next(iter(method.encoders.values())), self.recipe.frontend,
+            maker=self.recipe.maker, options=self.recipe.options, about=about,
             chunk_frames=self.recipe.chunk_frames, bits=16,
+            decoder=decoder if isinstance(decoder, GlobalDecoder) else None,
         )  # fmt: skip
         if path.stat().st_size < FILE_BYTES:
             copies = self.task.out / "encoders"
