@@ -26,6 +26,7 @@ SHOWN = (
     *("log-mel statistics", "MFCC statistics"),
     *("log-mel statistics, standardised", "MFCC statistics, standardised"),
     *("ATST, untrained", "ATST", "ATST, one segment of 1 s", "ATST, two segments of 0.5 s"),
+    *("ATST, two segments of 3 s", "ATST, one segment of 3 s"),
     *("AudioMAE, untrained", "AudioMAE"),
     *("No Mixing", "MixUp + LS", "T-CutMix, rule paper", "T-CutMix, both directions"),
     *("EAT, untrained", "EAT", "BYOL-A, untrained", "BYOL-A", "CNN, InfoNCE, untrained", "CNN, InfoNCE"),
