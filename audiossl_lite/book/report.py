@@ -118,13 +118,13 @@ ITEMS: dict[tuple[str, str], Item] = {
 }  # fmt: skip
 
 
-# Records that another chapter shows, by the number of that chapter; those of a card stand in chapter 13.
-ELSEWHERE = {STUDY: "09"}
+# The chapters that show a paper's rows of the study; records of a card stand in chapter 13.
+STUDY_SHOWN = {"ATST": "05", "uaMix-MAE": "09"}
 
 
-def place(experiment: str) -> str:
-    """The number of the chapter that shows a record."""
-    return ELSEWHERE.get(experiment, "13")
+def place(paper: str, experiment: str) -> str:
+    """The number of the chapter that shows a record beside a paper's table."""
+    return STUDY_SHOWN[paper] if experiment == STUDY else "13"
 
 
 def item_of(table: PaperTable) -> Item:
