@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from audiossl_lite.common.devices import send
 from audiossl_lite.experiments.build import Parts
 from audiossl_lite.experiments.counting import Counted, count
-from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
+from audiossl_lite.experiments.jobs import make_parts, synthetic_source
 from audiossl_lite.experiments.records import device_name
 from audiossl_lite.experiments.roofline import Clock, peak_flops
+from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.methods.distributed import looks_across_rows
 from audiossl_lite.training import Compute, start_run, step_views, training_step

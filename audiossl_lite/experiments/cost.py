@@ -20,7 +20,8 @@ from audiossl_lite.common.parameters import regular_file, usable_folder
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.recipes import bytes_per_second, make_recipe
 from audiossl_lite.experiments.calibration import Calibration, calibrate, memory_of
-from audiossl_lite.experiments.jobs import clip_s, find_job, store_kind
+from audiossl_lite.experiments.jobs import clip_s, store_kind
+from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute
 

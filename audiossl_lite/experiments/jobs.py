@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import rank, usable_device
-from audiossl_lite.common.parameters import nearest
 from audiossl_lite.data.recipes import recipe_frontend
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments.build import (
@@ -29,67 +28,24 @@ from audiossl_lite.experiments.build_mae import (
 )
 from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.records import device_name, record
+from audiossl_lite.experiments.settings.jobs import Job, find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.settings.uamix import Tuning
 from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
 from audiossl_lite.pretrained import load_audiomae
-from audiossl_lite.pretrained.shipped import describe_encoder, save_encoder
+from audiossl_lite.pretrained.shipped import (
+    describe_encoder,
+    is_ours,
+    load_encoder,
+    save_encoder,
+    shipped_encoders,
+)
 from audiossl_lite.pretrained.weights import WeightsError, load_state
 from audiossl_lite.training import Compute, TrainingResult, load_checkpoint, train
 from audiossl_lite.training.checkpoint import impossible_values
 from audiossl_lite.training.sources import ClipSource, InMemory
 
 ENCODER_FILE = "encoder.safetensors"  # what a finished run leaves
-
-
-@dataclass(frozen=True)
-class Job:
-    """One pretraining or tuning run: its experiment in `presets`, and the data that the paper trains on.
-
-    `store`: the kind of packed store that it reads. `step`: of progressive retraining, else 0. `after`: the job
-    whose result it starts from.
-
-    Where: ATST Sec. 3.1; uaMix-MAE Sec. 4; chapter 13
-    """
-
-    name: str
-    experiment: str
-    data_set: str
-    n_clips: int
-    store: str
-    step: int = 0
-    after: str = ""
-
-    def network(self, config: Any) -> Any:
-        """The settings that describe the encoder of a run with the settings `config`."""
-        return config.start if self.step else config
-
-
-JOBS: dict[str, Job] = {
-    job.name: job
-    for job in (
-        Job("byola", "byola", "AudioSet-2M", 1_963_807, "waveform"),
-        Job("atst_small", "atst", "AudioSet-200K", 200_000, "atst_paper"),
-        Job("atst_base", "atst_base", "AudioSet-2M", 2_000_000, "atst_paper"),
-        # As the authors' code trains them.
-        Job("atst_small_official", "atst_official", "AudioSet-200K", 200_000, "waveform"),
-        Job("atst_base_official", "atst_base_official", "AudioSet-2M", 2_000_000, "waveform"),
-        Job("audiomae", "audiomae", "AudioSet-2M", 2_000_000, "audiomae"),
-        Job("eat", "eat", "AudioSet-2M", 2_000_000, "audiomae"),
-        Job("uamix_head", "uamix", "AudioSet-20K", 20_550, "audiomae", step=1, after="audiomae"),
-        Job("uamix", "uamix", "AudioSet-20K", 20_550, "audiomae", step=2, after="uamix_head"),
-    )
-}
-
-
-def find_job(name: str) -> Job:
-    """The job of that name; KeyError names the nearest one."""
-    if name not in JOBS:
-        known = ", ".join(JOBS)
-        raise KeyError(
-            f"unknown job {name!r}; did you mean {nearest(name, tuple(JOBS))!r}? Jobs: {known}"
-        )
-    return JOBS[name]
 
 
 def make_parts(
@@ -170,18 +126,19 @@ def store_kind(job: Job, config: Any) -> str:
 
 
 def open_source(
-    job: Job, config: Any, data_root: str, *, seed: int = 0
+    job: Job, config: Any, data_root: str, *, seed: int = 0, frontend: nn.Module | None = None
 ) -> tuple[ClipSource, nn.Module]:
     """The clips of a job with the frontend that belongs to them.
 
-    `data_root`: a packed store of the right kind, or what `load_clips` reads, which is then held in memory. Raises
-    ValueError with the command that packs a store of the right kind, or with the settings that a store cannot have.
+    `data_root`: a packed store of the right kind, or what `load_clips` reads, which is then held in memory. `frontend`:
+    that of the encoder which is tuned, by default one that is fitted on the clips. Raises ValueError with the command
+    that packs a store of the right kind, or with the settings that a store cannot have.
     """
     from audiossl_lite.data.store import PackedStore
 
     folder = Path(data_root) if data_root else None
     if folder is None or not (folder / "store.json").is_file():
-        return _in_memory(job, config, data_root, seed)
+        return _in_memory(job, config, data_root, seed, frontend)
     wanted, store = store_kind(job, config), PackedStore(folder)
     if store.made["name"] != wanted:
         raise ValueError(
@@ -199,14 +156,22 @@ def open_source(
                 f"{folder} holds filter banks with {here}, {job.name} asks for {asked}; set them alike, or give a "
                 "folder of sounds"
             )
-    return store, recipe_frontend(store.made) or default_frontend(job, config)
+    own = recipe_frontend(store.made) or default_frontend(job, config)
+    if frontend is not None and (own.mean, own.std) != (frontend.mean, frontend.std):
+        raise ValueError(
+            f"{folder} is normalised by mean {own.mean:.4g} and std {own.std:.4g}, the encoder to start from by "
+            f"{frontend.mean:.4g} and {frontend.std:.4g}; give a folder of sounds"
+        )
+    return store, own
 
 
-def _in_memory(job: Job, config: Any, data_root: str, seed: int) -> tuple[ClipSource, nn.Module]:
+def _in_memory(
+    job: Job, config: Any, data_root: str, seed: int, given: nn.Module | None
+) -> tuple[ClipSource, nn.Module]:
     network = job.network(config)
     clips = train_and_test(data_root, network, seed=seed).train
     if job.step:
-        bank = make_mae_frontend(network, clips)
+        bank = given or make_mae_frontend(network, clips)
         frontend = holding(bank, clips.lengths, at_least=network.n_frames)
         return InMemory(*spectrograms(frontend, clips.waveforms, clips.lengths)), frontend
     if job.store == "audiomae":
@@ -229,17 +194,23 @@ def find_start(job: Job, previous: str) -> Path | None:
     """
     if not job.after:
         return None
-    file = " (or a published AudioMAE file)" if job.step == 1 else ""
+    file = " (or a published AudioMAE file, or audiomae_sounds)" if job.step == 1 else ""
     wanted = (
         f"{job.name} starts from {job.after}: give its output_dir{file} as the override `start`"
     )
     if not previous:
         raise ValueError(wanted)
     path = Path(previous)
+    if job.step == 1:
+        path = shipped_encoders().get(previous, path)
     if not (path / "last.pt").is_file() and not (job.step == 1 and path.is_file()):
         raise ValueError(f"{wanted}; {previous} holds no last.pt. Run {job.after} first")
     if path.is_dir():
         _check_finished(path, job.after, wanted)
+    elif is_ours(path) and not (
+        maker := describe_encoder(path)["encoder"].get("maker", "")
+    ).startswith("audiomae"):
+        raise ValueError(f"{wanted}; {previous} is an encoder of {maker}")
     return path
 
 
@@ -257,19 +228,29 @@ def _check_finished(folder: Path, name: str, wanted: str) -> None:
         raise ValueError(f"{wanted}; {folder} holds a run of {left}")
 
 
+def start_frontend(path: Path | None) -> nn.Module | None:
+    """The frontend of the encoder that a job tunes, where a file of this project says it."""
+    file = path / ENCODER_FILE if path and path.is_dir() else path
+    return load_encoder(file).frontend if file and is_ours(file) else None
+
+
 def starting_point(
     job: Job, config: Tuning, frontend: nn.Module, previous: str
 ) -> tuple[nn.Module | None, dict[str, Tensor] | None]:
     """Encoder and head that the job starts from: those of `previous`, the folder or file of the job before it.
 
-    For uaMix-MAE's step 1 a published AudioMAE file (`.pth`) or the folder of this project's `audiomae` job; for step
-    2 the folder of step 1. ValueError when there is none.
+    For uaMix-MAE's step 1 a published AudioMAE file (`.pth`), an encoder file of this project or the name of a shipped
+    one, or the folder of this project's `audiomae` job; for step 2 the folder of step 1. ValueError when there is none.
     """
     path = find_start(job, previous)
     if path is None:
         return None, None
-    if path.is_file():
+    if path.is_file() and not is_ours(path):
         return load_audiomae(path).encoder, None
+    if path.is_file():
+        encoder = new_encoder(config, frontend, 0)
+        load_state(encoder, load_encoder(path).encoder.state_dict(), path)
+        return encoder, None
     state = load_checkpoint(path / "last.pt").get("method")
     if not isinstance(state, dict):
         raise ValueError(f"{path / 'last.pt'} is no checkpoint of a run; choose another start")
@@ -309,8 +290,9 @@ def run_job(
     """
     job = find_job(name)
     config = preset(job.experiment, scale, overrides)
-    find_start(job, start), usable_device(device)  # before the data are read
-    source, frontend = open_source(job, config, data_root, seed=seed)
+    usable_device(device)  # before the data are read
+    given = start_frontend(find_start(job, start))
+    source, frontend = open_source(job, config, data_root, seed=seed, frontend=given)
     encoder, head = starting_point(job, config, frontend, start)
     parts = make_parts(job, config, frontend, seed=seed, start=encoder, head=head)
     result = train(

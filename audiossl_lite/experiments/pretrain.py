@@ -29,7 +29,8 @@ from audiossl_lite.common.parameters import (
     split_assignments,
     typed_value,
 )
-from audiossl_lite.experiments.jobs import find_job, find_start, run_job
+from audiossl_lite.experiments.jobs import find_start, run_job
+from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.experiments.settings.presets import override, preset
 from audiossl_lite.training import Compute, TrainingResult
 from audiossl_lite.training.compute import LAUNCHER

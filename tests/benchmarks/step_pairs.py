@@ -18,7 +18,8 @@ from audiossl_lite.encoders.transformer import Attention
 from audiossl_lite.evaluation import embed_clips
 from audiossl_lite.experiments.build import make_encoder
 from audiossl_lite.experiments.calibration import Stepper
-from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
+from audiossl_lite.experiments.jobs import make_parts, synthetic_source
+from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import ATSTFrontend
 from audiossl_lite.training.optim import parameter_groups, set_schedule

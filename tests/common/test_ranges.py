@@ -11,7 +11,7 @@ from audiossl_lite.common.ranges import RANGES, check_range, check_ranges
 from audiossl_lite.data import pack
 from audiossl_lite.experiments import cost, pretrain
 from audiossl_lite.experiments.gpu import command
-from audiossl_lite.experiments.jobs import JOBS
+from audiossl_lite.experiments.settings.jobs import JOBS
 from audiossl_lite.experiments.settings.presets import FAMILIES, preset
 from audiossl_lite.experiments.settings.scales import Scales
 from audiossl_lite.training import Compute, TrainConfig

@@ -20,8 +20,8 @@ from audiossl_lite.experiments.counting import (
     count,
     parameter_counts,
 )
-from audiossl_lite.experiments.jobs import JOBS
 from audiossl_lite.experiments.roofline import bandwidth, peak_flops
+from audiossl_lite.experiments.settings.jobs import JOBS
 from audiossl_lite.training import Compute, train
 from tests.experiments.tiny_sets import lite_job
 

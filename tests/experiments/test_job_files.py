@@ -14,8 +14,8 @@ from audiossl_lite.common.parameters import (
     make_parameters,
     parameter_file,
 )
-from audiossl_lite.experiments.jobs import JOBS, find_job
 from audiossl_lite.experiments.pretrain import JobRequest, read_request
+from audiossl_lite.experiments.settings.jobs import JOBS, find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute
 from tests.tiny import write_notebook

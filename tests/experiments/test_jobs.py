@@ -18,8 +18,6 @@ from audiossl_lite.encoders import byola_tiny
 from audiossl_lite.experiments import jobs
 from audiossl_lite.experiments.build_mae import make_mae
 from audiossl_lite.experiments.jobs import (
-    JOBS,
-    find_job,
     find_start,
     make_parts,
     open_source,
@@ -28,6 +26,7 @@ from audiossl_lite.experiments.jobs import (
     synthetic_source,
 )
 from audiossl_lite.experiments.pretrain import JobRequest, main
+from audiossl_lite.experiments.settings.jobs import JOBS, find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import BYOLAFrontend
 from audiossl_lite.pretrained.shipped import load_encoder, save_encoder

@@ -10,7 +10,8 @@ import torch
 
 import audiossl_lite
 from audiossl_lite.data.packing import pack
-from audiossl_lite.experiments.jobs import default_frontend, find_job, make_parts
+from audiossl_lite.experiments.jobs import default_frontend, make_parts
+from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.training import Compute, start_run, step_views

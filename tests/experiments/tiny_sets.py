@@ -6,8 +6,9 @@ import functools
 
 from audiossl_lite.experiments.build import Parts, TrainTest
 from audiossl_lite.experiments.build_uamix import tuning_pools
-from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
+from audiossl_lite.experiments.jobs import make_parts, synthetic_source
 from audiossl_lite.experiments.real_sounds import sounds
+from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.settings.study import RUNS
 from audiossl_lite.experiments.study_set import encoder_set

@@ -21,9 +21,10 @@ from audiossl_lite.experiments.cost import SHARE_OF_MEMORY
 from audiossl_lite.experiments.counting import Counted
 from audiossl_lite.experiments.gpu.card import Watts
 from audiossl_lite.experiments.gpu.fast_report import UNFINISHED, Report, Steps
-from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
+from audiossl_lite.experiments.jobs import make_parts, synthetic_source
 from audiossl_lite.experiments.real_sounds.task import Task
 from audiossl_lite.experiments.roofline import Clock
+from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute
 from audiossl_lite.training.sources import ClipSource

@@ -24,7 +24,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from audiossl_lite.common.devices import rank
-from audiossl_lite.experiments.jobs import find_job, make_parts, synthetic_source
+from audiossl_lite.experiments.jobs import make_parts, synthetic_source
+from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.training import Compute, TrainConfig, save_checkpoint, train
 from audiossl_lite.training.loop import step_generator

@@ -14,9 +14,9 @@ from audiossl_lite.experiments.gpu import fast
 from audiossl_lite.experiments.gpu.card import BF16
 from audiossl_lite.experiments.gpu.fast_report import TARGETS, UNFINISHED
 from audiossl_lite.experiments.gpu.stages import TIMED
-from audiossl_lite.experiments.jobs import find_job
 from audiossl_lite.experiments.real_sounds.recipes import way_to_compile
 from audiossl_lite.experiments.records import load
+from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.training import Compute
 from tests.experiments.gpu.tasks import means, toy_task
 from tests.experiments.tiny_sets import lite_job
