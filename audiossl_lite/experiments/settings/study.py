@@ -12,7 +12,7 @@ from audiossl_lite.experiments.settings.uamix import VARIANTS
 POINTS = (1 / 16, 1 / 4, 1.0)  # of the steps: where a run is scored
 ATST = {"scale": "workshop", "method": "atst", "points": POINTS}
 CNN = ATST | {"method": "byola"}
-# As long a part of a clip of 5 s as 6 s are of the paper's 10 s, and as much sound in all as the rows of 1 s hear.
+# As long a part of a clip of 5 s as 6 s are of the paper's 10 s; a step costs three times as much.
 LONG_SEGMENTS = ATST | {"segment_s": 3.0, "steps": 1000, "warmup_steps": 100}
 TUNED = ATST | {"method": "uamix", "points": (1.0,)}
 # In order of worth.
