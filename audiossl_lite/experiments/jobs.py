@@ -187,10 +187,10 @@ def new_encoder(config: Tuning, frontend: nn.Module, seed: int) -> nn.Module:
     return make_mae(replace(config.start, n_mels=frontend.n_mels), seed).encoder
 
 
-def find_start(job: Job, previous: str) -> Path | None:
+def find_start(job: Job, previous: str, config: Any = None) -> Path | None:
     """Where the job before this one left its result, None for a job that starts from nothing.
 
-    ValueError when there is nothing, saying which job to run first.
+    ValueError when there is nothing, saying which job to run first, or an encoder that `config` does not describe.
     """
     if not job.after:
         return None
@@ -201,16 +201,26 @@ def find_start(job: Job, previous: str) -> Path | None:
     if not previous:
         raise ValueError(wanted)
     path = Path(previous)
-    if job.step == 1:
+    if job.step == 1 and not path.exists():
         path = shipped_encoders().get(previous, path)
     if not (path / "last.pt").is_file() and not (job.step == 1 and path.is_file()):
         raise ValueError(f"{wanted}; {previous} holds no last.pt. Run {job.after} first")
     if path.is_dir():
         _check_finished(path, job.after, wanted)
-    elif is_ours(path) and not (
-        maker := describe_encoder(path)["encoder"].get("maker", "")
-    ).startswith("audiomae"):
-        raise ValueError(f"{wanted}; {previous} is an encoder of {maker}")
+    elif is_ours(path):
+        made = describe_encoder(path)["encoder"]
+        is_one = str(made.get("maker")).startswith("audiomae")
+        wants = config and {"maker": config.start.encoder, "n_frames": config.n_frames}
+        has = {"maker": made.get("maker"), "n_frames": made.get("chunk_frames")}
+        if not is_one or (wants and wants != has):
+            raise ValueError(
+                f"{wanted}; {previous} is an encoder of {has['maker']} for {has['n_frames']} frames"
+                + (
+                    f", these settings tune {wants['maker']} of {wants['n_frames']}"
+                    if wants
+                    else ""
+                )
+            )
     return path
 
 
@@ -291,7 +301,7 @@ def run_job(
     job = find_job(name)
     config = preset(job.experiment, scale, overrides)
     usable_device(device)  # before the data are read
-    given = start_frontend(find_start(job, start))
+    given = start_frontend(find_start(job, start, config))
     source, frontend = open_source(job, config, data_root, seed=seed, frontend=given)
     encoder, head = starting_point(job, config, frontend, start)
     parts = make_parts(job, config, frontend, seed=seed, start=encoder, head=head)

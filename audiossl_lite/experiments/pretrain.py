@@ -144,9 +144,9 @@ def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = 
     request = JobRequest.from_parameters(make_parameters(values))
     # A misspelt setting or a missing start is found now, not after the data are read.
     job = find_job(request.job)
-    preset(job.experiment, request.scale, request.overrides)
+    config = preset(job.experiment, request.scale, request.overrides)
     if needs_data:
-        find_start(job, request.start)
+        find_start(job, request.start, config)
     return request
 
 

@@ -62,13 +62,13 @@ def save_encoder(
     about: dict[str, Any] | None = None,
     chunk_frames: int = 0,
     bits: int = 32,
-    decoder: GlobalDecoder | None = None,
+    mae: MAE | None = None,
 ) -> None:
     """Write an encoder with its frontend's constants to a safetensors file.
 
     `chunk_frames`: clips are embedded in chunks of that many frames, averaged; 0: whole. `bits` of a weight: 32, 16, or
-    8, where each row of a matrix has a scale of its own and all else 16. `decoder`: of a masked autoencoder, for
-    `load_mae`; made with the encoder's `options`.
+    8, where each row of a matrix has a scale of its own and all else 16. `mae`: the encoder's masked autoencoder with a
+    `GlobalDecoder` of the same `options`, for `load_mae`.
 
     `maker`, `options`: the function of `audiossl_lite.encoders` that makes this network, and its arguments. `about`:
     plain values on its origin (data, licence, settings, scores). Raises KeyError for another maker or frontend,
@@ -82,9 +82,10 @@ def save_encoder(
     network = _make(maker, options or {}).eval()
     load_state(network, _whole(state), path)
     made = {"maker": maker, "options": options or {}, "chunk_frames": chunk_frames}
-    if decoder is not None:
-        blocks, parts = decoder.decoder_blocks, decoder.state_dict()
-        made["decoder"] = {"dim": decoder.dim, "depth": len(blocks), "heads": blocks[0].attn.heads}
+    if mae is not None:
+        blocks, parts = mae.decoder.decoder_blocks, mae.decoder.state_dict()
+        sizes = {"dim": mae.decoder.dim, "depth": len(blocks), "heads": blocks[0].attn.heads}
+        made |= {"decoder": sizes, "norm_patches": mae.norm_patches}
         state |= _rounded({DECODER + key: value for key, value in parts.items()}, bits)
     embed = _embedding(network, copy.deepcopy(frontend).cpu(), chunk_frames)
     with torch.no_grad():
@@ -253,4 +254,5 @@ def load_mae(path: str | Path) -> MAE:
     except (AttributeError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} describes a decoder that cannot be made: {error}") from error
     decoder = build(lambda: GlobalDecoder(encoder.embed_dim, **options), state, path)
-    return MAE(encoder, decoder.requires_grad_(False)).eval()
+    norm_patches = bool(made.get("norm_patches", True))
+    return MAE(encoder, decoder.requires_grad_(False), norm_patches=norm_patches).eval()

@@ -117,7 +117,8 @@ class CroppedViews(nn.Module):
         if segments not in ("one", "two"):
             raise ValueError(f"segments is 'one' or 'two', got {segments!r}")
         self.n_frames, self.pad_value, self.views = n_frames, pad_value, views
-        self.segments = segments
+        # None, which leaves no trace in a run's identity: runs of earlier versions had one crop.
+        self.segments = None if segments == "one" else segments
 
     @torch.no_grad()
     def forward(
@@ -137,7 +138,11 @@ class CroppedViews(nn.Module):
         crop, other = (
             x.masked_fill(past_end, self.pad_value)
             for x in random_segments(
-                spec, self.n_frames, segments=self.segments, generator=generator, lengths=lengths
+                spec,
+                self.n_frames,
+                segments=self.segments or "one",
+                generator=generator,
+                lengths=lengths,
             )
         )
         return self.views(crop, generator, left, ids=ids, other=other)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from audiossl_lite.data.audio import save_audio
+from audiossl_lite.data.packing import pack
 from audiossl_lite.data.sounds import synthetic_clips
 from audiossl_lite.experiments.jobs import open_source, run_job, start_frontend
 from audiossl_lite.experiments.settings.jobs import find_job
@@ -12,6 +14,8 @@ from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.pretrained import load_shipped
 from audiossl_lite.pretrained.shipped import load_encoder
+from audiossl_lite.training.identity import module_digest
+from audiossl_lite.views.mixtures import CroppedViews, TuningViews
 
 HEAD = {"head_steps": 2, "head_batch_size": 4, "log_every": 1}
 STEP_2 = {"steps": 2, "batch_size": 4, "log_every": 1}
@@ -84,5 +88,29 @@ def test_an_encoder_of_another_kind_or_size_is_no_start():
         run_job("uamix_head", "workshop", "", None, start="atst_sounds", **options)
     with pytest.raises(ValueError, match="audiomae_sound holds no last.pt"):
         run_job("uamix_head", "workshop", "", None, start="audiomae_sound", **options)
-    with pytest.raises(ValueError, match=r"audiomae_sounds\.safetensors does not fit"):
+    with pytest.raises(
+        ValueError, match="of audiomae_tiny for 208 frames, these .* tune .* of 400"
+    ):
         run_job("uamix_head", "lite", "", None, start="audiomae_sounds", **options)
+    with pytest.raises(ValueError, match="uamix_sounds is an encoder of audiomae_compact"):
+        run_job("uamix_head", "workshop", "", None, start="uamix_sounds", **options)
+
+
+def test_a_store_of_another_normalisation_than_the_start_s_is_refused(tmp_path):
+    audio = tmp_path / "audio" / "noise"
+    audio.mkdir(parents=True)
+    save_audio(audio / "0.wav", (0.1 * torch.randn(32_000)).clamp(-1, 1))
+    pack(tmp_path / "audio", tmp_path / "store", kind="audiomae", workers=0)
+    job, config = find_job("uamix_head"), preset("uamix", "paper")
+    own, other = AudioMAEFrontend(1024), AudioMAEFrontend(1024, -6.0, 3.0)
+    _, frontend = open_source(job, config, str(tmp_path / "store"), frontend=own)
+    assert constants(frontend) == constants(own)
+    with pytest.raises(ValueError, match=r"store is normalised by mean -4\.268 and std 4\.569"):
+        open_source(job, config, str(tmp_path / "store"), frontend=other)
+
+
+def test_a_run_of_before_crops_were_a_setting_is_known_by_the_same_identity():
+    one, two = (CroppedViews(16, 0.0, TuningViews("none"), n) for n in ("one", "two"))
+    before, other = module_digest(one), module_digest(two)
+    del one.segments
+    assert module_digest(one) == before != other

@@ -124,18 +124,18 @@ def test_damaged_and_foreign_files_are_named(saved, tmp_path):
         load_encoder(plain)
 
 
-def test_a_masked_autoencoder_comes_back_with_its_decoder_and_its_encoder_embeds_as_without(
-    tmp_path,
+@pytest.mark.parametrize("norm_patches", [True, False])
+def test_a_masked_autoencoder_comes_back_whole_and_its_encoder_embeds_as_without(
+    tmp_path, norm_patches
 ):
     options = {"n_frames": 96, "n_mels": 64}
     torch.manual_seed(0)
-    mae = MAE(audiomae_tiny(**options), GlobalDecoder(192, 64, 2, 4, **options)).eval()
+    decoder = GlobalDecoder(192, 64, 2, 4, **options)
+    mae = MAE(audiomae_tiny(**options), decoder, norm_patches=norm_patches).eval()
     path, alone = tmp_path / "mae.safetensors", tmp_path / "encoder.safetensors"
     frontend = AudioMAEFrontend(96, -5.0, 4.0, n_mels=64)
-    for file, decoder in ((path, mae.decoder), (alone, None)):
-        save_encoder(
-            file, mae.encoder, frontend, maker="audiomae_tiny", options=options, decoder=decoder
-        )
+    for file, whole in ((path, mae), (alone, None)):
+        save_encoder(file, mae.encoder, frontend, maker="audiomae_tiny", options=options, mae=whole)
     loaded = load_masked_autoencoder(path)
     spec = torch.randn(2, 96, 64)
     masking = draw_masking(2, (6, 4), torch.Generator().manual_seed(0), ratio=0.5)
@@ -153,9 +153,10 @@ def test_a_masked_autoencoder_comes_back_with_its_decoder_and_its_encoder_embeds
 def test_a_decoder_of_absurd_sizes_is_refused_before_it_is_made(tmp_path):
     options = {"n_frames": 96, "n_mels": 64}
     path, bad = tmp_path / "mae.safetensors", tmp_path / "bad.safetensors"
+    mae = MAE(audiomae_tiny(**options), GlobalDecoder(192, 64, 2, 4, **options))
     save_encoder(
-        path, audiomae_tiny(**options), AudioMAEFrontend(96, -5.0, 4.0, n_mels=64),
-        maker="audiomae_tiny", options=options, decoder=GlobalDecoder(192, 64, 2, 4, **options),
+        path, mae.encoder, AudioMAEFrontend(96, -5.0, 4.0, n_mels=64),
+        maker="audiomae_tiny", options=options, mae=mae,
     )  # fmt: skip
     state = safetensors.torch.load_file(path)
     with safetensors.safe_open(path, "pt") as file:

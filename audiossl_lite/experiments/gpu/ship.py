@@ -57,7 +57,7 @@ class Shipped:
     """A stage whose encoder ships: under which `name`, in one sentence `what` it is, and what was `chosen` and how.
 
     `start`: what its untrained row is called, by default after its method; `record`: of its training, by default the
-    stage's own.
+    stage's own; `steps`: of a run of another length nothing ships.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Shipped:
     chosen: str
     start: str = ""
     record: str = ""
+    steps: int = 0
 
 
 SHIPS = {
@@ -92,6 +93,7 @@ SHIPS = {
         "Rate and steps by a dozen attempts, scored on classes heard (`book/results/attempts_workshop.json`).",
         start="audiomae_sounds, untrained",
         record="attempts_workshop",
+        steps=12_000,
     ),
 }
 # Scored for comparison, but not shipped.
@@ -110,12 +112,14 @@ def write_encoders(run: Path, models: Path) -> dict[str, Path]:
             continue
         loaded, said = load_encoder(source), describe_encoder(source)
         made, about = said["encoder"], said["about"] | {"licence": LICENCE}
+        if ships.steps not in (0, about["steps"]):
+            continue
         about["record"] = ships.record or about["record"]
         path = models / f"{ships.name}.safetensors"
         save_encoder(
             path, loaded.encoder, loaded.frontend, maker=made["maker"], options=made["options"],
             about=about, chunk_frames=made["chunk_frames"], bits=BITS,
-            decoder=load_mae(source).decoder if "decoder" in made else None,
+            mae=load_mae(source) if "decoder" in made else None,
         )  # fmt: skip
         written[stage] = path
     if not written:
@@ -178,16 +182,19 @@ def score(out: Path, data: Path, rows: dict[str, Callable[..., Tensor]]) -> tupl
     return by_row, about
 
 
+def earlier_scores(path: Path, data: str) -> dict[str, Any] | None:
+    """The record that is there, None for none; ValueError when it is of other sounds than `data` says."""
+    earlier = records.load(path)
+    if earlier and earlier["data"] != data:
+        raise ValueError(f"{path} is of other sounds; move it away, or name another --record")
+    return earlier
+
+
 def record_scores(
     path: Path, scores: Scores, about: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """Write the scores as a record; gains are those over log-mel statistics. Rows of other encoders that it had stay.
-
-    ValueError when the record is of other sounds.
-    """
-    earlier = records.load(path)
-    if earlier and earlier["data"] != about["data"]:
-        raise ValueError(f"{path} is of other sounds; move it away, or name another --record")
+    """Write the scores as a record; gains are those over log-mel statistics. Rows of other encoders in it stay."""
+    earlier = earlier_scores(path, about["data"])
     rows = {row["name"]: row for row in (earlier["values"] if earlier else ())}
     rows |= {name: record_row(name, row, scores[START]) for name, row in scores.items()}
     return records.record(
@@ -251,10 +258,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--record", default="", help="the record of the scores")
     options = parser.parse_args(arguments)
     run, models = Path(options.run), Path(options.models or FOLDER)
+    path = Path(options.record or run / "records" / f"{RECORD}.json")
+    earlier_scores(path, described(decoded(run / "ship", Path(options.data))[0]))
     written = write_encoders(run, models)
     began = time.monotonic()
     scores, about = score(run / "ship", Path(options.data), rows_to_score(run, written))
-    path = Path(options.record or run / "records" / f"{RECORD}.json")
     scored = record_scores(path, scores, about, time.monotonic() - began)
     lost = []
     for stage, file in written.items():

@@ -38,6 +38,7 @@ from audiossl_lite.experiments.real_sounds.scores import (
 from audiossl_lite.experiments.real_sounds.sounds import described
 from audiossl_lite.experiments.real_sounds.task import Task
 from audiossl_lite.experiments.records import record_row
+from audiossl_lite.methods import MAE
 from audiossl_lite.pretrained.shipped import save_encoder
 from audiossl_lite.training import (
     Compute,
@@ -266,7 +267,7 @@ class _Stage:
 
     def save(self, method: nn.Module, config: Any) -> None:
         """Write the encoder into the stage's folder, of AudioMAE with its decoder, and a copy if it is small enough."""
-        decoder = getattr(method, "decoder", None)
+        whole = isinstance(method, MAE) and isinstance(method.decoder, GlobalDecoder)
         path = encoder_path(self.task.out, self.task.stage.name)
         about = {
             "method": self.recipe.title,
@@ -280,7 +281,7 @@ class _Stage:
             path, next(iter(method.encoders.values())), self.recipe.frontend,
             maker=self.recipe.maker, options=self.recipe.options, about=about,
             chunk_frames=self.recipe.chunk_frames, bits=16,
-            decoder=decoder if isinstance(decoder, GlobalDecoder) else None,
+            mae=method if whole else None,
         )  # fmt: skip
         if path.stat().st_size < FILE_BYTES:
             copies = self.task.out / "encoders"

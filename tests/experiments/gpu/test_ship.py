@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +15,9 @@ from audiossl_lite.experiments.gpu import ship
 from audiossl_lite.experiments.real_sounds import learnt, sounds
 from audiossl_lite.experiments.real_sounds.scores import draw_scores
 from audiossl_lite.experiments.records import load
+from audiossl_lite.pretrained import load_masked_autoencoder
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder
+from audiossl_lite.views.masks import draw_masking
 from tests.experiments.gpu.tasks import toy_task
 
 
@@ -50,6 +55,20 @@ def test_a_run_ships_its_encoders_with_scores_and_cards(tmp_path, monkeypatch, c
     assert f"{golden[0]:.4g}, {golden[1]:.4g}" in card and "8 steps of 16 clips" in card
     assert not (models / "uamix_sounds.safetensors").exists()
 
+    # What the record has of other encoders stays; one of other sounds is refused before anything is written.
+    record = run / "records" / "shipped_sounds.json"
+    entry = json.loads(record.read_text())
+    entry["values"].append(row | {"name": "another"})
+    record.write_text(json.dumps(entry))
+    assert ship.main(arguments) in (0, 1)
+    assert [r["name"] for r in load(record)["values"]] == [*names, "another"]
+    record.write_text(json.dumps(entry | {"data": "other sounds"}))
+    path.unlink()
+    with pytest.raises(ValueError, match=r"shipped_sounds\.json is of other sounds; move it away"):
+        ship.main(arguments)
+    assert not path.exists()
+    record.write_text(json.dumps(entry))
+
     # A second call reads the features again.
     kept = sorted((run / "ship").glob("features_*.pt"))
     stamps = [file.stat().st_mtime_ns for file in kept]
@@ -81,3 +100,25 @@ def test_a_baseline_that_is_not_beaten_is_named():
         "values": [row("log-mel statistics", 40.0), row("MFCC statistics", 44.5), row("mine", 45.0)]
     }
     assert ship.beaten(scored, "mine") == {"log-mel statistics": True, "MFCC statistics": False}
+
+
+def test_a_masked_autoencoder_ships_with_its_decoder_and_only_at_its_length(tmp_path, monkeypatch):
+    run, models = tmp_path / "run", tmp_path / "models"
+    sounds.run(toy_task("sounds", run))
+    learnt.run(toy_task("learnt_audiomae", run))
+    source = ship.encoder_path(run, "learnt_audiomae")
+    steps = describe_encoder(source)["about"]["steps"]
+    shipped = ship.Shipped("mae", "A network.", "Nothing.", record="other", steps=steps + 1)
+    monkeypatch.setattr(ship, "SHIPS", {"learnt_audiomae": shipped})
+    with pytest.raises(FileNotFoundError, match="holds no encoder of learnt_audiomae"):
+        ship.write_encoders(run, models)
+    monkeypatch.setattr(ship, "SHIPS", {"learnt_audiomae": replace(shipped, steps=steps)})
+    (path,) = ship.write_encoders(run, models).values()
+    assert describe_encoder(path)["about"]["record"] == "other"
+    whole, in_8_bits = load_masked_autoencoder(source), load_masked_autoencoder(path)
+    n_frames, n_mels = whole.decoder.n_frames, whole.decoder.n_mels
+    spec = torch.randn(2, n_frames, n_mels)
+    grid, generator = (n_frames // 16, n_mels // 16), torch.Generator().manual_seed(0)
+    masking = draw_masking(2, grid, generator, ratio=0.5)
+    a, b = (mae.reconstruct(spec, masking) for mae in (whole, in_8_bits))
+    assert 0 < (a - b).norm() / a.norm() < 0.05
