@@ -131,7 +131,7 @@ MASKED: dict[str, Scales] = {
         MaskedPretraining,
         paper=AUDIOMAE,
         gpu=AUDIOMAE_GPU,
-        workshop=SMALL | WORKSHOP | {"learning_rate": 2e-3, "steps": 3000, "warmup_steps": 300},
+        workshop=SMALL | WORKSHOP | {"learning_rate": 7e-4, "steps": 12_000, "warmup_steps": 1200},
         lite=SMALL
         | {
             "clips_per_class": 16,
