@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,9 +131,20 @@ def check_plain(name: str, value: Any) -> None:
             )
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path with `~` and `~user` as their folders; a name that begins with `~` and is no user's stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def usable_folder(path: Path) -> None:
     """Errors: ParameterError when a folder at `path` could not be made or written into; nothing is made."""
-    place = next(part for part in (path, *path.absolute().parents) if part.exists())
+    try:
+        if "\0" in str(path):
+            raise ValueError("it holds a null byte")
+        place = next(part for part in (path, *path.absolute().parents) if part.exists())
+    except (OSError, ValueError) as error:  # too long, in a closed folder, or no path at all
+        reason = getattr(error, "strerror", None) or error
+        raise ParameterError(f"{path} cannot be used: {reason}; give another folder.") from error
     if not place.is_dir():
         raise ParameterError(f"{path} cannot be made: {place} is a file; give another folder.")
     if not os.access(place, os.W_OK | os.X_OK):
@@ -246,7 +258,7 @@ def _check_data_root(value: Any) -> str:
     text = _as_path_text("data_root", value)
     if text in EMBEDDED_NAMES:
         return ""
-    path = Path(text).expanduser()
+    path = user_path(text)
     if not os.path.exists(path):
         raise ParameterError(
             f"data_root {text!r} does not exist (looked for {path.absolute()}); give a folder of "
@@ -259,7 +271,7 @@ def _check_output_dir(value: Any) -> str:
     text = _as_path_text("output_dir", value)
     if not text:
         return ""
-    path = Path(text).expanduser()
+    path = user_path(text)
     usable_folder(path)
     return str(path.resolve())
 
@@ -311,9 +323,16 @@ def parameter_file(path: Path) -> dict[str, Any]:
     """Read parameters from a YAML file of `name: value` lines."""
     import yaml
 
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node, deep=False):
+            names = Counter(key.value for key, _ in node.value if type(key.value) is str)
+            if twice := [name for name, count in names.items() if count > 1]:
+                raise ValueError(f"it names {twice[0]!r} twice in one place")
+            return super().construct_mapping(node, deep)
+
     regular_file(path)
     try:
-        values = yaml.safe_load(path.read_bytes()) or {}  # by its mark UTF-8 or UTF-16
+        values = yaml.load(path.read_bytes(), Strict) or {}  # by its mark UTF-8 or UTF-16
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ParameterError(f"parameter file {path} cannot be read: {reason}") from error

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import stat
-import unicodedata
 import warnings
 from pathlib import Path
 
@@ -48,14 +47,6 @@ class AudioError(ValueError):
     def __init__(self, path: str | Path, reason: str, detail: str, remedy: str) -> None:
         self.path, self.reason, self.full = str(path), reason, f"{reason} ({detail}); {remedy}"
         super().__init__(f"{path}: {self.full}")
-
-
-def printable(name: str) -> str:
-    """A name as a terminal may get it: control characters, ends of lines and bytes that are no text are escaped."""
-    return "".join(
-        c if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") else ascii(c)[1:-1]
-        for c in name
-    )
 
 
 class _Stream(soundfile.SoundFile):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from audiossl_lite.common.commands import printable
+from audiossl_lite.common.devices import rank
 
 MEMORY_LIMIT_GIB = 8.0  # clips are held in memory, padded to the longest one
 
@@ -149,6 +153,14 @@ def by_reason(skipped: Sequence[Skip]) -> list[str]:
         example = next(skip.name for skip in skipped if skip.reason == reason)
         lines.append(f"  {count} x {reason} (for example {example[:100]})")
     return lines
+
+
+def tell_left_out(root: str, clips: Clips) -> None:
+    """Warn, in process 0, of files of `root` that could not be used, and of those that have lost their end."""
+    lines = by_reason(clips.skipped) + [f"  has lost its end: {name}" for name in clips.cut_off]
+    if lines and rank() == 0:
+        head = f"{root}: {len(clips.skipped)} left out, {len(clips.cut_off)} cut off"
+        warnings.warn("\n".join(map(printable, [head, *lines])), stacklevel=3)
 
 
 def _check_vector(field: str, values: Tensor, n_clips: int, low: int, high: int | None) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiossl_lite.common.parameters import user_path
 from audiossl_lite.data.clips import Clips, Skip, by_reason
 from audiossl_lite.data.held_out import held_out_classes
 from audiossl_lite.data.layouts import (
@@ -206,7 +207,7 @@ def list_sounds(root: str | Path, *, skipped: list[Skip] | None = None) -> list[
     `train/` and `test/`. What is left out before it is read is appended to `skipped`, or warned of without such a list.
     Raises FileNotFoundError, or ValueError when nothing is there or a data script must prepare it.
     """
-    root, left_out = Path(root).expanduser(), []
+    root, left_out = user_path(root), []
     if os.path.isfile(root):
         sounds = _rows(root, root.stem, left_out)
     elif not os.path.isdir(root):

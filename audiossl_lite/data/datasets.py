@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiossl_lite.common.parameters import user_path
 from audiossl_lite.common.progress import progress
 from audiossl_lite.common.ranges import check_range
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, read_audio
@@ -40,8 +41,8 @@ def load_clips(
     check_range("clips_per_class", clips_per_class)
     if max_s is not None and max_s <= 0:
         raise ValueError(f"max_s must be positive, found {max_s}")
-    root = str(data_root).strip()
-    listing = None if root in ("", "synthetic") else find_listing(Path(root).expanduser(), pool)
+    root = str(data_root)
+    listing = None if root.strip() in ("", "synthetic") else find_listing(user_path(root), pool)
     if listing is not None:
         return _read(listing, root, clips_per_class, max_s, seed)
     clips = synthetic_clips(pool, clips_per_class=clips_per_class or 20, seed=seed)
@@ -50,7 +51,7 @@ def load_clips(
         clips = replace(
             clips, waveforms=cropped, lengths=torch.full_like(clips.lengths, cropped.shape[1])
         )
-    if root not in ("", "synthetic"):
+    if root.strip() not in ("", "synthetic"):
         clips = replace(clips, source=f"{clips.source} (the data given has no pool {pool!r})")
     return clips
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiossl_lite.common.parameters import user_path
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.corpus import Sound, tasks
@@ -174,7 +175,7 @@ def read_corpus(folder: Path, key: str | None = None) -> Corpus | None:
 
 def decoded_in(folder: str | Path) -> Corpus | None:
     """The corpus of a study's folder (`workshop --out`), None for any other folder; StoreError for a damaged one."""
-    return read_corpus(Path(folder).expanduser() / "sounds") if folder else None
+    return read_corpus(user_path(folder) / "sounds") if folder else None
 
 
 def listing_key(sounds: Sequence[Sound]) -> str:

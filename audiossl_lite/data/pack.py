@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from audiossl_lite.common.commands import CommandParser
+from audiossl_lite.common.commands import CommandParser, printable, refused
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.recipes import KINDS
@@ -48,19 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers=asked.workers,
             max_s=asked.max_s,
             clips_per_part=asked.clips_per_part,
-            say=lambda line: print(line, flush=True),
+            say=lambda line: print(printable(line), flush=True),
         )
     except (ValueError, OSError) as error:
-        print(f"{error}", file=sys.stderr)
-        return 2
+        return refused("pack", error)
     print(f"{store.source}; {store.nbytes / 1e6:.1f} MB, digest {store.digest()}")
     for reason, count in Counter(skip.reason for skip in store.skipped).most_common():
-        print(f"  {count} x {reason}")
+        print(printable(f"  {count} x {reason}"))
     for name in store.manifest["cut_off"]:
-        print(f"  has lost its end: {name}")
+        print(printable(f"  has lost its end: {name}"))
     if asked.verify:
         problems = verify_store(asked.store)
-        print("\n".join(problems) if problems else "verified: every part is whole")
+        print("\n".join(map(printable, problems)) if problems else "verified: every part is whole")
         return 1 if problems else 0
     return 0
 

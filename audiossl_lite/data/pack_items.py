@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
+from audiossl_lite.common.parameters import user_path
 from audiossl_lite.data.audio import SAMPLE_RATE_HZ, AudioError, central, read_audio
 from audiossl_lite.data.layouts import Listing, find_listing, is_esc50, is_fsdd
 from audiossl_lite.data.recipes import Recipe, bytes_per_second, encode
@@ -85,7 +86,7 @@ def find_clips(data_root: str | Path, pool: str = "event") -> Listing:
     check_pool(pool)
     if str(data_root).strip() in ("", "synthetic"):
         raise ValueError("embedded sounds need no store; give a folder or a CSV manifest")
-    root = Path(data_root).expanduser()
+    root = user_path(data_root)
     own_layout = not root.is_dir() or is_esc50(root) or is_fsdd(root)
     manifests = [] if own_layout else sorted(root.glob("manifest*.csv"))
     if len(manifests) > 1:

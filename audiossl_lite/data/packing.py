@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from audiossl_lite.common.parameters import user_path
 from audiossl_lite.common.progress import progress_bar
 from audiossl_lite.common.ranges import check_range
 from audiossl_lite.data.clips import Skip
@@ -96,7 +97,7 @@ def pack_items(
     """
     check_range("clips_per_part", clips_per_part)
     check_range("workers", workers)
-    folder = Path(folder)
+    folder = user_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with writer_lock(folder):
         header = _agree(folder, made, data)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from audiossl_lite.common.devices import rank, usable_device
+from audiossl_lite.common.parameters import user_path
+from audiossl_lite.data.clips import tell_left_out
 from audiossl_lite.data.recipes import recipe_frontend
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments.build import (
@@ -42,7 +44,7 @@ from audiossl_lite.pretrained.shipped import (
 )
 from audiossl_lite.pretrained.weights import WeightsError, load_state
 from audiossl_lite.training import Compute, TrainingResult, load_checkpoint, train
-from audiossl_lite.training.checkpoint import impossible_values
+from audiossl_lite.training.checkpoint import check_free, impossible_values
 from audiossl_lite.training.sources import ClipSource, InMemory
 
 ENCODER_FILE = "encoder.safetensors"  # what a finished run leaves
@@ -170,6 +172,7 @@ def _in_memory(
 ) -> tuple[ClipSource, nn.Module]:
     network = job.network(config)
     clips = train_and_test(data_root, network, seed=seed).train
+    tell_left_out(data_root, clips)
     if job.step:
         bank = given or make_mae_frontend(network, clips)
         frontend = holding(bank, clips.lengths, at_least=network.n_frames)
@@ -190,9 +193,13 @@ def new_encoder(config: Tuning, frontend: nn.Module, seed: int) -> nn.Module:
 def find_start(job: Job, previous: str, config: Any = None) -> Path | None:
     """Where the job before this one left its result, None for a job that starts from nothing.
 
-    ValueError when there is nothing, saying which job to run first, or an encoder that `config` does not describe.
+    ValueError when there is nothing, saying which job to run first, or a start that job or `config` does not take.
     """
     if not job.after:
+        if previous:
+            raise ValueError(
+                f"{job.name} starts from nothing, got start={previous!r}; leave it out"
+            )
         return None
     file = " (or a published AudioMAE file, or audiomae_sounds)" if job.step == 1 else ""
     wanted = (
@@ -200,7 +207,7 @@ def find_start(job: Job, previous: str, config: Any = None) -> Path | None:
     )
     if not previous:
         raise ValueError(wanted)
-    path = Path(previous)
+    path = user_path(previous)
     if job.step == 1 and not path.exists():
         path = shipped_encoders().get(previous, path)
     if not (path / "last.pt").is_file() and not (job.step == 1 and path.is_file()):
@@ -301,6 +308,7 @@ def run_job(
     job = find_job(name)
     config = preset(job.experiment, scale, overrides)
     usable_device(device)  # before the data are read
+    check_free(output_dir, ENCODER_FILE)
     given = start_frontend(find_start(job, start, config))
     source, frontend = open_source(job, config, data_root, seed=seed, frontend=given)
     encoder, head = starting_point(job, config, frontend, start)

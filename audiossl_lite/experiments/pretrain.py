@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.multiprocessing import errors as elastic_errors
 
-from audiossl_lite.common.commands import CommandParser
+from audiossl_lite.common.commands import CommandParser, printable, sentence
 from audiossl_lite.common.parameters import (
     ParameterError,
     Parameters,
@@ -37,6 +37,19 @@ from audiossl_lite.training.compute import LAUNCHER
 
 if TYPE_CHECKING:
     from audiossl_lite.experiments.cost import Estimate
+
+
+# What settings that do not go together end in, wherever they are noticed.
+FAULTS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    OSError,
+    MemoryError,
+    RuntimeError,
+    AssertionError,
+    ImportError,
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class JobRequest:
         """The request in the parameters of a notebook or a file; KeyError for an unknown job."""
         rest = dict(parameters.overrides)
         job = find_job(str(rest.pop("job", default_job))).name
-        start = str(rest.pop("start", ""))
+        start = str(rest.pop("start", "") or "")
         processes = typed_value("processes", rest.pop("processes", 1), 1)
         names = [item.name for item in dataclasses.fields(Compute)]
         compute = override(Compute(), {name: rest.pop(name) for name in names if name in rest})
@@ -138,7 +151,7 @@ def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = 
     typed, texts = parameter_file(file), split_assignments(changes)
     values = typed | texts | merged_overrides(typed, texts)
     if isinstance(values.get("seed"), str):
-        values["seed"] = int(values["seed"])
+        values["seed"] = typed_value("seed", values["seed"], 0)
     if not needs_data:
         values["data_root"] = ""
     request = JobRequest.from_parameters(make_parameters(values))
@@ -148,6 +161,13 @@ def read_request(file: Path, changes: Sequence[str] = (), *, needs_data: bool = 
     if needs_data:
         find_start(job, request.start, config)
     return request
+
+
+def _told(file: Path, error: Exception, status: int) -> int:
+    """Say on standard error what is wrong; returns the status. The end of a log has several lines."""
+    lines = f"{file}: {sentence(error)}".splitlines()
+    print("\n".join(map(printable, lines)), file=sys.stderr)
+    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,9 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"batch_size={cost.batch} needs more memory than there is ({cost.fits}): take a smaller batch, or "
                     "--no-estimate to start all the same"
                 )
-    except (ParameterError, KeyError, TypeError, ValueError, MemoryError) as error:
-        print(f"{options.file}: {error}", file=sys.stderr)
-        return 2
+    except FAULTS as error:
+        return _told(options.file, error, 2)
+    if not request.output_dir and "TORCHELASTIC_RUN_ID" not in os.environ:
+        print("without an output_dir nothing of this run is kept, neither encoder nor checkpoint")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         result = elastic_errors.record(
             request.run
@@ -181,9 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         try:
             result = request.run()
-        except (OSError, ValueError, MemoryError, RuntimeError) as error:
-            print(f"{options.file}: {error}", file=sys.stderr)
-            return 1
+        except FAULTS as error:
+            return _told(options.file, error, 1)
     if result is not None and int(os.environ.get("RANK", "0")) == 0:
         print(f"{request.job}: {result.summary()}")
     return 0

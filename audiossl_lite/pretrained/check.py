@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from audiossl_lite.common.commands import CommandParser, refused
+from audiossl_lite.common.commands import CommandParser, printable, refused
 from audiossl_lite.pretrained.checks import Finding, check_encoder
 from audiossl_lite.pretrained.embed import MODEL_HELP, REFUSED
 from audiossl_lite.pretrained.recognise import load_any
@@ -16,7 +16,9 @@ WORDS = {True: "pass", False: "FAIL", None: "-"}
 def table(findings: Sequence[Finding]) -> str:
     """One line a check: its name, pass or FAIL (or - for a figure alone), and what was measured."""
     width = max(len(finding.name) for finding in findings)
-    return "\n".join(f"{f.name:<{width}}  {WORDS[f.passed]:<4}  {f.detail}" for f in findings)
+    return "\n".join(
+        printable(f"{f.name:<{width}}  {WORDS[f.passed]:<4}  {f.detail}") for f in findings
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     findings = check_encoder(model)
     n_failed = sum(finding.passed is False for finding in findings)
     print(table(findings))
-    print(f"\n{model.name}: {len(findings)} checks, {n_failed} failed")
+    print(f"\n{printable(model.name)}: {len(findings)} checks, {n_failed} failed")
     return 1 if n_failed else 0
 
 

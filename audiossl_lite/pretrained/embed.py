@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from audiossl_lite.common.commands import CommandParser, refused
+from audiossl_lite.common.commands import CommandParser, printable, refused
 from audiossl_lite.common.parameters import make_parameters
 from audiossl_lite.common.ranges import ranged
-from audiossl_lite.data.audio import LOUD_PEAK, printable
+from audiossl_lite.data.audio import LOUD_PEAK
 from audiossl_lite.pretrained.embedding import embed_folder
 from audiossl_lite.pretrained.parts import kept_parts
 from audiossl_lite.pretrained.recognise import load_any
@@ -68,9 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except REFUSED as error:
         return refused("embed", error)
     n_files, width = len(set(rows.files)), rows.vectors.shape[1]
-    print(
-        f"{out}: {len(rows)} rows of {width} numbers, from {n_files} files, {len(rows.skipped)} left out"
+    line = (
+        f"{len(rows)} rows of {width} numbers, from {n_files} files, {len(rows.skipped)} left out"
     )
+    print(printable(f"{out}: {line}"))
     report_files(rows)
     return 1 if rows.skipped else 0
 

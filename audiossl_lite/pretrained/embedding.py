@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from audiossl_lite._version import __version__
+from audiossl_lite.common.parameters import user_path
 from audiossl_lite.common.progress import progress_bar
 from audiossl_lite.data.audio import TOO_LONG, AudioError, is_loud, read_audio
 from audiossl_lite.data.clips import Skip
@@ -57,7 +58,7 @@ def embed_folder(
     then. Raises ValueError for a chunk that is too short or when no file is left, WeightsError for an encoder that
     gives no row for each clip, and FileNotFoundError when the folder vanishes meanwhile, or many of its files.
     """
-    root = Path(root).expanduser()
+    root = user_path(root)
     left_out = list(left_out)
     sounds = list_sounds(root, skipped=left_out) if sounds is None else sounds
     if not chunk_s * SAMPLE_RATE_HZ >= SHORTEST:

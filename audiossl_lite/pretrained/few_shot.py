@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiossl_lite.common.commands import CommandParser, refused
+from audiossl_lite.common.commands import CommandParser, printable, refused
 from audiossl_lite.common.parameters import make_parameters
 from audiossl_lite.common.ranges import ranged
-from audiossl_lite.data.audio import printable
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.corpus import Sound, Task, data_set, list_sounds, tasks
 from audiossl_lite.evaluation.grids import Column, draw_column

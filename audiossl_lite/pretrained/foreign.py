@@ -39,6 +39,9 @@ def load_foreign(name: str) -> PretrainedEncoder:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise WeightsError(f"{name}: {module_name} cannot be imported: {error}") from error
+    except Exception as error:  # anyone's code
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{name}: {module_name} fails when it is imported: {reason}") from error
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -46,7 +49,11 @@ def load_foreign(name: str) -> PretrainedEncoder:
             raise WeightsError(f"{name}: there is no {part!r} in it; did you mean {near!r}?")
         found = getattr(found, part)
     if isinstance(found, type) or (not isinstance(found, nn.Module) and _needs_nothing(found)):
-        found = found()
+        try:
+            found = found()
+        except Exception as error:  # anyone's code
+            reason = f"{type(error).__name__}: {error}"
+            raise WeightsError(f"{name} cannot be made without arguments: {reason}") from error
     embed = getattr(found, "embed", found)
     if not callable(embed):
         raise WeightsError(f"{name} is a {type(found).__name__}, neither callable nor with .embed")

@@ -7,11 +7,14 @@ needs nothing else; one on the Hugging Face hub needs `huggingface_hub`.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from audiossl_lite._version import __version__
+from audiossl_lite.common.commands import printable
+from audiossl_lite.common.parameters import user_path
 from audiossl_lite.data.store_format import checksum, write_whole
 from audiossl_lite.pretrained.shipped import describe_encoder, load_encoder, shipped_encoders
 from audiossl_lite.pretrained.weights import PretrainedEncoder, WeightsError
@@ -39,8 +42,8 @@ def save_pretrained(name_or_file: str | Path, folder: str | Path) -> Path:
     The model card is the `.md` file beside the weights, or made from what the file says of its origin. Errors as
     `load_encoder`, before anything is written.
     """
-    source = shipped_encoders().get(str(name_or_file), Path(name_or_file).expanduser())
-    described, folder = describe_encoder(source), Path(folder).expanduser()
+    source = shipped_encoders().get(str(name_or_file), user_path(name_or_file))
+    described, folder = describe_encoder(source), user_path(folder)
     load_encoder(source)
     card = source.with_suffix(".md")
     body = card.read_text("utf-8") if card.is_file() else _card(source.stem, described)
@@ -55,11 +58,23 @@ def save_pretrained(name_or_file: str | Path, folder: str | Path) -> Path:
 
 def _card(name: str, described: dict[str, Any]) -> str:
     golden = ", ".join(f"{value:.4g}" for value in described["golden"][:4])
-    lines = [f"- **{key}.** {value}" for key, value in described["about"].items()]
+    lines = [
+        f"- **{_as_text(key)}.** {_as_text(value)}" for key, value in described["about"].items()
+    ]
     network = f"`{described['encoder']['maker']}` fed by `{described['frontend']['class']}`"
     return "\n".join(
-        [f"# {name}\n", f"{network}.\n", *lines, f"- **Golden vector.** It begins {golden}."]
+        [
+            f"# {_as_text(name)}\n",
+            f"{network}.\n",
+            *lines,
+            f"- **Golden vector.** It begins {golden}.",
+        ]
     )
+
+
+def _as_text(value: Any) -> str:
+    """A value of a file as text in Markdown, which is then no markup."""
+    return re.sub(r"([\\`\[\]<>&])", r"\\\1", printable(str(value)))
 
 
 def from_pretrained(
@@ -70,7 +85,7 @@ def from_pretrained(
     Raises FileNotFoundError naming the file that is missing, or WeightsError when weights or configuration are damaged
     or do not say the same.
     """
-    folder = Path(folder_or_repo).expanduser()
+    folder = user_path(folder_or_repo)
     name = folder.name
     if not folder.is_dir():
         folder = _download(str(folder_or_repo), revision)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from audiossl_lite._version import __version__
-from audiossl_lite.common.parameters import nearest
+from audiossl_lite.common.parameters import nearest, user_path
 from audiossl_lite.data.store_format import checksum
 from audiossl_lite.evaluation.baselines import MFCCFrontend, Statistics
 from audiossl_lite.evaluation.embed import spectrograms
@@ -72,7 +72,7 @@ def load_any(name_or_file: str | Path) -> PretrainedEncoder:
     WeightsError naming the keys that are wrong or the other family that a file belongs to, FileNotFoundError, and
     KeyError with the nearest name.
     """
-    text, path = str(name_or_file), Path(name_or_file).expanduser()
+    text, path = str(name_or_file), user_path(name_or_file)
     shipped = shipped_encoders()
     if text in BASELINES:
         return _baseline(text)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiossl_lite.common.parameters import nearest
+from audiossl_lite.common.parameters import nearest, user_path
 from audiossl_lite.data.clips import Skip
 from audiossl_lite.data.corpus import Sound
 from audiossl_lite.data.store_format import whole_file, write_whole
@@ -61,7 +61,7 @@ def check_table(path: str | Path) -> Path:
 
     Raises OSError when no file of this name can be made in its folder.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.suffix not in WRITERS:
         near = nearest(path.suffix, WRITERS)
         raise ValueError(f"{path}: unknown suffix {path.suffix!r}; did you mean {near!r}? "

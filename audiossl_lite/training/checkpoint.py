@@ -70,6 +70,17 @@ def forget_checkpoints(folder: str | Path) -> None:
         (Path(folder) / name).unlink(missing_ok=True)
 
 
+def check_free(folder: str | Path | None, result: str) -> None:
+    """ValueError where a run from the beginning would replace the file `result` that another one left in a folder."""
+    if not folder or any((Path(folder) / name).exists() for name in (LAST, PREVIOUS)):
+        return
+    if (Path(folder) / result).exists():
+        raise ValueError(
+            f"{folder} holds {result} of a run without its checkpoint, which a new run would replace; move it away, or "
+            "choose another output_dir"
+        )
+
+
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of `save_checkpoint`; nothing but tensors and plain values is accepted.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import textwrap
 import warnings
@@ -29,6 +30,10 @@ try:
     import fcntl
 except ImportError:  # Windows has no flock: there a second writer is not noticed
     fcntl = None
+
+
+# Of the optimiser's settings, those that the run's own say: a file has no word in them.
+OF_THE_RUN = ("betas", "eps", "amsgrad", "maximize")
 
 
 class RunFolder:
@@ -122,6 +127,7 @@ class RunFolder:
             self.seconds = _known("seconds", state["seconds"], (int, float))
             history = _known("history", state["history"], list)
             self.history = [_known("a row of history", row, dict) for row in history]
+            _check_progress(self.step, now.get("steps"), self.seconds, self.history)
             others = state.get("views_of_others", [])
             if rank() and len(others) >= rank():
                 state["views"] = others[rank() - 1]
@@ -129,6 +135,7 @@ class RunFolder:
                 if isinstance(part, torch.optim.Optimizer):
                     _load_optimizer(part, state[name])
                 else:
+                    _same_kinds(part.state_dict(), state[name])
                     part.load_state_dict(state[name])
 
     def _rewrite(self) -> None:
@@ -186,13 +193,38 @@ def _known(name: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     return value
 
 
+def _check_progress(step: int, steps: Any, seconds: float, history: list[dict]) -> None:
+    """ValueError for a place where no run of so many `steps` can be, and for rows that say none of it."""
+    if isinstance(step, bool) or step < 0 or (isinstance(steps, int) and step > steps):
+        raise ValueError(f"step is {step!r} of {steps}")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"seconds is {seconds!r}")
+    for row in history:
+        _known("step of a row of history", row["step"], int)
+        _known("loss of a row of history", row.get("loss", 0.0), (int, float))
+    if step and not any("loss" in row for row in history):
+        raise ValueError(f"history has no loss for {step} steps")
+
+
+def _same_kinds(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """TypeError for numbers of another kind, which torch would round or cut without a word."""
+    for name, value in theirs.items():
+        wanted = ours.get(name)
+        if not (isinstance(value, torch.Tensor) and isinstance(wanted, torch.Tensor)):
+            continue
+        kinds = [(x.is_floating_point(), x.is_complex()) for x in (value, wanted)]
+        if kinds[0] != kinds[1]:
+            raise TypeError(f"{name} holds {value.dtype}, not {wanted.dtype}")
+
+
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load, and look at what torch takes unseen: a step reads moments smaller than their weight beyond their end."""
-    before = [set(group) for group in optimizer.param_groups]
+    before = [dict(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
-    for group, names in zip(optimizer.param_groups, before, strict=True):
-        if missing := names - set(group):
+    for group, ours in zip(optimizer.param_groups, before, strict=True):
+        if missing := set(ours) - set(group):
             raise KeyError(*sorted(missing))
+        group.update({name: ours[name] for name in OF_THE_RUN if name in ours})
         moments = ("exp_avg", "exp_avg_sq", "step") if "betas" in group else ("momentum_buffer",)
         for weight in group["params"]:
             held = optimizer.state.get(weight)  # none before the first gradient
@@ -204,6 +236,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
                     raise ValueError(
                         f"{name} {tuple(value.shape)} of a weight {tuple(weight.shape)}"
                     )
+                if bool(value.isnan().any()):
+                    raise ValueError(f"{name} of a weight {tuple(weight.shape)} holds NaN")
 
 
 def _views_of_others(views: Any) -> list[dict[str, torch.Tensor]]:

@@ -13,8 +13,10 @@ from audiossl_lite.common.parameters import (
     ParameterError,
     Parameters,
     make_parameters,
+    parameter_file,
     parse_overrides,
     typed_value,
+    user_path,
 )
 from tests.tiny import CHECK_CELL, PARAMETERS_CELL
 
@@ -169,3 +171,34 @@ def test_output_folder_is_made(tmp_path: Path) -> None:
     assert first != second
     first.rmdir()
     second.rmdir()
+
+
+def test_a_name_that_begins_with_a_tilde_is_a_home_or_itself(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~old sounds").mkdir()
+    assert user_path("~/x") == tmp_path / "x"
+    assert user_path("~old sounds") == Path("~old sounds")
+    given = make_parameters({"data_root": "~old sounds", "output_dir": "~no one/runs"})
+    assert given.data_root == str(tmp_path / "~old sounds")
+    assert given.output_dir == str(tmp_path / "~no one" / "runs")
+    with pytest.raises(ParameterError, match="data_root '~nowhere' does not exist"):
+        make_parameters({"data_root": "~nowhere"})
+
+
+@pytest.mark.parametrize(("folder", "why"), [("a" * 300, "File name too long"), ("a\0b", "null")])
+def test_a_folder_that_no_system_takes_is_named(folder: str, why: str) -> None:
+    with pytest.raises(ParameterError, match=rf"(?s)a+.* cannot be used: .*{why}.*another folder"):
+        make_parameters({"output_dir": folder})
+
+
+@pytest.mark.parametrize(
+    "text", ["seed: 1\nseed: 2\n", "overrides:\n  steps: 5\n  lr: 1\n  steps: 500\n"]
+)
+def test_a_file_that_names_a_setting_twice_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    name = text.split(":")[-2].split()[-1]
+    with pytest.raises(ParameterError, match=rf"a\.yaml cannot be read: it names '{name}' twice"):
+        parameter_file(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("x: &x {steps: 1}\ny: {<<: *x, steps: 2}\nz: {steps: 3}\n")
+    assert parameter_file(tmp_path / "b.yaml")["y"] == {"steps": 2}

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from audiossl_lite.common.commands import printable
 from audiossl_lite.data import audio
 from audiossl_lite.data.audio import (
     SAMPLE_RATE_HZ,
     AudioError,
     load_audio,
-    printable,
     save_audio,
 )
 from tests.data import bad_sounds

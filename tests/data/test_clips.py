@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from audiossl_lite.data.clips import Clips, Skip
+from audiossl_lite.data.clips import Clips, Skip, tell_left_out
 
 
 def make_clips(n_classes: int = 4, per_class: int = 8, group_size: int = 2) -> Clips:
@@ -75,3 +75,15 @@ def test_report_counts_clips_and_skips():
     text = replace(make_clips(), skipped=skipped, source="some data").report()
     parts = ("some data", "32 clips", "4 classes, 8 to 8", "16 groups", "2 x silent", "1 x empty")
     assert [words for words in parts if words not in text] == []
+
+
+def test_what_was_left_out_is_told_once_without_moving_a_terminal(recwarn):
+    clips = replace(make_clips(), skipped=(Skip("a\x1b[2J.wav", "unreadable"),), cut_off=("b\n",))
+    tell_left_out("my/sounds", clips)
+    (told,) = recwarn
+    assert str(told.message).splitlines() == [
+        "my/sounds: 1 left out, 1 cut off", "  1 x unreadable (for example a\\x1b[2J.wav)",
+        "  has lost its end: b\\n",
+    ]  # fmt: skip
+    tell_left_out("my/sounds", make_clips())
+    assert len(recwarn) == 1

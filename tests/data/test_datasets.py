@@ -255,3 +255,9 @@ def test_real_fsdd(shared):
     assert torch.bincount(clips.labels["speaker"]).tolist() == [500] * 5
     assert torch.bincount(clips.labels["digit"]).tolist() == [250] * 10
     assert clips.skipped == ()
+
+
+def test_a_folder_whose_name_ends_with_a_space_is_read(tmp_path):
+    put(tmp_path / "my sounds " / "a" / "b.wav")
+    assert load_clips(f"{tmp_path}/my sounds ").names == ("a/b.wav",)
+    assert load_clips(" ", clips_per_class=1).source == load_clips("", clips_per_class=1).source

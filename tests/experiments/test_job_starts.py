@@ -8,7 +8,7 @@ import torch
 from audiossl_lite.data.audio import save_audio
 from audiossl_lite.data.packing import pack
 from audiossl_lite.data.sounds import synthetic_clips
-from audiossl_lite.experiments.jobs import open_source, run_job, start_frontend
+from audiossl_lite.experiments.jobs import find_start, open_source, run_job, start_frontend
 from audiossl_lite.experiments.settings.jobs import find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.frontends import AudioMAEFrontend
@@ -114,3 +114,11 @@ def test_a_run_of_before_crops_were_a_setting_is_known_by_the_same_identity():
     before, other = module_digest(one), module_digest(two)
     del one.segments
     assert module_digest(one) == before != other
+
+
+def test_a_start_that_nobody_takes_is_refused_and_a_tilde_is_a_home(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="byola starts from nothing, got start='x'; leave it out"):
+        run_job("byola", "lite", "", None, device="cpu", start="x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mae.pth").touch()
+    assert find_start(find_job("uamix_head"), "~/mae.pth") == tmp_path / "mae.pth"

@@ -304,7 +304,7 @@ def test_the_command_says_what_it_costs_runs_and_refuses(tmp_path: Path, capsys)
     assert "device-hours" not in capsys.readouterr().out
     for change, message in (
         ("overrides=job=atst_small,stepz=1", "unknown setting 'stepz'"),
-        ("seed=x", "invalid literal"),
+        ("seed=x", "'seed' must be a whole number, got 'x'"),
         ("data_root=not/there", "does not exist"),
     ):
         assert main([str(asked), "-p", change]) == 2

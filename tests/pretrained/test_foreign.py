@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from audiossl_lite.pretrained import WeightsError, embed_folder
-from audiossl_lite.pretrained.foreign import adapt
+from audiossl_lite.pretrained.foreign import adapt, load_foreign
 
 WRONG = {
     "the mean of the batch": (lambda w: w.mean(0, keepdim=True)[:, :8], r"\(1, 8\) for 4 clips"),
@@ -59,3 +59,19 @@ def test_a_clip_on_which_the_code_fails_is_left_out_with_its_words(folder, error
     assert [(skip.name, skip.reason) for skip in rows.skipped] == [
         ("long.wav", f"the encoder cannot take it: {said}")
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise RuntimeError('no card')", "fails when it is imported: RuntimeError: no card"),
+        ("no python", "fails when it is imported: SyntaxError: "),
+        ("class It:\n  def __init__(self): 1 / 0", "cannot be made without arguments: ZeroDiv"),
+    ],
+)
+def test_code_that_fails_before_it_embeds_is_named(code, message, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"theirs_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(code)
+    with pytest.raises(WeightsError, match=rf"{name}:It.* {message}"):
+        load_foreign(f"{name}:It")

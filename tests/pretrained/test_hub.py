@@ -109,3 +109,14 @@ def test_the_hub_is_asked_only_for_what_is_no_folder_and_where_it_is_installed(f
         FileNotFoundError, match="no folder at somebody/mine; .* install huggingface_hub"
     ):
         from_pretrained("somebody/mine")
+
+
+def test_what_a_file_says_is_no_markup_in_its_card(tmp_path):
+    path = tmp_path / "own.safetensors"
+    said = "<script>1</script> [x](http://y)\n# `big` \x1b[2J"
+    encoder = byola_tiny().eval()
+    options = {"maker": "byola_tiny", "about": {"data": said, said: "a & b"}}
+    save_encoder(path, encoder, BYOLAFrontend(), **options)
+    card = (save_pretrained(path, tmp_path / "out") / "README.md").read_text()
+    text = r"\<script\>1\</script\> \[x\](http://y)\\n# \`big\` \\x1b\[2J"
+    assert f"\n- **data.** {text}\n- **{text}.** a \\& b\n" in card and "\x1b" not in card

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from audiossl_lite.training import forget_checkpoints, load_checkpoint, save_checkpoint
-from audiossl_lite.training.checkpoint import impossible_values
+from audiossl_lite.training.checkpoint import check_free, impossible_values
 from tests.common.limits import file_limit
 from tests.faults.flips import flipped, zeroed
 
@@ -182,3 +182,13 @@ def test_values_that_no_network_holds_are_named(value):
         "half": torch.ones(2).half(),
     }
     assert not impossible_values(fine)
+
+
+def test_a_result_whose_checkpoint_is_gone_is_not_replaced(tmp_path):
+    check_free(None, "encoder.safetensors")
+    check_free(tmp_path / "new", "encoder.safetensors")
+    (tmp_path / "encoder.safetensors").write_text("")
+    with pytest.raises(ValueError, match=r"holds encoder\.safetensors of a run without .*move it"):
+        check_free(tmp_path, "encoder.safetensors")
+    (tmp_path / "previous.pt").write_text("")
+    check_free(tmp_path, "encoder.safetensors")
