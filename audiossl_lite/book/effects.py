@@ -12,8 +12,8 @@ import numpy as np
 from audiossl_lite.evaluation.statistics import as_text, mean_interval, verdict
 from audiossl_lite.experiments.differences import AVERAGE, CHANGES, RECORD
 from audiossl_lite.experiments.records import recorded, recorded_scores
-from audiossl_lite.experiments.workshop import AGAIN, gain_by_seed
 from audiossl_lite.experiments.workshop import RECORD as STUDY
+from audiossl_lite.experiments.workshop import WEAKER, gain_by_seed
 
 # How the page asks for an effect: FAMILY: NAME, or RECORD: ROW minus ROW; and for how the first were measured.
 TOKEN = re.compile(r"measured\(([^()]+)\)")
@@ -58,15 +58,12 @@ def _cell(row: dict[str, Any]) -> tuple[float, float]:
 def between(record: str, a: str, b: str, folder: str | Path | None = None) -> np.ndarray | None:
     """Row a minus row b of a record, in points `(seeds,)`, on the average of all tasks never heard.
 
-    Paired by the seeds that both rows have; of the study a seed that was run twice counts by its mean. None without
-    the record, one of the rows, or a common seed.
+    Paired by the seeds that both rows have. None without the record, one of the rows, or a common seed.
     """
-    if record == STUDY:
-        if not (entry := recorded(STUDY, folder)):
-            return None
-        gain = gain_by_seed(entry, a, b, recorded(AGAIN, folder))
-        return gain if len(gain) else None
     entry = recorded(record, folder)
+    if entry and record in (STUDY, WEAKER):
+        gain = gain_by_seed(entry, a, b)
+        return gain if len(gain) else None
     rows = {row["name"]: row for row in entry["values"]} if entry else {}
     if not {a, b} <= set(rows):
         return None

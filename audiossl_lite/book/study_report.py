@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -20,7 +21,9 @@ from audiossl_lite.evaluation.statistics import (
     verdict,
 )
 from audiossl_lite.experiments.networks import UNTRAINED
+from audiossl_lite.experiments.records import recorded
 from audiossl_lite.experiments.settings.uamix import VARIANTS
+from audiossl_lite.experiments.workshop import RECORD as STUDY
 from audiossl_lite.experiments.workshop import RUNS, on_common_seeds
 
 MAE = "AudioMAE"
@@ -120,26 +123,6 @@ def study_verdicts(entry: Entry) -> list[str]:
     return sentences
 
 
-def runs_again(first: Entry, again: Entry) -> list[dict[str, Any]]:
-    """The runs that both records have, one line a run and seed: both averages, and where a task differs most."""
-    lines = []
-    seeds, others = (
-        {row["name"]: row.get("seeds", []) for row in e["values"]} for e in (first, again)
-    )
-    for name in (name for name in RUNS if name in seeds and name in others):
-        a, b = (study_scores(entry, [name])[name] for entry in (first, again))
-        for seed in (seed for seed in others[name] if seed in seeds[name]):
-            i, j = seeds[name].index(seed), others[name].index(seed)
-            gaps = {c: float(b[c][j] - a[c][i]) for c in a if c != "average"}
-            most = max(gaps, key=lambda c: abs(gaps[c]))
-            lines.append(
-                {"run": name, "seed": seed, "recorded above": f"{a['average'][i]:.1f}"}
-                | {"the other time": f"{b['average'][j]:.1f}"}
-                | {"largest difference": f"{gaps[most]:+.1f}, {most.removesuffix(NEVER)}"}
-            )
-    return lines
-
-
 def study_curves(
     entry: Entry, per_step: Mapping[str, float] | None = None
 ) -> dict[str, list[tuple[float, float, float]]]:
@@ -177,6 +160,17 @@ def tuning_scores(entry: Entry) -> Scores:
     titles = dict(zip(names, STARTS_OF_TUNING))
     scores = on_common_seeds(entry, *baselines, *names)
     return {titles.get(name, name): row for name, row in scores.items()}
+
+
+def which_study(entry: Entry, folder: str | Path | None = None) -> str:
+    """A sentence where the AudioMAE that a record is about had other steps than the study's; else nothing."""
+    steps, study = entry["config"][MAE]["steps"], recorded(STUDY, folder)
+    if study is None or study["config"][MAE]["steps"] == steps:
+        return ""
+    return (
+        f"Here AudioMAE had {steps:,} steps, and uaMix-MAE was tuned from that: the weaker start of chapter 09. The "
+        f"study has given it {study['config'][MAE]['steps']:,} since."
+    )
 
 
 def missing_runs(entry: Entry, names: Sequence[str] = tuple(RUNS), n_seeds: int = 3) -> str:

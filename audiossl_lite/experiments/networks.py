@@ -24,6 +24,7 @@ SHIPPED_ENCODERS = {
     SHIPPED: "cnn_events",
     "shipped CNN, six hours": "cnn_sounds",
     "shipped ATST": "atst_sounds",
+    "shipped AudioMAE": "audiomae_sounds",
     "shipped uaMix-MAE": "uamix_sounds",
 }
 

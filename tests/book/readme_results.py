@@ -12,8 +12,8 @@ from audiossl_lite.book.figures import figure_style
 from audiossl_lite.evaluation.statistics import judged
 from audiossl_lite.experiments.records import recorded
 from audiossl_lite.experiments.settings.uamix import VARIANTS
-from audiossl_lite.experiments.workshop import AGAIN, RUNS, gain_by_seed
 from audiossl_lite.experiments.workshop import RECORD as STUDY
+from audiossl_lite.experiments.workshop import RUNS, gain_by_seed
 from tests.book.library_index import ROOT
 
 README = ROOT / "README.md"
@@ -50,20 +50,20 @@ def drawn_numbers() -> str:
 
 
 def verdict_lines() -> str:
-    """What the picture says, in words, as far as intervals over seeds allow; a seed run twice counts by its mean."""
-    entry, again = recorded(STUDY), recorded(AGAIN)
+    """What the picture says, in words, as far as intervals over seeds allow."""
+    entry = recorded(STUDY)
     if entry is None:
         return "Not run."
     averages = study_report.averages_of(entry)
     names = [name for name in RUNS if name in averages]
 
     def gap(name: str, other: str) -> str:
-        return judged(gain_by_seed(entry, name, other, again))
+        return judged(gain_by_seed(entry, name, other))
 
     def above(name: str, other: str) -> bool:
         return gap(name, other).endswith(": better")
 
-    names = [n for n in names if len(gain_by_seed(entry, n, study_report.start_of(n), again)) > 1]
+    names = [n for n in names if len(gain_by_seed(entry, n, study_report.start_of(n))) > 1]
     risen = [name for name in names if above(name, study_report.start_of(name))]
     over = [n for n in names if all(above(n, b) for b in study_report.PLAIN)]
     said = (

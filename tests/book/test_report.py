@@ -163,7 +163,7 @@ def test_the_recorded_runs_of_this_checkout_can_be_shown():
     known |= {"shipped_sounds"}  # of chapter 10 and the model cards
     known |= {
         "sounds_workshop",
-        "sounds_again_workshop",
+        "sounds_3000_workshop",
         "attempts_workshop",
         "speedrun_cpu",
         "speedrun_gpu",

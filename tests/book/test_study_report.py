@@ -6,6 +6,7 @@ import numpy as np
 
 from audiossl_lite.book import study_report
 from audiossl_lite.evaluation.statistics import as_text, mean_interval
+from audiossl_lite.experiments.records import record
 from audiossl_lite.experiments.settings.uamix import START, VARIANTS
 from audiossl_lite.experiments.workshop import gain_by_seed
 
@@ -58,16 +59,6 @@ def test_a_run_stands_against_its_start_task_by_task_and_against_every_baseline(
     ]
 
 
-def test_runs_that_were_made_again_stand_seed_by_seed_beside_the_first():
-    again = entry(
-        row("AudioMAE", [1, 3], [51.0, 0.0], [49.2, 0.0]), row("TF-CutMix", [0], [1.0], [1.0])
-    )
-    assert study_report.runs_again(STUDY, again) == [
-        {"run": "AudioMAE", "seed": 1, "recorded above": "48.4", "the other time": "50.1",
-         "largest difference": "+4.0, b"}
-    ]  # fmt: skip
-
-
 def test_the_table_of_chapter_09_takes_rows_that_have_all_seeds():
     scores = study_report.tuning_scores(STUDY)
     assert list(scores) == ["log-mel statistics", "untrained encoder", START, "No Mixing"]
@@ -91,6 +82,21 @@ def test_a_curve_begins_at_the_start_of_its_run():
     assert study_report.study_curves(study, {"ATST": 0.5}) == {}
 
 
+def test_a_record_of_an_earlier_study_says_so(tmp_path):
+    def of(steps):
+        return {"config": {"AudioMAE": {"steps": steps}}}
+
+    assert study_report.which_study(of(3000), tmp_path) == ""  # no study to differ from
+    record(
+        tmp_path / "sounds_workshop.json", experiment="x", scale="workshop", data="", device="",
+        data_fingerprint="", seeds=[0], seconds=1.0, values=[row("AudioMAE", [0], [1.0], [1.0])],
+        config=of(12_000)["config"],
+    )  # fmt: skip
+    assert study_report.which_study(of(12_000), tmp_path) == ""
+    said = study_report.which_study(of(3000), tmp_path)
+    assert "AudioMAE had 3,000 steps" in said and "has given it 12,000 since" in said
+
+
 def test_what_is_missing_is_said():
     assert study_report.missing_runs(STUDY, ["AudioMAE", "MixUp + LS", "EAT"]) == (
         "Of 9 runs, 3 seeds of 3 rows, 4 are recorded so far."
@@ -99,16 +105,13 @@ def test_what_is_missing_is_said():
     assert set(VARIANTS) <= set(study_report.RUNS)
 
 
-def test_a_seed_that_was_run_twice_counts_by_its_mean_and_is_no_seed_more():
-    again = entry(
-        row("AudioMAE", [1, 0, 4], [51.5, 51.0, 10.0], [45.2, 45.0, 10.0]),  # in another order
-        row("No Mixing", [0, 1, 4], [51.5, 52.6, 11.0], [45.5, 45.3, 11.0]),
-        row("MixUp + LS", [2], [60.0], [40.0]),  # as before, without its start
+def test_a_gain_is_paired_by_the_seeds_that_both_rows_have():
+    np.testing.assert_allclose(gain_by_seed(STUDY, "No Mixing", "AudioMAE"), [0.0, 0.6, 1.0])
+    shuffled = entry(
+        STUDY["values"][2], row("No Mixing", [2, 4, 0], [53.0, 9.0, 51.0], [46.4, 9.0, 44.0])
     )
-    gain = gain_by_seed
-    np.testing.assert_allclose(gain(STUDY, "No Mixing", "AudioMAE"), [0.0, 0.6, 1.0])
-    both = gain(STUDY, "No Mixing", "AudioMAE", again)
-    np.testing.assert_allclose(both, [(0.0 + 0.5) / 2, 0.6, 1.0, 1.0])
-    np.testing.assert_allclose(gain(STUDY, "No Mixing", "AudioMAE", STUDY), [0.0, 0.6, 1.0])
-    np.testing.assert_allclose(gain(STUDY, "AudioMAE", "log-mel statistics"), [2.5, 3.35, 3.7])
-    assert gain(STUDY, "ATST", "AudioMAE", again).size == 0
+    np.testing.assert_allclose(gain_by_seed(shuffled, "No Mixing", "AudioMAE"), [0.0, 1.0])
+    np.testing.assert_allclose(
+        gain_by_seed(STUDY, "AudioMAE", "log-mel statistics"), [2.5, 3.35, 3.7]
+    )
+    assert gain_by_seed(STUDY, "ATST", "AudioMAE").size == 0

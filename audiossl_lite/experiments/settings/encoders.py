@@ -59,7 +59,7 @@ ENCODER_RUNS: dict[str, Scales] = {
             "atst_steps": 3000,
             "atst_batch_size": 64,
             "momentum": 0.99,
-            "mae_steps": 3000,
+            "mae_steps": 12_000,
             "head_steps": 100,
             "tuning_steps": 600,
         },
