@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiossl_lite.common.commands import CommandParser, listed, refused
+from audiossl_lite.common.commands import CommandParser, listed
 from audiossl_lite.data.corpus import Sound, tasks
-from audiossl_lite.data.joined import Corpus, read_corpus, waveforms_of
+from audiossl_lite.data.joined import Corpus, waveforms_of
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.evaluation.conditioning import conditioned
 from audiossl_lite.evaluation.grids import Column, draw_column
@@ -26,8 +26,9 @@ from audiossl_lite.experiments import records
 from audiossl_lite.experiments.networks import Network, network_of
 from audiossl_lite.experiments.real_sounds.recipes import encoder_path, make_recipe, settings_of
 from audiossl_lite.experiments.real_sounds.scores import START, TaskScores, embed_all, embed_network
-from audiossl_lite.experiments.real_sounds.sounds import described
+from audiossl_lite.experiments.real_sounds.sounds import described, study_corpus
 from audiossl_lite.experiments.settings.study import RUNS
+from audiossl_lite.experiments.studies import tell_record
 from audiossl_lite.experiments.workshop import SHARED_CORES, locked, run_of, slug
 from audiossl_lite.pretrained import load_encoder
 from audiossl_lite.training import CollapseError, Compute, NotFiniteError, train
@@ -43,6 +44,7 @@ SLOW, HALF = {"learning_rate": 7e-4}, {"mask_ratio": 0.5}
 # By name: a row of the study, and what it changes. Without changes the study's own run is scored, where it is there.
 ATTEMPTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"{name}{AS_STUDIED}": (name, {}) for name in RUNS},
+    "ATST, 12,000 steps": ("ATST", {"steps": 12_000, "warmup_steps": 1200}),
     f"{MAE}, 800 steps": (MAE, SHORT),
     f"{MAE}, 800 steps, half hidden": (MAE, SHORT | HALF),
     f"{MAE}, 800 steps, two thirds hidden": (MAE, SHORT | {"mask_ratio": 0.65}),
@@ -107,8 +109,11 @@ def attempt(out: Path, corpus: Corpus, name: str) -> tuple[Network, Any, float]:
         parts.method, parts.views, recipe.source, parts.config, device="cpu",
         output_dir=folder / "run", description=name, compute=Compute(prefetch=0),
     )  # fmt: skip
-    encoder = next(iter(parts.method.encoders.values()))
-    return Network(name, encoder, recipe.frontend, recipe.chunk_frames), config, result.seconds
+    return (
+        Network(name, parts.encoder, recipe.frontend, recipe.chunk_frames),
+        config,
+        result.seconds,
+    )
 
 
 def row_of(name: str, scores: TaskScores, features: Tensor, start: Any, config: Any) -> dict:
@@ -117,7 +122,7 @@ def row_of(name: str, scores: TaskScores, features: Tensor, start: Any, config: 
     average, standardised = (
         float(np.mean([values.mean() for values in part.values()])) for part in (raw, treated)
     )
-    return records.record_row(name, raw, raw if start is None else start) | {
+    return records.record_row(name, raw, start) | {
         "average": round(average, 1),
         "steps": getattr(config, "steps", 0),
         "batch_size": getattr(config, "batch_size", 0),
@@ -137,9 +142,7 @@ def record_attempts(out: Path, names: Sequence[str], path: Path) -> dict[str, An
     """
     if unknown := [name for name in names if name not in ATTEMPTS]:
         raise KeyError(f"no attempt is called {unknown[0]!r}; there are {'; '.join(ATTEMPTS)}")
-    corpus = read_corpus(out / "sounds")
-    if corpus is None:
-        raise ValueError(f"no sounds in {out}; make them with: audiossl_lite workshop --out {out}")
+    corpus = study_corpus(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     scores = validation(list(corpus.sounds))
     waveforms = waveforms_of(corpus, torch.device("cpu"), scores.used)
@@ -166,28 +169,25 @@ def record_attempts(out: Path, names: Sequence[str], path: Path) -> dict[str, An
         row = row_of(name, scores, features, start, config)
         with locked(path.parent, wait=True):  # another process may have added one meanwhile
             entry = records.load(path)
-            rows = [*(entry["values"] if entry else rows), row]
-            _write(path, corpus, scores, rows, entry, seconds)
+            records.record(
+                path,
+                experiment=RECORD,
+                scale="workshop",
+                data=described(corpus),
+                data_fingerprint=corpus.key,
+                device="CPU, 1 thread",
+                seeds=[SEED],
+                seconds=seconds,
+                config={
+                    "n_episodes": N_EPISODES,
+                    "clips_a_task": MOST_CLIPS,
+                    "ways": scores.ways(),
+                },
+                values=[*(entry["values"] if entry else rows), row],
+                note=entry["note"] if entry else f"One seed each, on classes heard. {SHARED_CORES}",
+                earlier=entry,
+            )
     return records.load(path)
-
-
-def _write(
-    path: Path, corpus: Corpus, scores: TaskScores, rows: list, entry: Any, seconds: float
-) -> None:
-    records.record(
-        path,
-        experiment=RECORD,
-        scale="workshop",
-        data=described(corpus),
-        data_fingerprint=corpus.key,
-        device="CPU, 1 thread",
-        seeds=[SEED],
-        seconds=seconds,
-        config={"n_episodes": N_EPISODES, "clips_a_task": MOST_CLIPS, "ways": scores.ways()},
-        values=rows,
-        note=entry["note"] if entry else f"One seed each, on classes heard. {SHARED_CORES}",
-        earlier=entry,
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -206,16 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.list:
         print("\n".join(ATTEMPTS))
         return 0
-    torch.set_num_threads(1)
     out = Path(asked.runs).expanduser().resolve()
     path = Path(asked.record or out / "records" / f"{RECORD}.json")
     names = listed(asked.only) or list(ATTEMPTS)
-    try:
-        record_attempts(out, names, path)
-    except (KeyError, ValueError, OSError) as error:
-        return refused("attempts", error)
-    print(f"recorded in {path}")
-    return 0
+    return tell_record("attempts", path, lambda: record_attempts(out, names, path))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,25 @@ class Parts:
     views: nn.Module
     config: TrainConfig
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The network that the method keeps, as `Trained.encoder`."""
+        return next(iter(self.method.encoders.values()))
+
+
+FRONTENDS = {
+    "atst_official": lambda: ATSTFrontend("official"),
+    "atst_paper": lambda: ATSTFrontend("paper"),
+    "byola": BYOLAFrontend,
+}
+
+
+def plain_frontend(name: str) -> nn.Module:
+    """The frontend of a preset with the published constants; KeyError names those there are."""
+    if name not in FRONTENDS:
+        raise KeyError(f"unknown frontend {name!r}; known: {', '.join(FRONTENDS)}")
+    return FRONTENDS[name]()
+
 
 def make_frontend(name: str, waveforms: Tensor, lengths: Tensor | None = None) -> nn.Module:
     """The frontend of a preset, its normalisation fitted to (at most 256 of) these clips `(n, S)`.
@@ -63,15 +82,8 @@ def make_frontend(name: str, waveforms: Tensor, lengths: Tensor | None = None) -
     `lengths (n,)`: valid samples; padding does not count.
     """
     every = -(-len(waveforms) // 256)
-    clips = waveforms[::every], None if lengths is None else lengths[::every]
-    makers = {
-        "atst_official": lambda: ATSTFrontend("official").fit(*clips),
-        "atst_paper": lambda: ATSTFrontend("paper").fit(*clips),
-        "byola": lambda: BYOLAFrontend().fit(*clips),
-    }
-    if name not in makers:
-        raise KeyError(f"unknown frontend {name!r}; known: {', '.join(makers)}")
-    return makers[name]()
+    some = None if lengths is None else lengths[::every]
+    return plain_frontend(name).fit(waveforms[::every], some)
 
 
 def chosen(config: Any, *names: str) -> dict[str, Any]:
@@ -193,10 +205,6 @@ def train_parts(
     weights and history alone in its `output_dir`, no optimiser and no memory of views, and is read from there.
     `options`: `device`, `description`, `stop_after`, as `train` takes them; see there for resuming and for errors.
     """
-
-    def probe_method(method: nn.Module) -> dict[str, float]:
-        return probe(next(iter(method.encoders.values())), prepared.frontend)
-
     weights = Path(output_dir) / "weights.pt" if slim and output_dir else None
     if weights and weights.is_file():
         return Trained(parts.method, prepared.frontend, config, _read_result(weights, parts))
@@ -206,7 +214,7 @@ def train_parts(
         prepared.data,
         parts.config,
         lengths=prepared.lengths,
-        probe=probe_method if probe else None,
+        probe=(lambda _: probe(parts.encoder, prepared.frontend)) if probe else None,
         output_dir=output_dir,
         **options,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiossl_lite import encoders
 from audiossl_lite.data.clips import Clips
@@ -17,6 +17,7 @@ from audiossl_lite.experiments.build import (
     Prepared,
     Trained,
     chosen,
+    pretraining_parts,
     train_config,
     train_parts,
 )
@@ -128,6 +129,12 @@ def masked_parts(config: Masked, frontend: AudioMAEFrontend, seed: int = 0) -> P
         make_masked_views(config, frontend),
         train_config(config, seed, betas=(0.9, config.beta_2)),
     )
+
+
+def starting_parts(config: Any, frontend: nn.Module, seed: int = 0) -> Parts:
+    """Method, views and run of whatever starts from nothing: `masked_parts` or `pretraining_parts`."""
+    make = masked_parts if isinstance(config, Masked) else pretraining_parts
+    return make(config, frontend, seed)
 
 
 def pretrain_mae(

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiossl_lite.common.commands import CommandParser, listed, refused
-from audiossl_lite.common.ranges import ranged
+from audiossl_lite.common.commands import listed
 from audiossl_lite.evaluation.statistics import Scores
 from audiossl_lite.experiments import records, workshop
 from audiossl_lite.experiments.real_sounds.recipes import settings_of
@@ -27,7 +26,7 @@ from audiossl_lite.experiments.real_sounds.task import record_of
 from audiossl_lite.experiments.records import record_row
 from audiossl_lite.experiments.settings.presets import override
 from audiossl_lite.experiments.settings.study import RUNS
-from audiossl_lite.experiments.studies import by_seed, named, record_study
+from audiossl_lite.experiments.studies import by_seed, named, record_study, tell_record
 from audiossl_lite.experiments.zoo import EncoderSet
 
 BASE = "as it is"
@@ -249,20 +248,8 @@ def collect(out: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what was asked for on real sounds and say where the record is; status 2 for a wrong request."""
-    parser = CommandParser(
-        prog="python -m audiossl_lite.experiments.differences",
-        description="What single settings do, on real sounds over seeds, on one core; start it twice to use two. "
-        "The same command goes on after an interruption.",
-    )
-    parser.add_argument("--data", default="", help="a folder of sounds; without it, built-in ones")
-    parser.add_argument("--out", default="runs/workshop", help="the folder of the command workshop")
-    parser.add_argument(
-        "--only",
-        default="",
-        help='labels like "ATST: drop path", or "ATST", with semicolons between',
-    )
-    parser.add_argument("--seeds", type=ranged("n_seeds", int), default=3, help="default: 3")
-    parser.add_argument("--list", action="store_true", help="name the runs and stop")
+    what, only = "What single settings do, over seeds,", 'labels like "ATST: drop path", or "ATST"'
+    parser = workshop.parser_of(".experiments.differences", what, only)
     asked = parser.parse_args(arguments)
     runs = study_runs()
     if asked.list:
@@ -273,15 +260,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         label for name in wanted
         for label in ([n for n in runs if n.startswith(f"{name}: ")] or [name])
     ]  # fmt: skip
-    torch.set_num_threads(1)
-    try:
-        workshop.train_all(
-            asked.out, asked.data or None, names, range(asked.seeds), runs=runs, write=collect
-        )
-    except (KeyError, ValueError, OSError) as error:
-        return refused("differences", error)
-    print(f"recorded in {Path(asked.out) / 'records' / f'{RECORD}.json'}")
-    return 0
+    where, seeds = (asked.out, asked.data or None), range(asked.seeds)
+    return tell_record(
+        "differences",
+        Path(asked.out) / "records" / f"{RECORD}.json",
+        lambda: workshop.train_all(*where, names, seeds, runs=runs, write=collect),
+    )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from audiossl_lite.data.recipes import recipe_frontend
 from audiossl_lite.evaluation.embed import spectrograms
 from audiossl_lite.experiments.build import (
     Parts,
+    plain_frontend,
     prepare,
-    pretraining_parts,
     train_and_test,
     trained_frames,
 )
@@ -25,15 +25,15 @@ from audiossl_lite.experiments.build_mae import (
     holding,
     make_mae,
     make_mae_frontend,
-    masked_parts,
     prepare_mae,
+    starting_parts,
 )
 from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.records import device_name, record
 from audiossl_lite.experiments.settings.jobs import Job, find_job
 from audiossl_lite.experiments.settings.presets import preset
 from audiossl_lite.experiments.settings.uamix import Tuning
-from audiossl_lite.frontends import ATSTFrontend, AudioMAEFrontend, BYOLAFrontend
+from audiossl_lite.frontends import AudioMAEFrontend
 from audiossl_lite.pretrained import load_audiomae
 from audiossl_lite.pretrained.shipped import (
     describe_encoder,
@@ -67,8 +67,7 @@ def make_parts(
     if job.step:
         encoder = start if start is not None else new_encoder(config, frontend, seed)
         return tuning_parts(encoder, config, frontend, step=job.step, seed=seed, head=head)
-    make = masked_parts if job.store == "audiomae" else pretraining_parts
-    return make(config, frontend, seed)
+    return starting_parts(config, frontend, seed)
 
 
 def default_frontend(job: Job, config: Any) -> nn.Module:
@@ -76,9 +75,7 @@ def default_frontend(job: Job, config: Any) -> nn.Module:
     if job.store == "audiomae":
         masked = job.network(config)
         return AudioMAEFrontend(masked.n_frames, n_mels=masked.n_mels)
-    if config.frontend == "byola":
-        return BYOLAFrontend()
-    return ATSTFrontend(config.frontend.removeprefix("atst_"))
+    return plain_frontend(config.frontend)
 
 
 def synthetic_source(
@@ -336,7 +333,7 @@ def run_job(
                 for row in (rows[0], rows[-1])
             ],
         )  # fmt: skip
-        encoder = next(iter(result.method.encoders.values()))
+        encoder = parts.encoder
         sized = job.store == "audiomae"
         save_encoder(
             Path(output_dir) / ENCODER_FILE,

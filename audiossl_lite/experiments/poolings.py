@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiossl_lite.common.commands import CommandParser, refused
+from audiossl_lite.common.commands import CommandParser
 from audiossl_lite.data.corpus import Task, tasks
-from audiossl_lite.data.joined import Corpus, read_corpus, waveforms_of
+from audiossl_lite.data.joined import Corpus, waveforms_of
 from audiossl_lite.encoders.atst import ATSTEncoder, chunk_average, in_chunks
 from audiossl_lite.encoders.audiomae import valid_patches
 from audiossl_lite.evaluation.baselines import log_mel_statistics
@@ -47,8 +47,9 @@ from audiossl_lite.evaluation.token_probes import (
 from audiossl_lite.experiments import records
 from audiossl_lite.experiments.networks import Network, network_of, shipped_network
 from audiossl_lite.experiments.real_sounds.recipes import encoder_path
-from audiossl_lite.experiments.real_sounds.sounds import described
+from audiossl_lite.experiments.real_sounds.sounds import described, study_corpus
 from audiossl_lite.experiments.settings.presets import preset
+from audiossl_lite.experiments.studies import tell_record
 from audiossl_lite.experiments.workshop import run_of
 from audiossl_lite.pretrained import load_encoder
 
@@ -191,13 +192,8 @@ def record_poolings(runs: str | Path, path: str | Path) -> dict[str, Any]:
     Raises ValueError where `runs` holds no sounds of a study, or none of the tasks.
     """
     began = time.perf_counter()
-    corpus = read_corpus(Path(runs) / "sounds")
-    if corpus is None:
-        raise ValueError(
-            f"no sounds in {runs}; make them with: audiossl_lite workshop --out {runs}"
-        )
-    encoders = list(networks(runs))
-    scores = pooling_scores(corpus, encoders, TASKS)
+    corpus = study_corpus(runs)
+    scores = pooling_scores(corpus, list(networks(runs)), TASKS)
     if not scores:
         raise ValueError(f"the sounds of {runs} have none of the tasks {', '.join(TASKS)}")
 
@@ -229,14 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", default="runs/workshop", help="what the command workshop left")
     parser.add_argument("--out", default="runs/poolings", help="the folder of the record")
     asked = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     path = Path(asked.out) / "records" / f"{RECORD}.json"
-    try:
-        record_poolings(asked.runs, path)
-    except ValueError as error:
-        return refused("poolings", error)
-    print(f"recorded in {path}")
-    return 0
+    return tell_record("poolings", path, lambda: record_poolings(asked.runs, path))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiossl_lite.common.commands import CommandParser, refused
+from audiossl_lite.common.commands import CommandParser
 from audiossl_lite.common.ranges import ranged
 from audiossl_lite.data.corpus import held_out
-from audiossl_lite.data.joined import Corpus, decoded_in, waveforms_of
+from audiossl_lite.data.joined import Corpus, waveforms_of
 from audiossl_lite.data.resident import Joined, spectrograms_of
 from audiossl_lite.evaluation.baselines import BASELINES
 from audiossl_lite.experiments.build import (
@@ -33,10 +33,10 @@ from audiossl_lite.experiments.build import (
     train_parts,
 )
 from audiossl_lite.experiments.real_sounds.scores import draw_scores, embed_all, embed_network
-from audiossl_lite.experiments.real_sounds.sounds import described
+from audiossl_lite.experiments.real_sounds.sounds import described, study_corpus
 from audiossl_lite.experiments.records import device_name, record, record_row
 from audiossl_lite.experiments.settings.presets import Pretraining, preset
-from audiossl_lite.experiments.studies import Finished
+from audiossl_lite.experiments.studies import Finished, tell_record
 from audiossl_lite.experiments.workshop import SHARED_CORES
 from audiossl_lite.methods.uamix import NNCLRTuning
 
@@ -229,20 +229,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=ranged("n_seeds", int), default=5, help="default: 5")
     asked = parser.parse_args(arguments)
     path = Path(asked.out) / "records" / f"{RECORD}.json"
-    try:
-        corpus = decoded_in(asked.data)
-        if corpus is None:
-            raise ValueError(
-                f"--data {asked.data} holds no decoded sounds; `python -m audiossl_lite workshop --out` makes such a "
-                "folder"
-            )
-        torch.set_num_threads(1)
-        study = Study(corpus, preset("byola", SCALE, SETTINGS))
+
+    def run() -> None:
+        study = Study(study_corpus(asked.data), preset("byola", SCALE, SETTINGS))
         record_sizes(path, study, range(asked.seeds), Path(asked.out) / "rows")
-    except (ValueError, OSError) as error:
-        return refused("queue_sizes", error)
-    print(f"recorded in {path}")
-    return 0
+
+    return tell_record("queue_sizes", path, run)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,9 @@ def speedrun(
                 device=place.type, output_dir=run, description=name, stop_after=step,
                 compute=Compute(prefetch=0),
             )  # fmt: skip
-            encoder = next(iter(parts.method.encoders.values())).to(place)
-            features = embed_network(encoder, recipe.frontend, waveforms, recipe.chunk_frames)
+            features = embed_network(
+                parts.encoder.to(place), recipe.frontend, waveforms, recipe.chunk_frames
+            )
             seconds, score = result.seconds, mean_interval(column.score([features])[None])
             print(f"step {step}: {seconds:.0f} s, {as_text(*score)} %", flush=True)
             if score[0] >= TARGET:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from audiossl_lite.common.commands import refused
 from audiossl_lite.data.clips import Clips
 from audiossl_lite.data.store_format import write_whole
 from audiossl_lite.evaluation.statistics import Scores
@@ -121,6 +123,17 @@ def record_study(
         note=" ".join(note for note in notes if note),
         earlier=earlier,
     )
+
+
+def tell_record(command: str, path: Path, study: Callable[[], Any]) -> int:
+    """Run a study on one thread and say where its record is; status 2, with the reason, where it refuses."""
+    torch.set_num_threads(1)
+    try:
+        study()
+    except (KeyError, ValueError, OSError) as error:
+        return refused(command, error)
+    print(f"recorded in {path}")
+    return 0
 
 
 def named(verb: str, reasons: Mapping[str, str]) -> list[str]:

@@ -63,49 +63,34 @@ def encoder_set(
         if not options.get("output_dir"):
             options["output_dir"] = os.environ.get(SHARED_ENCODERS)
         return EncoderSet(pools, encoder_configs(runs, scale), variant=runs.variant, **options)
-    study = Study(Path(data_root).expanduser(), runs.n_seeds)
-    if missing := [name for name in (*METHODS, runs.variant) if not study.has(name)]:
+    folder, n_seeds = Path(data_root).expanduser(), runs.n_seeds
+
+    def has(name: str) -> bool:
+        return all(record_of(folder, run_of(name, seed).name) for seed in range(n_seeds))
+
+    if missing := [name for name in (*METHODS, runs.variant) if not has(name)]:
         raise RuntimeError(
-            f"{data_root} lacks {'; '.join(missing)} with {runs.n_seeds} seeds; go on with python -m audiossl_lite "
-            f'workshop --out {data_root} --seeds {runs.n_seeds} --only "{";".join(missing)}"'
+            f"{data_root} lacks {'; '.join(missing)} with {n_seeds} seeds; go on with python -m audiossl_lite "
+            f'workshop --out {data_root} --seeds {n_seeds} --only "{";".join(missing)}"'
         )
-    names = [*filter(study.has, MORE), *METHODS]
-    configs = {name: study.config(name) for name in names} | {UAMIX: study.config(runs.variant)}
-    return StudySet(pools, configs, variant=runs.variant, study=study, **options)
-
-
-@dataclass
-class Study:
-    """The finished runs of `workshop` in a folder, of seeds below `n_seeds`."""
-
-    folder: Path
-    n_seeds: int
-
-    def has(self, name: str) -> bool:
-        """Whether a run of that name is complete with every seed."""
-        return all(record_of(self.folder, run_of(name, s).name) for s in range(self.n_seeds))
-
-    def config(self, name: str) -> dict[str, Any]:
-        """The settings of a run, from its plan."""
-        plan = self.folder / "stages" / run_of(name, 0).name / "plan.json"
-        return json.loads(plan.read_text())["config"]
-
-    def file(self, name: str, seed: int) -> Path:
-        """The encoder of a run; KeyError for an unknown name, FileNotFoundError says how to train it."""
-        path = encoder_path(self.folder, run_of(name, seed).name)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{self.folder} has no {name} of seed {seed}; train it with python -m audiossl_lite workshop "
-                f'--out {self.folder} --only "{name}" --seeds {seed + 1}'
-            )
-        return path
+    names = {name: name for name in (*filter(has, MORE), *METHODS)} | {UAMIX: runs.variant}
+    plans = {
+        method: folder / "stages" / run_of(n, 0).name / "plan.json" for method, n in names.items()
+    }
+    configs = {method: json.loads(plan.read_text())["config"] for method, plan in plans.items()}
+    own = {"variant": runs.variant, "folder": folder, "n_seeds": n_seeds}
+    return StudySet(pools, configs, **own, **options)
 
 
 @dataclass
 class StudySet(EncoderSet):
-    """The encoders of a study by the names of an `EncoderSet`; nothing is trained."""
+    """The encoders of a study, the finished runs of `workshop` in a folder, by the names of an `EncoderSet`.
 
-    study: Study | None = None
+    Nothing is trained.
+    """
+
+    folder: Path = Path()
+    n_seeds: int = 1
 
     def network(self, name: str, seed: int) -> Network:
         """See `EncoderSet.network`; FileNotFoundError for a run that the study has not finished."""
@@ -116,9 +101,19 @@ class StudySet(EncoderSet):
         if run not in RUNS:
             raise KeyError(f"unknown encoder {name!r}; known: {', '.join(RUNS)}")
         if name == method:
-            return network_of(name, load_encoder(self.study.file(run, seed)))
-        path = self.study.file(run, 0)  # a start has the frontend of the first seed's run
+            return network_of(name, load_encoder(self._file(run, seed)))
+        path = self._file(run, 0)  # a start has the frontend of the first seed's run
         return replace(network_of(name, load_encoder(path)), encoder=random_start(path, seed))
+
+    def _file(self, run: str, seed: int) -> Path:
+        """The encoder of a run; FileNotFoundError says how to train it."""
+        path = encoder_path(self.folder, run_of(run, seed).name)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.folder} has no {run} of seed {seed}; train it with python -m audiossl_lite workshop "
+                f'--out {self.folder} --only "{run}" --seeds {seed + 1}'
+            )
+        return path
 
     def settings(self) -> dict[str, Any]:
         """The settings of the runs, for a record."""
@@ -126,14 +121,14 @@ class StudySet(EncoderSet):
 
     def about_training(self) -> list[str]:
         """For a record: what the study holds, and how much of it training hears."""
-        return [f"the study holds {described(decoded_in(self.study.folder))}"] * len(self.pools)
+        return [f"the study holds {described(decoded_in(self.folder))}"] * len(self.pools)
 
     @property
     def seconds(self) -> float:
         """Seconds that the runs took."""
-        seeds = range(self.study.n_seeds)
+        seeds = range(self.n_seeds)
         names = [self.variant if name == UAMIX else name for name in self.configs]
-        runs = [record_of(self.study.folder, run_of(n, s).name) for n in names for s in seeds]
+        runs = [record_of(self.folder, run_of(n, s).name) for n in names for s in seeds]
         return sum(run["training"]["seconds"] for run in runs)
 
     def trained(self, method: str, seed: int) -> nn.Module:

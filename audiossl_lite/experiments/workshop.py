@@ -311,19 +311,24 @@ def gain_by_seed(entry: dict[str, Any], a: str, b: str) -> np.ndarray:
     return pair[a]["average"] - pair[b]["average"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what was asked for and say where the record is; status 2 for a wrong request."""
+def parser_of(command: str, what: str, only: str) -> CommandParser:
+    """The options of a study over seeds in the folder of `workshop`; `only`: what the option of that name takes."""
     parser = CommandParser(
-        prog="python -m audiossl_lite workshop",
-        description="Train every method on real sounds, over seeds, on one core; start it twice to use two. "
-        "The same command goes on after an interruption.",
+        prog=f"python -m audiossl_lite{command}",
+        description=f"{what} on one core; start it twice to use two. The same command goes on after an interruption.",
     )
     parser.add_argument("--data", default="", help="a folder of sounds; without it, built-in ones")
     parser.add_argument("--out", default="runs/workshop", help="runs, encoders, the record")
-    parser.add_argument("--only", default="", help="names of runs, with semicolons between")
+    parser.add_argument("--only", default="", help=f"{only}, with semicolons between")
     parser.add_argument("--seeds", type=ranged("n_seeds", int), default=3, help="default: 3")
     parser.add_argument("--list", action="store_true", help="name the runs and stop")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what was asked for and say where the record is; status 2 for a wrong request."""
+    what = "Train every method on real sounds, over seeds,"
+    asked = parser_of(" workshop", what, "names of runs").parse_args(arguments)
     if asked.list:
         print("\n".join(RUNS))
         return 0

@@ -32,7 +32,6 @@ from audiossl_lite.experiments.build import (
     joined_clips,
     make_encoder,
     prepare,
-    pretraining_parts,
     train_parts,
     trained_frames,
 )
@@ -40,8 +39,8 @@ from audiossl_lite.experiments.build_mae import (
     holding,
     make_mae,
     make_mae_frontend,
-    masked_parts,
     prepare_mae,
+    starting_parts,
 )
 from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.networks import UNTRAINED, Network, baseline_features
@@ -284,10 +283,8 @@ class EncoderSet:
 
         def parts() -> Parts:
             frontend = self.frontend(config)
-            if isinstance(config, Pretraining):
-                return pretraining_parts(config, frontend, seed)
             if not isinstance(config, Tuning):
-                return masked_parts(config, frontend, seed)
+                return starting_parts(config, frontend, seed)
             first = self.head(seed)
             head = first.method.head_state()
             return tuning_parts(first.encoder, config, frontend, step=2, seed=seed, head=head)

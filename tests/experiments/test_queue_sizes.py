@@ -74,7 +74,9 @@ def test_sounds_without_events_are_refused_in_one_line(tmp_path, capsys):
 
 
 def test_training_hears_events_alone_and_none_that_are_held_out(folder):
-    study = Study(queue_sizes.decoded_in(folder), preset("byola", "workshop", queue_sizes.SETTINGS))
+    study = Study(
+        queue_sizes.study_corpus(folder), preset("byola", "workshop", queue_sizes.SETTINGS)
+    )
     sounds = list(study.corpus.sounds)
     heard = [
         sound for sound, held in zip(sounds, held_out(sounds), strict=True)

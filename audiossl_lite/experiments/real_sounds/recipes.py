@@ -14,16 +14,11 @@ from torch import Tensor, nn
 from audiossl_lite.data.corpus import held_out
 from audiossl_lite.data.joined import Corpus, waveforms_of
 from audiossl_lite.data.resident import Joined, spectrograms_of
-from audiossl_lite.experiments.build import (
-    Parts,
-    make_encoder,
-    make_frontend,
-    pretraining_parts,
-    trained_frames,
-)
-from audiossl_lite.experiments.build_mae import masked_parts
+from audiossl_lite.experiments.build import Parts, chosen, make_frontend, trained_frames
+from audiossl_lite.experiments.build_mae import starting_parts
 from audiossl_lite.experiments.build_uamix import tuning_parts
 from audiossl_lite.experiments.networks import random_start
+from audiossl_lite.experiments.settings.audiomae import Masked
 from audiossl_lite.experiments.settings.presets import override, preset
 from audiossl_lite.experiments.settings.uamix import START
 from audiossl_lite.frontends import AudioMAEFrontend
@@ -108,8 +103,7 @@ def make_recipe(
     if options["method"] not in METHODS:
         raise KeyError(f"unknown method {options['method']!r}; known: {', '.join(METHODS)}")
     config = settings_of(options, device, toy=toy)
-    makers = {"audiomae": _masked, "eat": _masked, "uamix": _tuned}
-    make = makers.get(options["method"], _two_views)
+    make = _tuned if options["method"] == "uamix" else _pretrained
     heard = (~held_out(list(corpus.sounds))).nonzero().flatten()
     return make(options, config, corpus, heard, Path(out), device)
 
@@ -142,45 +136,28 @@ def _sample(waveforms: Joined) -> tuple[Tensor, Tensor]:
     return clips[:, : int(lengths.max())], lengths
 
 
-def _two_views(options, config, corpus, heard, out, device) -> Recipe:
-    """BYOL or InfoNCE on two views of a clip."""
-    seed, method = options["seed"], options["method"]
-    source = waveforms_of(corpus, device, heard, at_least_s=config.segment_s)
-    frontend = make_frontend(config.frontend, *_sample(source)).to(device)
-    if config.crop_from == "spectrogram":
+def _pretrained(options, config, corpus, heard, out, device) -> Recipe:
+    """A method that starts from nothing, on waveforms or, where its views are cut from those, on spectrograms."""
+    seed, title, masked = options["seed"], TITLES[options["method"]], isinstance(config, Masked)
+    shortest_s = config.n_frames / 100 if masked else config.segment_s
+    source = waveforms_of(corpus, device, heard, at_least_s=shortest_s)
+    if masked:
+        frontend = AudioMAEFrontend(LONGEST_FRAMES, n_mels=config.n_mels).fit(*_sample(source))
+    else:
+        frontend = make_frontend(config.frontend, *_sample(source))
+    frontend = frontend.to(device)
+    if masked or config.crop_from == "spectrogram":
         source = spectrograms_of(source, frontend)
-    title = TITLES[method]
     return Recipe(
         title=title,
         maker=config.encoder,
         config=config,
         source=source,
         frontend=frontend,
-        parts=lambda c: pretraining_parts(c, frontend, seed),
-        starts=lambda c: {f"{title}, untrained": make_encoder(c, seed)},
+        parts=lambda c: starting_parts(c, frontend, seed),
+        starts=lambda c: {f"{title}, untrained": starting_parts(c, frontend, seed).encoder},
         chunk_frames=trained_frames(config, frontend),
-    )
-
-
-def _masked(options, config, corpus, heard, out, device) -> Recipe:
-    """AudioMAE's reconstruction or EAT's prediction of latents, on crops of filter banks."""
-    seed, title = options["seed"], TITLES[options["method"]]
-    waveforms = waveforms_of(corpus, device, heard, at_least_s=config.n_frames / 100)
-    frontend = AudioMAEFrontend(LONGEST_FRAMES, n_mels=config.n_mels).fit(*_sample(waveforms))
-
-    def start_of(c: Any) -> nn.Module:
-        return next(iter(masked_parts(c, frontend, seed).method.encoders.values()))
-
-    return Recipe(
-        title=title,
-        maker=config.encoder,
-        config=config,
-        source=spectrograms_of(waveforms, frontend.to(device)),
-        frontend=frontend,
-        parts=lambda c: masked_parts(c, frontend, seed),
-        starts=lambda c: {f"{title}, untrained": start_of(c)},
-        chunk_frames=trained_frames(config, frontend),
-        options={"n_frames": config.n_frames, "n_mels": config.n_mels},
+        options=chosen(config, "n_frames", "n_mels") if masked else {},
     )
 
 

@@ -13,6 +13,7 @@ from audiossl_lite.data.corpus import embedded_sounds, held_out, list_sounds, ta
 from audiossl_lite.data.joined import (
     Corpus,
     Joined,
+    decoded_in,
     listing_key,
     read_corpus,
     waveforms_of,
@@ -98,6 +99,14 @@ def decoded(out: Path, data: Path | None, *, toy: bool = False) -> tuple[Corpus,
         waveforms = {name: w for _, part in parts for name, w in zip(part.names, part.waveforms)}
         return write_corpus(folder, sounds, key=key, read=lambda s: waveforms[s.name]), False
     return write_corpus(folder, sounds, key=key), False
+
+
+def study_corpus(out: str | Path) -> Corpus:
+    """The decoded sounds of a study's folder; ValueError says what makes them."""
+    corpus = decoded_in(out)
+    if corpus is None:
+        raise ValueError(f"no sounds in {out}; make them with: audiossl_lite workshop --out {out}")
+    return corpus
 
 
 @torch.no_grad()
