@@ -76,11 +76,11 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.tell("Emulation.setEmulatedMedia", features=[scheme])
 
-    def open(self, page: Path) -> None:
+    def open(self, page: Path, query: str = "") -> None:
         """Open a page, until its formulas are drawn; one that leads on to another is followed."""
         leads_on = 'http-equiv="refresh"' in page.read_text()[:200].lower()
         self.events = []
-        self.tell("Page.navigate", url=page.resolve().as_uri())
+        self.tell("Page.navigate", url=page.resolve().as_uri() + query)
         while sum(event["method"] == "Page.loadEventFired" for event in self.events) < 1 + leads_on:
             self.events.append(json.loads(self.socket.recv()))
         self.ask(READY)

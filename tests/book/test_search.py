@@ -66,11 +66,9 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 def found(tab: Browser, site: Path, words: str) -> list[str]:
     """The excerpts under the results of a search, on a page opened from disk."""
-    tab.open(site / "search.html")
-    tab.ask(f"location.search = '?q={words}'")
-    ready = f"location.search === '?q={words}' && document.querySelector('.search-summary')?.textContent"
+    tab.open(site / "search.html", f"?q={words}")
     deadline = time.monotonic() + 60
-    while not tab.ask(ready):
+    while not tab.ask("document.querySelector('.search-summary')?.textContent"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(0.5)
